@@ -1,0 +1,193 @@
+/** Outgoing connections: node:net and node:tls on every runtime. */
+import { Buffer } from "node:buffer";
+import { X509Certificate } from "node:crypto";
+import net from "node:net";
+import type { Socket } from "node:net";
+import tls from "node:tls";
+import type { PeerCertificate, TLSSocket } from "node:tls";
+import { isSealwireError, SealwireError, systemErrorCode } from "../errors.ts";
+import { type Connection, type ConnectOptions, formatAddress } from "./connection.ts";
+import { NodeConnection } from "./node_stream.ts";
+
+export interface ConnectTlsOptions extends ConnectOptions {
+  /** PEM: the one pinned certificate, compared byte for byte. */
+  certificate: string;
+  /** Protocols offered; empty for a peer that knows no ALPN. */
+  alpn: string[];
+}
+
+/** Codes with which the runtimes say that a certificate is not the pinned one, or is out of date. */
+const CERTIFICATE_ERROR_CODES: ReadonlySet<string> = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "CERT_SIGNATURE_FAILURE",
+  "CERT_UNTRUSTED",
+  "CERT_HAS_EXPIRED",
+  "CERT_NOT_YET_VALID",
+  "INVALID_CA",
+  "INVALID_PURPOSE",
+]);
+
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "nothing listens there",
+  ENOTFOUND: "no such host",
+  EAI_AGAIN: "the name could not be looked up",
+  EHOSTUNREACH: "the host is unreachable",
+  ENETUNREACH: "the network is unreachable",
+  ETIMEDOUT: "no answer",
+  ECONNRESET: "it closed the connection",
+  EPIPE: "it closed the connection",
+  ERR_SSL_WRONG_VERSION_NUMBER: "it does not speak TLS",
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: "it does not speak TLS",
+};
+
+/** Connects over TCP. Throws `no_connection`. */
+export function connectTcp(options: ConnectOptions): Promise<Connection> {
+  const { host, port } = options;
+  return open(
+    options,
+    () => net.connect({ host, port, allowHalfOpen: true }),
+    "connect",
+    (socket) => new NodeConnection(socket, null),
+  );
+}
+
+/**
+ * Connects over TLS to the server that holds the key of the pinned certificate and shows exactly that certificate.
+ * Throws `no_connection`, `server_changed` (another certificate) or `server_untrusted` (the pinned one is out of date).
+ */
+export function connectTls(options: ConnectTlsOptions): Promise<Connection> {
+  const pinned = new X509Certificate(options.certificate);
+  const check = (_host: string, shown: PeerCertificate) => pinError(pinned, shown);
+  return open<TLSSocket, Connection>(
+    options,
+    () =>
+      tls.connect({
+        ...tlsTarget(options),
+        ...(options.alpn.length > 0 ? { ALPNProtocols: options.alpn } : {}),
+        ca: [options.certificate],
+        rejectUnauthorized: true,
+        checkServerIdentity: check,
+      }),
+    "secureConnect",
+    (socket) => {
+      const error = check(options.host, socket.getPeerCertificate());
+      if (error) throw error;
+      return new NodeConnection(socket, socket.alpnProtocol || null);
+    },
+    (error) => certificateError(error, pinned),
+  );
+}
+
+/**
+ * The certificate (DER) a server shows, over a connection on which nothing is sent: only to show it to a person.
+ * Throws `no_connection`.
+ */
+export function fetchCertificate(options: ConnectOptions): Promise<Uint8Array> {
+  return open<TLSSocket, Uint8Array>(
+    options,
+    () => tls.connect({ ...tlsTarget(options), rejectUnauthorized: false }),
+    "secureConnect",
+    (socket) => {
+      const { raw } = socket.getPeerCertificate();
+      socket.destroy();
+      return new Uint8Array(raw);
+    },
+  );
+}
+
+function tlsTarget({ host, port }: ConnectOptions): tls.ConnectionOptions {
+  return { host, port, ...(net.isIP(host) ? {} : { servername: host }) };
+}
+
+/** The error that a certificate other than the pinned one is; it is returned because a throw would hang the connect. */
+function pinError(pinned: X509Certificate, shown: PeerCertificate): Error | undefined {
+  if (shown.raw && Buffer.compare(shown.raw, pinned.raw) === 0) return undefined;
+  return serverChanged();
+}
+
+function serverChanged(cause?: unknown): SealwireError {
+  return new SealwireError("server_changed", "the server shows another certificate than before", {
+    cause,
+  });
+}
+
+/** What a failed handshake says about the pinned certificate, if anything. */
+function certificateError(error: Error, pinned: X509Certificate): SealwireError | null {
+  if (!CERTIFICATE_ERROR_CODES.has(systemErrorCode(error) ?? "")) return null;
+  const now = Date.now();
+  if (now >= Date.parse(pinned.validFrom) && now <= Date.parse(pinned.validTo)) {
+    return serverChanged(error);
+  }
+  const validity = `it is valid from ${pinned.validFrom} to ${pinned.validTo}`;
+  return new SealwireError(
+    "server_untrusted",
+    `the server's certificate is out of date: ${validity}`,
+    { cause: error },
+  );
+}
+
+/** Waits until a socket is `ready`, within the time and unless aborted, and makes of it what is wanted. */
+function open<S extends Socket, Result>(
+  options: ConnectOptions,
+  connect: () => S,
+  ready: "connect" | "secureConnect",
+  make: (socket: S) => Result,
+  explain: (error: Error) => SealwireError | null = () => null,
+): Promise<Result> {
+  const { signal, timeout_ms } = options;
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(abortError(signal));
+    const socket = connect();
+    const fail = (error: unknown) => {
+      settle();
+      // An error that comes after the verdict changes nothing.
+      socket.on("error", () => {});
+      socket.destroy();
+      reject(error);
+    };
+    const timer = setTimeout(
+      () => fail(noConnection(options, `no answer within ${timeout_ms / 1000} s`)),
+      timeout_ms,
+    );
+    const onAbort = () => fail(abortError(signal!));
+    const onClose = () => fail(noConnection(options, "it closed the connection"));
+    const onError = (error: Error) => {
+      fail(isSealwireError(error) ? error : explain(error) ?? refusal(options, error));
+    };
+    const onReady = () => {
+      settle();
+      try {
+        resolve(make(socket));
+      } catch (error) {
+        fail(error);
+      }
+    };
+    const settle = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      socket.off(ready, onReady).off("error", onError).off("close", onClose);
+    };
+    signal?.addEventListener("abort", onAbort);
+    socket.on(ready, onReady).on("error", onError).on("close", onClose);
+  });
+}
+
+function refusal(options: ConnectOptions, error: Error): SealwireError {
+  const code = systemErrorCode(error) ?? "";
+  return noConnection(options, REASONS[code] ?? error.message, error);
+}
+
+function noConnection(options: ConnectOptions, reason: string, cause?: Error): SealwireError {
+  const address = formatAddress(options.host, options.port);
+  return new SealwireError("no_connection", `no connection to ${address}: ${reason}`, { cause });
+}
+
+function abortError(signal: AbortSignal): SealwireError {
+  return isSealwireError(signal.reason)
+    ? signal.reason
+    : new SealwireError("interrupted", "interrupted", { cause: signal.reason });
+}
