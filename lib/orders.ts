@@ -14,7 +14,14 @@ import { merkleRoot } from "./ledger/merkle.ts";
 import { type Amount, formatAmount, parseWireAmount } from "./money.ts";
 import { Members, type Sha256, type Uuid } from "./parse.ts";
 import { parseSealedMemo, type SealedMemo } from "./sealing.ts";
-import { defineToken, parseToken, signToken, type Token, verifyToken } from "./tokens.ts";
+import {
+  defineToken,
+  parseToken,
+  signToken,
+  type Token,
+  type TokenKind,
+  verifyToken,
+} from "./tokens.ts";
 
 /** How long an order lives when its maker says nothing. */
 export const ORDER_LIFE_S_DEFAULT = 300;
@@ -149,6 +156,16 @@ export function signBatchOrder(
   return signToken(BATCH, order, session.privateKey);
 }
 
+/** Parses an order of either kind without verifying it. Throws as {@linkcode verifySignedOrder} does. */
+export function parseOrder(text: unknown): Token<Order | BatchOrder> {
+  return parseToken<Order | BatchOrder>(kindOf(text), text);
+}
+
+function kindOf(text: unknown): TokenKind<Order | BatchOrder> {
+  const batch = typeof text === "string" && text.startsWith(`${BATCH.header}.`);
+  return (batch ? BATCH : ORDER) as TokenKind<Order | BatchOrder>;
+}
+
 /**
  * Parses an order of either kind with its delegation and verifies both signatures: the delegation under its own key, the
  * order under the delegation's session key. Delegations seen before come from `verifyDelegation`, which may remember them.
@@ -161,13 +178,10 @@ export async function verifySignedOrder(
   delegationText: unknown,
   verify: (text: unknown) => Promise<Token<Delegation>> = verifyDelegation,
 ): Promise<SignedOrder> {
-  const kind = typeof orderText === "string" && orderText.startsWith(BATCH.header + ".")
-    ? BATCH
-    : ORDER;
-  const order = parseToken<Order | BatchOrder>(kind as typeof ORDER, orderText);
+  const order = parseOrder(orderText);
   const delegation = await verify(delegationText);
   requireTogether(order.claims, delegation.claims);
-  await verifyToken(kind as typeof ORDER, order as Token<Order>, delegation.claims.session.key);
+  await verifyToken(kindOf(orderText), order, delegation.claims.session.key);
   return { order, delegation };
 }
 

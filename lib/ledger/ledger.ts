@@ -7,9 +7,9 @@
 import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys.ts";
 import { SealwireError } from "../errors.ts";
 import { formatBatchItem } from "../orders.ts";
-import type { Sha256, Uuid } from "../parse.ts";
+import type { Sha256 } from "../parse.ts";
 import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
-import { formatEntry, type Party } from "./entry.ts";
+import { formatEntry } from "./entry.ts";
 import { merklePath, type MerkleTree, merkleTree, treeRoot } from "./merkle.ts";
 import { formatReceipt } from "./receipt.ts";
 import {
@@ -83,6 +83,11 @@ export class Ledger {
     });
     this.committing ??= this.commitAll().finally(() => this.committing = null);
     return outcome;
+  }
+
+  /** Resolves when nothing is being committed. */
+  async idle(): Promise<void> {
+    await this.committing;
   }
 
   private async commitAll(): Promise<void> {

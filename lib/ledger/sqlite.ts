@@ -12,7 +12,7 @@ import type { AccountName, RsaPublicJwk } from "../keys.ts";
 import { formatBatchItem } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import { parseHeader, type SignedHeader } from "./block.ts";
-import { type Party, TREASURY } from "./entry.ts";
+import type { Party } from "./entry.ts";
 import {
   type Account,
   outcomeKey,
