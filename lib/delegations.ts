@@ -146,27 +146,31 @@ export interface DelegationContext {
   readonly now_s: number;
 }
 
-/**
- * @throws {SealwireError} `wrong_server` (for another server), `wrong_certificate` (the client saw another certificate:
- * someone sits in between, or it has been renewed), `delegation_expired`, `delegation_not_yet_valid`.
- */
+/** Why a delegation does not hold, as error codes. */
+export type DelegationFlaw = keyof typeof FLAWS;
+
+const FLAWS = {
+  wrong_server: "the delegation is for another server",
+  /** Someone sits in between, or the certificate has been renewed. */
+  wrong_certificate: "the delegation names another certificate than this server's",
+  delegation_expired: "the delegation has expired: log in again",
+  delegation_not_yet_valid: "the delegation is from the future: check the clock",
+} as const;
+
+/** Why `delegation` does not hold in `context`; undefined when it does. */
+export function delegationFlaw(
+  delegation: Delegation,
+  context: DelegationContext,
+): DelegationFlaw | undefined {
+  if (delegation.server !== context.server) return "wrong_server";
+  if (delegation.cert !== context.cert) return "wrong_certificate";
+  if (context.now_s >= delegation.exp) return "delegation_expired";
+  if (delegation.iat > context.now_s + CLOCK_LEAD_S_MAX) return "delegation_not_yet_valid";
+  return undefined;
+}
+
+/** @throws {SealwireError} with a {@linkcode DelegationFlaw} as its code. */
 export function requireValidFor(delegation: Delegation, context: DelegationContext): void {
-  if (delegation.server !== context.server) {
-    throw new SealwireError("wrong_server", "the delegation is for another server");
-  }
-  if (delegation.cert !== context.cert) {
-    throw new SealwireError(
-      "wrong_certificate",
-      "the delegation names another certificate than this server's",
-    );
-  }
-  if (context.now_s >= delegation.exp) {
-    throw new SealwireError("delegation_expired", "the delegation has expired: log in again");
-  }
-  if (delegation.iat > context.now_s + CLOCK_LEAD_S_MAX) {
-    throw new SealwireError(
-      "delegation_not_yet_valid",
-      "the delegation is from the future: check the clock",
-    );
-  }
+  const flaw = delegationFlaw(delegation, context);
+  if (flaw !== undefined) throw new SealwireError(flaw, FLAWS[flaw]);
 }

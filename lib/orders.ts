@@ -185,6 +185,16 @@ export async function verifySignedOrder(
   return { order, delegation };
 }
 
+/** Why an order cannot be settled at `time_s`; undefined when it can. */
+export function untimely(
+  order: OrderCommon,
+  time_s: number,
+): "order_expired" | "order_from_future" | undefined {
+  if (time_s >= order.exp) return "order_expired";
+  if (order.iat > time_s + CLOCK_LEAD_S_MAX) return "order_from_future";
+  return undefined;
+}
+
 function requireTogether(order: OrderCommon, delegation: Delegation): void {
   const wrong = (why: string) => new SealwireError("wrong_delegation", `the delegation ${why}`);
   if (delegation.account !== order.payer) {

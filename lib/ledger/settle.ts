@@ -8,17 +8,10 @@
  * - `rejected`: not the payer's valid order for this server, or other bytes under a used id; nothing is recorded;
  * - `opened`: the account exists under that key, now or before.
  */
-import type { Delegation } from "../delegations.ts";
-import { CLOCK_LEAD_S_MAX } from "../delegations.ts";
+import { type Delegation, type DelegationFlaw, delegationFlaw } from "../delegations.ts";
 import type { AccountName } from "../keys.ts";
 import { type Amount, AMOUNT_MAX, formatAmount } from "../money.ts";
-import {
-  type BatchItem,
-  type BatchOrder,
-  isBatch,
-  type Order,
-  type SignedOrder,
-} from "../orders.ts";
+import { type BatchItem, isBatch, type SignedOrder, untimely } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import { sha256Text, type Token } from "../tokens.ts";
 import { type Entry, type Party, type Transfer, TREASURY } from "./entry.ts";
@@ -54,13 +47,12 @@ export type VoidReason =
   | "balance_limit";
 
 export type RejectReason =
+  | DelegationFlaw
   | "name_taken"
   | "order_conflict"
   | "treasury_limit"
   | "unknown_account"
-  | "wrong_certificate"
-  | "wrong_key"
-  | "wrong_server";
+  | "wrong_key";
 
 export type Submission =
   | {
@@ -199,6 +191,11 @@ function open(book: Book, submission: Submission & { type: "open" }): Outcome {
       ? { state: "opened", again: true }
       : { state: "rejected", reason: "name_taken" };
   }
+  const flaw = book.flaw(delegation.claims);
+  if (flaw !== undefined) return { state: "rejected", reason: flaw };
+  if (book.before(TREASURY, id, null) !== undefined) {
+    return { state: "rejected", reason: "order_conflict" };
+  }
   const account = { name, key: key.thumbprint };
   const amount = openingBalance as Amount;
   if (amount > 0n && book.refusal(TREASURY, [{ payee: name, payeeKey: null, amount }], account)) {
@@ -264,8 +261,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   if (order.server !== book.block.server) return { state: "rejected", reason: "wrong_server" };
   const before = book.before(order.payer, order.id, orderSha256);
   if (before !== undefined) return before;
-  if (delegation.claims.cert !== book.block.cert) {
-    return { state: "rejected", reason: "wrong_certificate" };
+  const flaw = book.flaw(delegation.claims);
+  // An order ends before its delegation does: that it has expired is its end, and recorded.
+  if (flaw !== undefined && flaw !== "delegation_expired") {
+    return { state: "rejected", reason: flaw };
   }
 
   const items = isBatch(order) ? submission.items : [{ ...order, index: null }];
@@ -289,12 +288,6 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   );
 }
 
-function untimely(order: Order | BatchOrder, time_s: number): VoidReason | undefined {
-  if (time_s >= order.exp) return "order_expired";
-  if (order.iat > time_s + CLOCK_LEAD_S_MAX) return "order_from_future";
-  return undefined;
-}
-
 /** One payment as the balance rules see it. `payeeKey` null: whoever the payee is now. */
 interface Movement {
   readonly payee: AccountName;
@@ -314,6 +307,12 @@ class Book {
   account(name: Party): Account | undefined {
     return this.changed.get(name) ?? this.view.accounts.get(name) ??
       (name === TREASURY ? { name, key: this.block.server, balance: 0n } : undefined);
+  }
+
+  /** Why a delegation does not hold for this server in this block. */
+  flaw(delegation: Delegation): DelegationFlaw | undefined {
+    const { server, cert, time_s } = this.block;
+    return delegationFlaw(delegation, { server, cert, now_s: time_s });
   }
 
   /** What the id ended as already, seen from one who submits `contentSha256` (null: who only asks for its end). */
