@@ -108,7 +108,7 @@ export function readTextFile(
     return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
   } catch (error) {
     if (error instanceof SealwireError) throw error;
-    if (systemErrorCode(error) === "ENOENT") return null;
+    if (["ENOENT", "ENOTDIR"].includes(systemErrorCode(error) ?? "")) return null;
     if (error instanceof TypeError) throw unreadable("it is not UTF-8 text", error);
     throw unreadable(reason(error), error);
   }
