@@ -5,7 +5,7 @@
  * outcome before it is durable.
  */
 import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys.ts";
-import { SealwireError } from "../errors.ts";
+import { isSealwireError, SealwireError } from "../errors.ts";
 import { formatBatchItem } from "../orders.ts";
 import type { Sha256 } from "../parse.ts";
 import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
@@ -24,8 +24,8 @@ import {
 } from "./settle.ts";
 import type { BlockRecord, Head, LedgerStore, LedgerTransaction, StoredPayment } from "./store.ts";
 
-/** Submissions waiting for a block; past it the server is overloaded and says so. */
-const QUEUE_MAX = 20_000;
+/** Transfers waiting for a block; past it the server is overloaded and says so. */
+const QUEUE_TRANSFERS_MAX = 20_000;
 /** Blocks, and batches, whose trees are kept for the receipts that are asked for right after. */
 const TREES_KEPT_MAX = 64;
 
@@ -59,11 +59,13 @@ export interface LedgerOptions {
 
 export class Ledger {
   private readonly waiting: Waiting[] = [];
+  private waitingTransfers = 0;
   /** By `seq` of the first entry. */
   private readonly blocks = new Map<number, SealedBlock>();
   /** By the batch order's text. */
   private readonly itemTrees = new Map<string, MerkleTree>();
-  private committing: Promise<void> | null = null;
+  private committing: Promise<void> = Promise.resolve();
+  private isCommitting = false;
 
   constructor(private readonly options: LedgerOptions) {}
 
@@ -73,7 +75,7 @@ export class Ledger {
    * @throws {SealwireError} `overloaded` (nothing was taken), `store_unavailable` (nothing was recorded).
    */
   submit(submission: Submission): Promise<Outcome> {
-    if (this.waiting.length >= QUEUE_MAX) {
+    if (this.waitingTransfers >= QUEUE_TRANSFERS_MAX) {
       return Promise.reject(
         new SealwireError("overloaded", "too many payments wait to be settled: try again"),
       );
@@ -81,7 +83,8 @@ export class Ledger {
     const outcome = new Promise<Outcome>((resolve, reject) => {
       this.waiting.push({ submission, resolve, reject });
     });
-    this.committing ??= this.commitAll().finally(() => this.committing = null);
+    this.waitingTransfers += transferCount(submission);
+    if (!this.isCommitting) this.committing = this.commitAll();
     return outcome;
   }
 
@@ -91,16 +94,27 @@ export class Ledger {
   }
 
   private async commitAll(): Promise<void> {
+    this.isCommitting = true;
     // What arrives together in one turn of the event loop goes into one block.
     await Promise.resolve();
-    while (this.waiting.length > 0) {
-      const batch = this.takeBatch();
-      try {
-        const outcomes = await this.commit(batch.map(({ submission }) => submission));
-        for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index]!);
-      } catch (error) {
+    while (this.waiting.length > 0) await this.commitBatch(this.takeBatch());
+    // In the same turn as the check: who hears of an outcome may submit the next before this promise resolves.
+    this.isCommitting = false;
+  }
+
+  /** A fault that one submission brings about fails that one alone: the others are tried again in halves. */
+  private async commitBatch(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const outcomes = await this.commit(batch.map(({ submission }) => submission));
+      for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index]!);
+    } catch (error) {
+      if (batch.length === 1 || isSealwireError(error)) {
         for (const { reject } of batch) reject(error);
+        return;
       }
+      const half = Math.ceil(batch.length / 2);
+      await this.commitBatch(batch.slice(0, half));
+      await this.commitBatch(batch.slice(half));
     }
   }
 
@@ -113,7 +127,9 @@ export class Ledger {
       if (taken > 0 && transfers > BLOCK_TRANSFERS_MAX) break;
       taken++;
     }
-    return this.waiting.splice(0, taken);
+    const batch = this.waiting.splice(0, taken);
+    for (const { submission } of batch) this.waitingTransfers -= transferCount(submission);
+    return batch;
   }
 
   private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
