@@ -14,14 +14,14 @@ import {
   parseRsaPublicJwk,
   type RsaPublicJwk,
 } from "./keys.ts";
-import { decodeBase64url } from "./parse.ts";
 
 const FORMAT_VERSION = 1;
 const SERVERS_MAX = 1000;
 const PAYEES_MAX = 50_000;
 /** The most payees, at some 140 bytes each; servers take 3 kB each. */
 const FILE_BYTES_MAX = 8 * 1024 * 1024;
-const SHA256_BYTES = 32;
+/** 32 bytes as canonical base64url: the last character has two bits to spare. */
+const THUMBPRINT = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
 const ADDRESS = /^[^A-Z\s]{1,255}:[1-9]\d{0,4}$/;
 
 export interface KnownServer {
@@ -51,7 +51,10 @@ export class KnownServers {
   record(host: string, port: number, server: KnownServer): void {
     const pem = certificatePem(parseCertificate(server.certificatePem));
     const entry = { certificatePem: pem, serverKey: server.serverKey };
-    this.file.update((servers) => servers.set(addressOf(host, port), entry));
+    this.file.update((servers) => {
+      servers.set(addressOf(host, port), entry);
+      return true;
+    });
   }
 }
 
@@ -78,10 +81,10 @@ export class KnownPayees {
    * `trust_file_full`, `file_locked`, `folder_unwritable`, `write_failed`.
    */
   record(server: string, payee: AccountName, keyThumbprint: string): void {
-    if (this.check(server, payee, keyThumbprint) === "same") return;
     this.file.update((payees) => {
-      this.compare(payees, server, payee, keyThumbprint);
+      if (this.compare(payees, server, payee, keyThumbprint) === "same") return false;
       payees.set(`${server}/${payee}`, keyThumbprint);
+      return true;
     });
   }
 
@@ -127,11 +130,11 @@ class TrustFile<Entry> {
     }
   }
 
-  /** Reads, changes and writes while no other process does. */
-  update(change: (entries: Map<string, Entry>) => void): void {
+  /** Reads, changes and writes while no other process does; `change` says whether there is anything to write. */
+  update(change: (entries: Map<string, Entry>) => boolean): void {
     withFileLock(this.path, (requireHeld) => {
       const entries = this.read();
-      change(entries);
+      if (!change(entries)) return;
       if (entries.size > this.entries_max) {
         throw new SealwireError(
           "trust_file_full",
@@ -186,7 +189,7 @@ function parsePayee(key: string, value: unknown): string {
 }
 
 function requireThumbprint(value: unknown): string {
-  if (typeof value === "string" && decodeBase64url(value)?.length === SHA256_BYTES) return value;
+  if (typeof value === "string" && THUMBPRINT.test(value)) return value;
   throw new Error("not a SHA-256 thumbprint");
 }
 

@@ -157,6 +157,8 @@ const DAMAGED_PAYEES: Record<string, string> = {
   "more than server and payee": payees({ [`${SERVER}/bob/x`]: BOBS_KEY }),
   "a server that is no thumbprint": payees({ "x/bob": BOBS_KEY }),
   "a key that is no thumbprint": payees({ [`${SERVER}/bob`]: BOBS_KEY.slice(1) }),
+  "a key of other characters": payees({ [`${SERVER}/bob`]: BOBS_KEY.replace(/^./, "+") }),
+  "a key with stray bits": payees({ [`${SERVER}/bob`]: BOBS_KEY.replace(/.$/, "B") }),
   "a key that is a number": payees({ [`${SERVER}/bob`]: 7 }),
 };
 for (const [what, text] of Object.entries(DAMAGED_PAYEES)) {
