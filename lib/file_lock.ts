@@ -4,9 +4,9 @@
  */
 import { randomBytes } from "node:crypto";
 import { linkSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { SealwireError, systemErrorCode } from "./errors.ts";
 import { makeFolder, PRIVATE_FILE_MODE, writeError } from "./files.ts";
-import { dirname } from "node:path";
 
 /** The work takes milliseconds; a lock this old was left by a process that is gone. */
 const HELD_MS_MAX = 10_000;
