@@ -139,7 +139,12 @@ export class ToolProcess {
   }
 
   kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGHUP"): void {
-    this.child.kill(signal);
+    // Not `child.kill`: Deno then reports the signal as the cause of the end, whatever status the process exits with.
+    try {
+      process.kill(this.pid, signal);
+    } catch {
+      // It has ended already.
+    }
   }
 
   /** Sends `signal` and waits for the end. */
