@@ -342,3 +342,36 @@ test(
     await world.stop();
   },
 );
+
+test(
+  "the interactive client reads the same commands, from a pipe too, and a failing one ends nothing",
+  SLOW,
+  async () => {
+    const world = await PaymentWorld.start();
+    await world.register("bob");
+    const keys = world.keysOf("carol");
+    const stdin =
+      "register carol\nlogin carol\npay bob 3 hi there\nsing\npay bob 999999\nbalance\nexit\nbalance\n";
+    const outcome = await runTool("client.ts", [
+      "127.0.0.1",
+      String(world.port),
+      "--json",
+      "--keys",
+      keys,
+    ], { stdin });
+    const lines = jsonLines(outcome);
+    assert.deepEqual(
+      lines.map((line) => (line.error as { code: string } | undefined)?.code ?? line.balance),
+      [
+        "10000.00",
+        "9997.00",
+        "usage",
+        "insufficient_funds",
+        "9997.00",
+      ],
+    );
+    assert.equal(outcome.status, 0);
+    assert.doesNotMatch(outcome.stderr, /connection was lost/);
+    await world.stop();
+  },
+);

@@ -147,12 +147,12 @@ export class PaymentClient {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
+      this.pin(new Map([[name, payee.key.thumbprint]]));
       const { pair } = this.options;
       const sealedMemo = memo === null ? null : await sealMemo(memo, payee.key, pair.publicKey);
       const payment = { payee: name, payeeKey: payee.key.thumbprint, amount, memo: sealedMemo };
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
-      this.payees.record(this.server, name, payee.key.thumbprint);
 
       const direct = way === "via-server" ? null : await this.offerDirectly(pending, payee);
       if (direct !== null) {
@@ -214,9 +214,14 @@ export class PaymentClient {
     if (name === this.options.account) {
       throw new SealwireError("payer_is_payee", "payer and payee are the same account");
     }
-    const payee = await this.current.lookup(name);
-    this.payees.check(this.server, name, payee.key.thumbprint);
-    return payee;
+    return await this.current.lookup(name);
+  }
+
+  /** Stops a payment to whoever has another key than when they were paid before. */
+  private pin(keys: ReadonlyMap<AccountName, Sha256>): void {
+    for (const payee of this.payees.pin(this.server, keys)) {
+      this.options.notices.note(`first payment to ${payee}, whose key is ${keys.get(payee)}`);
+    }
   }
 
   private store(
@@ -266,6 +271,7 @@ export class PaymentClient {
         return [name, key.thumbprint] as const;
       }),
     );
+    this.pin(keys);
     const items = payments.map(({ payee, amount }, index) =>
       formatBatchItem({ index, payee, payeeKey: keys.get(payee)!, amount })
     );
@@ -276,7 +282,6 @@ export class PaymentClient {
     const claims = { count: items.length, total: total as Amount, itemsRoot: merkleRoot(items) };
     const order = await signBatchOrder({ ...await this.common(id), ...claims }, this.sessionKey);
     const pending = this.store(order, items, false);
-    for (const [name, key] of keys) this.payees.record(this.server, name, key);
     return pending;
   }
 

@@ -41,6 +41,7 @@ export interface ListenOptions extends PaymentClientOptions {
 export class Listening {
   private readonly shown: ShownMemory;
   private displaced = false;
+  private leaving = false;
   private showing: Promise<void> | null = null;
   private showAgain = false;
   private door!: OfferListener;
@@ -87,12 +88,12 @@ export class Listening {
   }
 
   /**
-   * Stays online, coming back when the connection is lost. Ends only by throwing.
+   * Stays online, coming back when the connection is lost, until {@linkcode close}.
    *
    * @throws {SealwireError} `displaced`; what reconnecting throws, once the server has been away for the timeout; the
    * signal's reason.
    */
-  async stay(): Promise<never> {
+  async stay(): Promise<void> {
     const { signal, notices } = this.options;
     const interrupted = new Promise<void>((resolve) =>
       signal.addEventListener("abort", () => resolve(), { once: true })
@@ -101,6 +102,7 @@ export class Listening {
     while (true) {
       await Promise.race([this.client.session.closed, interrupted]);
       signal.throwIfAborted();
+      if (this.leaving) return;
       if (this.displaced) {
         throw new SealwireError(
           "displaced",
@@ -115,6 +117,7 @@ export class Listening {
   }
 
   async close(): Promise<void> {
+    this.leaving = true;
     await this.door.close();
     await this.showing;
     await this.client.end();

@@ -39,17 +39,21 @@ export async function runPrompt(
   });
   lines.setPrompt("sealwire> ");
   const prompt = new Prompt(context);
+  // The end of piped input comes before its last commands are done.
+  let open = true;
+  lines.on("close", () => open = false);
+  const ask = () => open && lines.prompt();
   const stop = () => lines.close();
   interrupted.addEventListener("abort", stop, { once: true });
   lines.on("SIGINT", stop);
   out.note("Type help for the commands.");
   try {
     if (account !== null) await prompt.attempt(() => prompt.login(account));
-    lines.prompt();
+    ask();
     for await (const line of lines) {
       if (/^\s*(exit|quit)\s*$/i.test(line)) break;
       await prompt.attempt(() => prompt.command(line.trim()));
-      lines.prompt();
+      ask();
     }
   } finally {
     lines.close();
