@@ -3,7 +3,6 @@
  * bytes are sent again or the id is cancelled, until the server or a verified receipt says what it has come to.
  */
 import { randomUUID } from "node:crypto";
-import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { makeSessionKey } from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
@@ -39,6 +38,8 @@ import {
 
 /** Without a verified receipt by then, the payer goes to the server. */
 const DIRECT_DEADLINE_MS = 3_000;
+/** How long after its signing a direct payment may still be under way. */
+const DIRECT_LEASE_S = 5;
 /** Between tries to reach a server that does not answer. */
 const RETRY_PAUSE_MS = 500;
 /** Questions about a batch that are asked at a time. */
@@ -183,9 +184,9 @@ export class PaymentClient {
    * @throws {SealwireError} `outcome_unknown`.
    */
   async resolveOutbox(): Promise<void> {
-    for (const pending of this.outbox.abandoned()) {
+    for (const pending of this.outbox.all()) {
       const order = pending.order.claims;
-      if (order.server !== this.server) continue;
+      if (order.server !== this.server || !await this.isLeftBehind(pending)) continue;
       const what = isBatch(order)
         ? `batch payment ${order.id} of ${formatAmount(order.total)}`
         : `payment ${order.id} of ${formatAmount(order.amount)} to ${order.payee}`;
@@ -193,6 +194,18 @@ export class PaymentClient {
       const became = "refused" in end ? `not paid: ${end.refused.message}` : "settled";
       this.options.notices.note(`${what}, left unfinished before, is ${became}`);
     }
+  }
+
+  /**
+   * Whether it is for this process to bring the order to its end. Settling the same bytes twice harms nobody; but what is to
+   * be paid directly or not at all is left to the process that may still be sending it, while it may.
+   */
+  private async isLeftBehind({ order: { claims: order }, direct }: Pending): Promise<boolean> {
+    while (direct && this.options.now_s() <= order.iat + DIRECT_LEASE_S) {
+      if (this.outbox.get(order.id) === null) return false;
+      await pause(RETRY_PAUSE_MS, this.options.signal);
+    }
+    return true;
   }
 
   private get server(): Sha256 {
@@ -230,7 +243,7 @@ export class PaymentClient {
     direct: boolean,
   ): Pending {
     const delegation = this.current.delegation.text;
-    const pending = { order, delegation, items, direct, pid: process.pid };
+    const pending = { order, delegation, items, direct };
     this.outbox.add(pending);
     return pending;
   }

@@ -5,7 +5,6 @@
  */
 import { readdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { SealwireError, systemErrorCode } from "../errors.ts";
 import { createFileAtomic, makeFolder, PRIVATE_FILE_MODE, readTextFile } from "../files.ts";
 import type { AccountName } from "../keys.ts";
@@ -25,8 +24,6 @@ export interface Pending {
   readonly items: readonly string[];
   /** `--direct`: it is to be cancelled rather than settled without the payee. */
   readonly direct: boolean;
-  /** The process that sends it. */
-  readonly pid: number;
 }
 
 export class Outbox {
@@ -42,7 +39,7 @@ export class Outbox {
    * @throws {SealwireError} `outbox_full`, `order_conflict` (the id is in the outbox), `folder_unwritable`, `write_failed`:
    * the order must not leave then.
    */
-  add({ order, delegation, items, direct, pid }: Pending): void {
+  add({ order, delegation, items, direct }: Pending): void {
     makeFolder(this.folder);
     if (this.ids().length >= ORDERS_MAX) {
       throw new SealwireError(
@@ -50,7 +47,7 @@ export class Outbox {
         `${this.folder} holds ${ORDERS_MAX} unresolved payments`,
       );
     }
-    const text = JSON.stringify({ v: 1, order: order.text, delegation, items, direct, pid });
+    const text = JSON.stringify({ v: 1, order: order.text, delegation, items, direct });
     if (!createFileAtomic(this.path(order.claims.id), text, PRIVATE_FILE_MODE)) {
       throw new SealwireError(
         "order_conflict",
@@ -75,9 +72,8 @@ export class Outbox {
     return text === null ? null : parsePending(path, text);
   }
 
-  /** Orders that no running process is sending. */
-  abandoned(): Pending[] {
-    return this.ids().flatMap((id) => this.get(id) ?? []).filter(({ pid }) => !isRunning(pid));
+  all(): Pending[] {
+    return this.ids().flatMap((id) => this.get(id) ?? []);
   }
 
   private ids(): Uuid[] {
@@ -104,19 +100,8 @@ function parsePending(path: string, text: string): Pending {
       delegation: members.text("delegation", TOKEN_CHARACTERS_MAX),
       items: members.list("items", BATCH_ITEMS_MAX).map(String),
       direct: members.raw("direct") === true,
-      pid: members.integer("pid", 0, Number.MAX_SAFE_INTEGER),
     };
   } catch (cause) {
     throw new SealwireError("outbox_unreadable", `${path} is not what was stored there`, { cause });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemErrorCode(error) === "EPERM";
   }
 }
