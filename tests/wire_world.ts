@@ -71,6 +71,22 @@ export class WireWorld {
     return refusal.details;
   }
 
+  /** A new connection's login, or registration, is refused with this code, and nobody is let in. */
+  async assertLetsNobodyIn(
+    code: string,
+    method: "session.login" | "account.register",
+    delegation: (client: WireClient) => unknown,
+    params: object = {},
+  ): Promise<void> {
+    const client = await WireClient.connect(this.world);
+    await this.assertRefused(
+      code,
+      () => client.call(method, { delegation: delegation(client), ...params }),
+    );
+    await this.assertRefused("login_required", () => client.call("account.balance"));
+    client.close();
+  }
+
   /** `signed` moves its money, as an honest order does. */
   async assertSettles(by: WireClient, signed: SignedTexts): Promise<string> {
     const answer = await by.settle(signed);
@@ -78,8 +94,8 @@ export class WireWorld {
     return String(answer.receipt);
   }
 
-  /** Stops the server, whose whole ledger must then be valid and sum to zero. */
-  async assertAuditPasses(): Promise<void> {
+  /** Stops the server, whose ledger must then be valid and sum to zero. `others`: accounts that a test opened besides. */
+  async assertAuditPasses(others = 0): Promise<void> {
     const total = Object.values(await this.balances())
       .reduce((sum, balance) => sum + BigInt(balance.replace(".", "")), 0n);
     assert.equal(total, BigInt(this.sessions.size) * 1_000_000n);
@@ -88,6 +104,6 @@ export class WireWorld {
     const outcome = await this.world.operate("audit");
     const [line] = jsonLines(outcome);
     assert.equal(line?.valid, true, JSON.stringify(outcome));
-    assert.equal(line?.accounts, this.sessions.size);
+    assert.equal(line?.accounts, this.sessions.size + others);
   }
 }
