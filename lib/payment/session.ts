@@ -11,7 +11,7 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys.ts";
-import { verifyHeader } from "../ledger/block.ts";
+import { type SignedHeader, verifyHeader } from "../ledger/block.ts";
 import { parseEntry } from "../ledger/entry.ts";
 import { PATH_STEPS_MAX, rootFromPath } from "../ledger/merkle.ts";
 import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
@@ -91,6 +91,9 @@ export class ClientSession {
       const claims = { account, session: sessionKey.publicKey, server: link.server.thumbprint };
       const { cert, nonce } = link;
       const delegation = await signDelegation(pair, { ...claims, cert, nonce }, now_s());
+      // Read before the server says its head: another process of this account may raise it meanwhile.
+      const heads = new HeadMemory(keysFolder, account);
+      const seen = heads.get(link.server.thumbprint);
       const { register, presence, watch } = login;
       const params = {
         delegation: delegation.text,
@@ -105,9 +108,8 @@ export class ClientSession {
         "login",
         "bad_answer",
       );
-      const heads = new HeadMemory(keysFolder, account);
       session = new ClientSession(link, options, heads, delegation, answer.text("balance", 32));
-      await session.checkHead(answer.raw("head"));
+      await session.checkHead(seen, answer.raw("head"));
       return session;
     } catch (error) {
       link.peer.destroy();
@@ -130,6 +132,11 @@ export class ClientSession {
 
   async end(): Promise<void> {
     await this.link.peer.end();
+  }
+
+  /** Ends it at once. */
+  destroy(): void {
+    this.link.peer.destroy();
   }
 
   async lookup(name: AccountName): Promise<Payee> {
@@ -249,9 +256,8 @@ export class ClientSession {
   }
 
   /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
-  private async checkHead(headText: unknown): Promise<void> {
+  private async checkHead(seen: SignedHeader | null, headText: unknown): Promise<void> {
     const head = headText === null ? null : await verifyHeader(headText, this.server);
-    const seen = this.heads.get(this.server.thumbprint);
     if (seen !== null) {
       const { height } = seen.claims;
       if (head === null || head.claims.height < height) {
