@@ -159,6 +159,16 @@ export class RpcPeer {
     this.send(formatNotification(method, params));
   }
 
+  /** What waits for the peer to read it. */
+  get unsent_bytes(): number {
+    return this.outbox_bytes + this.connection.unsent_bytes;
+  }
+
+  /** Resolves when all that waits is handed to the system, or can no longer be. */
+  async flushed(): Promise<void> {
+    await this.flushing;
+  }
+
   /** Sends what waits, then ends the connection. Resolves when it is closed. */
   end(): Promise<void> {
     return this.endWith(null);
@@ -281,7 +291,7 @@ export class RpcPeer {
   private send(line: string): void {
     // What a handler answers to a peer that has gone is nobody's loss.
     if (!this.sending) return;
-    if (this.outbox_bytes + this.connection.unsent_bytes > this.limits.unsent_bytes_max) {
+    if (this.unsent_bytes > this.limits.unsent_bytes_max) {
       return this.destroy(this.limitExceeded("unsent_bytes_max"));
     }
     this.outbox += line;

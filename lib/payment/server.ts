@@ -25,6 +25,7 @@ import type { SealedMemo } from "../sealing.ts";
 import type { Token } from "../tokens.ts";
 import type { ServerKeys } from "../server_keys.ts";
 import { type Listed, Presence } from "./presence.ts";
+import { Pushes } from "./pushes.ts";
 import { refusal } from "./refusals.ts";
 import {
   ALPN,
@@ -65,6 +66,7 @@ class Session implements Listed {
   loginFailures = 0;
   closed = false;
   peer!: RpcPeer;
+  pushes!: Pushes;
 
   /** Of a logged-in session. */
   get account(): AccountName {
@@ -127,6 +129,7 @@ export class PaymentServer {
       methods: this.methods(session),
       onInternalError,
     });
+    session.pushes = new Pushes(session.peer, onInternalError);
     const deadline = setTimeout(() => {
       const message = `log in within ${LOGIN_DEADLINE_MS / 1000} s`;
       if (session.delegation === null) {
@@ -313,9 +316,7 @@ export class PaymentServer {
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
       this.options.log("settled", { payment: order.id, payer: order.payer });
-      void this.announce(session, submission, outcome.entries).catch((error) =>
-        this.options.log("internal_error", { message: String(error) })
-      );
+      this.announce(session, submission, outcome.entries);
     }
     const index = isBatch(order) ? null : undefined;
     return await this.settledAnswer(
@@ -360,23 +361,22 @@ export class PaymentServer {
   }
 
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */
-  private async announce(
+  private announce(
     teller: Session,
     submission: Submission & { type: "order" },
     entries: SettledEntries,
-  ): Promise<void> {
+  ): void {
     const order = submission.signed.order.claims;
     const texts = orderTexts(submission);
     const hearers: { account: AccountName; index: number | undefined }[] = isBatch(order)
       ? submission.items.map(({ payee, index }) => ({ account: payee, index }))
       : [{ account: order.payer, index: undefined }, { account: order.payee, index: undefined }];
     for (const { account, index } of hearers) {
-      const sessions = [...this.presence.sessionsOf(account)].filter((session) =>
-        session !== teller
-      );
-      if (sessions.length === 0) continue;
-      const answer = await this.settledAnswer(account, texts, entries, index);
-      for (const session of sessions) session.notify("payment.settled", answer);
+      let answer: Promise<SettledAnswer> | null = null;
+      const make = () => answer ??= this.settledAnswer(account, texts, entries, index);
+      for (const session of this.presence.sessionsOf(account)) {
+        if (session !== teller) session.pushes.add(make);
+      }
     }
   }
 
