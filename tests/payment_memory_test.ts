@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { loadAccountKeys } from "../lib/key_files.ts";
 import type { AccountName } from "../lib/keys.ts";
 import { parseAmount } from "../lib/money.ts";
@@ -12,6 +13,7 @@ import { type Outcome, runTool, type ToolProcess } from "./support.ts";
 import { Tap, type Verdict } from "./tap.ts";
 
 const SLOW = { timeout: 120_000 };
+const POLL_MS = 10;
 
 function errorCode(outcome: Outcome): unknown {
   return (jsonLines(outcome)[0]!.error as Json).code;
@@ -120,6 +122,16 @@ function paidEvent({ event }: Json): boolean {
   return event === "paid";
 }
 
+/** Waits until the account's client remembers that it has shown entry `seq`. */
+async function shownTo(world: PaymentWorld, name: string, seq: number): Promise<void> {
+  const path = join(world.keysOf(name), `${name}_shown.json`);
+  while (true) {
+    const shown = existsSync(path) ? Object.values(JSON.parse(readFileSync(path, "utf8"))) : [];
+    if (shown.includes(seq)) return;
+    await delay(POLL_MS);
+  }
+}
+
 /** The payments that a listener has printed until it was stopped. */
 async function shownBy(listener: ToolProcess): Promise<unknown[]> {
   const outcome = await listener.stop();
@@ -136,6 +148,9 @@ test(
     const first = await world.listen("bob");
     const one = await pay();
     assert.equal((await first.nextJson(paidEvent)).payment, one);
+    // A kill between the line and the memory of it would have it shown again: nothing may be missed.
+    const opened = 4;
+    await shownTo(world, "bob", opened + 1);
     await first.stop("SIGKILL");
     const meanwhile = [await pay(), await pay()];
 
