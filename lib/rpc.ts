@@ -23,6 +23,8 @@ export interface RpcLimits {
   request_line_bytes_max: number;
   /** An answer. */
   answer_line_bytes_max: number;
+  /** Arrays and objects in one another. */
+  nesting_max: number;
   /** From the first byte of a line to its end. */
   line_ms_max: number;
   /** Requests of one peer that are not yet answered. */
@@ -36,6 +38,7 @@ export interface RpcLimits {
 export const RPC_LIMITS: Readonly<RpcLimits> = {
   request_line_bytes_max: 64 * 1024,
   answer_line_bytes_max: 1024 * 1024,
+  nesting_max: 64,
   line_ms_max: 10_000,
   requests_in_flight_max: 256,
   unsent_bytes_max: 1024 * 1024,
@@ -221,7 +224,7 @@ export class RpcPeer {
     this.heard_at_ms = performance.now();
     let message;
     try {
-      message = parseMessage(line);
+      message = parseMessage(line, this.limits.nesting_max);
     } catch (error) {
       this.refuseWith(error as SealwireError);
       return false;
