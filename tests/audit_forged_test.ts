@@ -10,7 +10,7 @@ import { merkleRoot } from "../lib/ledger/merkle.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import { formatBatchItem, type Order, type SignedOrder } from "../lib/orders.ts";
 import { auditedLedger } from "./audited_ledger.ts";
-import { NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
+import { delegate, NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
 import { temporaryFolder } from "./support.ts";
 
 const alice = person("alice");
@@ -180,6 +180,25 @@ const FORGERIES: [string, Forge, RegExp][] = [
     /the delegation is by another account/,
   ],
   [
+    "an account opened under another key than its holder's",
+    async (database) => {
+      const dave = person("dave");
+      const { text, sha256 } = await delegate(dave);
+      database.prepare("INSERT INTO delegations VALUES (?, ?)").run(sha256, text);
+      const key = alice.pair.publicKey.thumbprint;
+      const { id } = entryOf(database, 7);
+      return [{
+        type: "account.open",
+        seq: 13,
+        id,
+        account: dave.name,
+        key,
+        delegationSha256: sha256,
+      }];
+    },
+    /the delegation is by another key/,
+  ],
+  [
     "more than the order says",
     async (database) => {
       const entry = await ordered(database);
@@ -203,6 +222,11 @@ const FORGERIES: [string, Forge, RegExp][] = [
       return [{ ...entry, payer: carol.name, payerKey: carol.pair.publicKey.thumbprint }];
     },
     /the order is not by the payer's key/,
+  ],
+  [
+    "a payee under another key than the account's, as the order says",
+    async (database) => [await ordered(database, { payeeKey: carol.pair.publicKey.thumbprint })],
+    /entry 13: the payee has another key/,
   ],
   [
     "money that the payer does not have",
