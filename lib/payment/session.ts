@@ -22,6 +22,8 @@ import { HeadMemory } from "./memory.ts";
 import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } from "./wire.ts";
 
 const TEXT_CHARACTERS_MAX = 16_384;
+/** A block header is stored so long after it was verified, or when the session ends. */
+const REMEMBER_AFTER_MS = 200;
 
 export interface SessionOptions extends Omit<ConnectServerOptions, "onNotification"> {
   readonly account: AccountName;
@@ -65,6 +67,9 @@ export interface Payee {
 }
 
 export class ClientSession {
+  /** The highest header verified, when it is not stored yet. */
+  private unstored: SignedHeader | null = null;
+
   private constructor(
     private readonly link: ServerLink,
     private readonly options: SessionOptions,
@@ -131,6 +136,7 @@ export class ClientSession {
   }
 
   async end(): Promise<void> {
+    this.storeHead();
     await this.link.peer.end();
   }
 
@@ -251,8 +257,33 @@ export class ClientSession {
         cause,
       });
     });
-    this.heads.raise(receipt.header);
+    this.remember(receipt.header);
     return receipt;
+  }
+
+  /**
+   * Two disk syncs are kept out of the way of whoever waits for a receipt, and headers that come together are stored once. A
+   * client that dies before that remembers a lower block: it asks for less, and is told nothing wrong.
+   */
+  private remember(header: SignedHeader): void {
+    if (this.unstored === null) setTimeout(() => this.storeHeadLater(), REMEMBER_AFTER_MS);
+    else if (header.claims.height <= this.unstored.claims.height) return;
+    this.unstored = header;
+  }
+
+  private storeHead(): void {
+    const header = this.unstored;
+    this.unstored = null;
+    if (header !== null) this.heads.raise(header);
+  }
+
+  /** A client that cannot remember goes no further: its next login fails for the same reason, and says so. */
+  private storeHeadLater(): void {
+    try {
+      this.storeHead();
+    } catch (error) {
+      this.link.peer.destroy(error as SealwireError);
+    }
   }
 
   /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
