@@ -331,7 +331,9 @@ export class RpcPeer {
   private async endWith(reason: SealwireError | null): Promise<void> {
     this.sending = false;
     this.stopReceiving(reason);
+    const timer = setTimeout(() => this.connection.destroy(), END_TIMEOUT_MS);
     await this.flushing;
+    clearTimeout(timer);
     await this.connection.end();
   }
 

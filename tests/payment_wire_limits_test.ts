@@ -103,7 +103,12 @@ describe("a line that cannot be a request ends its connection, after an error th
     {
       promise: "100,000 nested brackets within a request",
       line: `{"jsonrpc":"2.0","id":1,"method":"hello","params":${nested(100_000)}}\n`,
-      error: TOO_LONG,
+      error: PARSE_ERROR,
+    },
+    {
+      promise: "100 nested brackets within a request",
+      line: `{"jsonrpc":"2.0","id":1,"method":"hello","params":${nested(100)}}\n`,
+      error: PARSE_ERROR,
     },
     { promise: "512 KiB without an end", line: "x".repeat(513 * KIB), error: TOO_LONG },
     { promise: "8 MiB without an end", line: "x".repeat(8 * MIB), error: TOO_LONG },
@@ -122,7 +127,7 @@ describe("a line that cannot be a request ends its connection, after an error th
 });
 
 function nested(depth: number): string {
-  return "[".repeat(depth / 2) + "]".repeat(depth / 2);
+  return "[".repeat(depth) + "]".repeat(depth);
 }
 
 describe("a line that is JSON and no request is answered, and the connection goes on", () => {
@@ -153,11 +158,6 @@ describe("a line that is JSON and no request is answered, and the connection goe
     {
       promise: "params that are a list",
       line: request(1, "hello", []),
-      error: { id: 1, code: "invalid_params" },
-    },
-    {
-      promise: "20,000 nested brackets for params",
-      line: `{"jsonrpc":"2.0","id":1,"method":"hello","params":${nested(20_000)}}\n`,
       error: { id: 1, code: "invalid_params" },
     },
     {
