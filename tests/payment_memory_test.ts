@@ -91,13 +91,13 @@ test("a login is no alarm when a payment settles while it is answered", SLOW, as
     // The other client of the account, in the same keys folder, now sees a higher block than this answer's.
     const payment = { payee: "bob" as AccountName, amount: parseAmount("1"), memo: null };
     await client.pay({ ...payment, way: "via-server", id: null });
+    await client.end();
     return "pass";
   };
   const command = world.clientArgs(name, "balance");
   command[1] = String(tap.port);
   const outcome = await runTool("client.ts", command);
   assert.equal(outcome.status, 0, outcome.stderr);
-  await client.end();
   await tap.close();
   await world.stop();
 });
