@@ -15,20 +15,14 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
-import { readFileSync } from "node:fs";
-import { certificateSha256 } from "../lib/certificate.ts";
-import { signDelegation } from "../lib/delegations.ts";
 import { loadOrMakeAccountKeys } from "../lib/key_files.ts";
-import { parseAccountName, parseRsaPublicJwk } from "../lib/keys.ts";
-import { parseAmount } from "../lib/money.ts";
-import { connectTls } from "../lib/net.ts";
-import { signOrder } from "../lib/orders.ts";
+import { parseAccountName } from "../lib/keys.ts";
+import { formatAmount, parseAmount } from "../lib/money.ts";
 import { PaymentClient } from "../lib/payment/client.ts";
-import { ALPN } from "../lib/payment/wire.ts";
-import { RpcPeer } from "../lib/rpc.ts";
-import { rsaPair, uuid } from "../tests/fixtures.ts";
-import { clientOptions, now_s, sessionKeyOf } from "../tests/payment_clients.ts";
+import { clientOptions } from "../tests/payment_clients.ts";
 import { PaymentWorld } from "../tests/payment_world.ts";
+import { cheapPerson } from "../tests/soak.ts";
+import { type SignedTexts, WireClient } from "../tests/wire_client.ts";
 
 const PAYMENTS_WARM_UP = 30;
 const PAYMENTS_TIMED = 400;
@@ -36,7 +30,6 @@ const CLIENTS = 64;
 const ORDERS_PER_CLIENT = 150;
 const PIPELINED = 16;
 const COMMITS = 500;
-const TIMEOUT_MS = 30_000;
 const CENT = parseAmount("0.01");
 
 const world = await PaymentWorld.start();
@@ -78,17 +71,23 @@ function reportLatency(sorted_ms: readonly number[]): void {
   );
 }
 
-/** A logged-in connection with its orders, signed. */
+/** A logged-in client with its orders, signed. */
 interface Payer {
-  readonly peer: RpcPeer;
-  readonly orders: readonly { readonly order: string; readonly delegation: string }[];
+  readonly wire: WireClient;
+  readonly orders: readonly SignedTexts[];
 }
 
 async function measureThroughput(): Promise<void> {
-  const certificate = readFileSync(join(world.serverKeys, "server_cert.pem"), "utf8");
-  const payers = await Promise.all(
-    Array.from({ length: CLIENTS }, (_, index) => connectPayer(certificate, index)),
-  );
+  const people = Array.from({ length: CLIENTS }, (_, index) => cheapPerson(`payer${index}`));
+  const payers = await Promise.all(people.map(async (payer, index): Promise<Payer> => {
+    const wire = await WireClient.enter(world, payer, "account.register");
+    const payee = people[(index + 1) % CLIENTS]!;
+    const orders = Array.from(
+      { length: ORDERS_PER_CLIENT },
+      () => wire.order(payer, payee, { amount: formatAmount(CENT) }),
+    );
+    return { wire, orders };
+  }));
   const count = CLIENTS * ORDERS_PER_CLIENT;
   for (const method of ["rpc.ping", "payment.settle"]) {
     const began_ms = performance.now();
@@ -99,37 +98,13 @@ async function measureThroughput(): Promise<void> {
       `${`${CLIENTS} clients over TLS`.padEnd(36)}${rate(count, took_s)} ${what}/s\n`,
     );
   }
-  for (const { peer } of payers) peer.destroy();
+  for (const { wire } of payers) wire.close();
 }
 
-async function connectPayer(certificate: string, index: number): Promise<Payer> {
-  const target = { host: "127.0.0.1", port: world.port, timeout_ms: TIMEOUT_MS };
-  const peer = new RpcPeer(await connectTls({ ...target, certificate, alpn: [ALPN] }), {
-    role: "client",
-  });
-  const hello = await peer.call("hello", { v: 1 }) as { server: unknown; nonce: string };
-  const server = parseRsaPublicJwk(hello.server).thumbprint;
-  const account = parseAccountName(`payer${index}`);
-  const pair = rsaPair("everyone");
-  const session = sessionKeyOf(account);
-  const cert = certificateSha256(certificate);
-  const claims = { account, session: session.publicKey, server, cert, nonce: hello.nonce };
-  const delegation = (await signDelegation(pair, claims, now_s())).text;
-  await peer.call("account.register", { delegation });
-  const payee = parseAccountName(`payer${(index + 1) % CLIENTS}`);
-  const parties = { payer: account, payee, payeeKey: pair.publicKey.thumbprint };
-  const orders = await Promise.all(Array.from({ length: ORDERS_PER_CLIENT }, async () => {
-    const life = { iat: now_s(), exp: now_s() + 3_600 };
-    const order = { id: uuid(), server, ...parties, amount: CENT, ...life, memo: null };
-    return { order: (await signOrder(order, session)).text, delegation };
-  }));
-  return { peer, orders };
-}
-
-async function callForEach({ peer, orders }: Payer, method: string): Promise<void> {
+async function callForEach({ wire, orders }: Payer, method: string): Promise<void> {
   let next = 0;
   const stream = async () => {
-    while (next < orders.length) await peer.call(method, orders[next++]!);
+    while (next < orders.length) await wire.peer.call(method, orders[next++]!);
   };
   await Promise.all(Array.from({ length: PIPELINED }, stream));
 }
