@@ -8,7 +8,7 @@ import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
 import { Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
-import type { SettledEntries, Submission } from "../ledger/settle.ts";
+import type { Outcome, SettledEntries, Submission } from "../ledger/settle.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
 import { type Connection, type Listener, listenTls } from "../net.ts";
@@ -27,6 +27,7 @@ import type { ServerKeys } from "../server_keys.ts";
 import { type Listed, Presence } from "./presence.ts";
 import { Pushes } from "./pushes.ts";
 import { refusal } from "./refusals.ts";
+import { VoidBudget } from "./void_budget.ts";
 import {
   ALPN,
   BATCH_LINE_BYTES_MAX,
@@ -88,9 +89,11 @@ export class PaymentServer {
   private readonly ledger: Ledger;
   private readonly presence = new Presence<Session>();
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
+  private readonly voids: VoidBudget;
   private listener: Listener | null = null;
 
   private constructor(private readonly options: PaymentServerOptions) {
+    this.voids = new VoidBudget(options.now_s);
     const { store, keys, now_s } = options;
     this.ledger = new Ledger({ store, serverKeys: keys.pair, cert: keys.certificateSha256, now_s });
   }
@@ -311,7 +314,7 @@ export class PaymentServer {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.ledger.submit(submission);
+    const outcome = await this.submit(session.account, submission);
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
@@ -325,6 +328,13 @@ export class PaymentServer {
       outcome.entries,
       index,
     );
+  }
+
+  private async submit(account: AccountName, submission: Submission): Promise<Outcome> {
+    this.voids.require(account);
+    const outcome = await this.ledger.submit(submission);
+    if (outcome.state === "void" && !outcome.again) this.voids.spend(account);
+    return outcome;
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -440,7 +450,8 @@ export class PaymentServer {
 
   private async cancel(session: Session, params: Members): Promise<object> {
     const id = params.uuid("id");
-    const outcome = await this.ledger.submit({ type: "cancel", payer: session.account, id });
+    const { account } = session;
+    const outcome = await this.submit(account, { type: "cancel", payer: account, id });
     if (outcome.state === "rejected") throw refusal(outcome);
     return await this.status(session, new Members({ id }, "params", "invalid_params"));
   }
