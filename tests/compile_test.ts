@@ -112,7 +112,8 @@ function whyNotDenoCompile(): string | false {
   });
   if (status === 0) return false;
   assert.match(stderr, /download|dns error|lookup|connect|request/i, "it fails for another reason");
-  return `deno compile cannot get its runtime: ${/error: (.*)/.exec(stderr)?.[1] ?? stderr}`;
+  const [why] = stderr.replace(/\s+/g, " ").split(" Stack backtrace");
+  return `deno compile cannot get its runtime: ${why}`;
 }
 
 const skip = whyNotDenoCompile();
