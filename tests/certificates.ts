@@ -1,6 +1,6 @@
 /** Self-signed certificates as `openssl` makes them. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** PEM. */
@@ -23,6 +23,8 @@ default_md = sha256
 policy = any
 [any]
 commonName = supplied
+[v3]
+basicConstraints = CA:TRUE
 `;
 
 /** A P-256 key and a certificate over it, valid for 30 days: `<name>_key.pem` and `<name>_cert.pem` in the folder. */
@@ -32,9 +34,12 @@ export function makeCertificate(folder: string, name: string): Certificate {
   return readCertificate(folder, name);
 }
 
-/** The same, but it was valid in January 2020 only. */
-export function makeExpiredCertificate(folder: string, name: string): Certificate {
-  mkdirSync(folder, { recursive: true });
+/** The same, but it was valid in January 2020 only; X.509 version 3, or 1, which has no extensions. */
+export function makeExpiredCertificate(
+  folder: string,
+  name: string,
+  version: 1 | 3 = 3,
+): Certificate {
   writeFileSync(join(folder, "ca.cnf"), CA_CONFIG);
   writeFileSync(join(folder, "index.txt"), "");
   const files = ["-keyout", `${name}_key.pem`, "-out", `${name}.csr`];
@@ -42,7 +47,18 @@ export function makeExpiredCertificate(folder: string, name: string): Certificat
   const signing = ["-config", "ca.cnf", "-selfsign", "-batch", "-notext"];
   const signed = ["-keyfile", `${name}_key.pem`, "-in", `${name}.csr`, "-out", `${name}_cert.pem`];
   const validity = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"];
-  openssl(folder, ["ca", ...signing, ...signed, ...validity]);
+  const extensions = version === 3 ? ["-extensions", "v3"] : [];
+  openssl(folder, ["ca", ...signing, ...signed, ...validity, ...extensions]);
+  return readCertificate(folder, name);
+}
+
+/** One that the key of `<issuer>_cert.pem` has signed. */
+export function makeIssuedCertificate(folder: string, name: string, issuer: string): Certificate {
+  const files = ["-keyout", `${name}_key.pem`, "-out", `${name}.csr`];
+  openssl(folder, ["req", "-new", ...EC_KEY, ...files, "-subj", `/CN=${name}`]);
+  const signing = ["-CA", `${issuer}_cert.pem`, "-CAkey", `${issuer}_key.pem`, "-CAcreateserial"];
+  const signed = ["-in", `${name}.csr`, "-out", `${name}_cert.pem`, "-days", "30"];
+  openssl(folder, ["x509", "-req", ...signing, ...signed]);
   return readCertificate(folder, name);
 }
 

@@ -72,6 +72,8 @@ export const HANDSHAKE_TIMEOUT_MS_DEFAULT = 10_000;
 /** How long an ended connection waits for its peer to take the last bytes and end as well. */
 export const END_TIMEOUT_MS = 10_000;
 
+export const ON_DENO = "Deno" in globalThis;
+
 /** `::ffff:127.0.0.1` is `127.0.0.1`. */
 export function plainHost(host: string): string {
   return /^::ffff:\d+\.\d+\.\d+\.\d+$/i.test(host) ? host.slice("::ffff:".length) : host;

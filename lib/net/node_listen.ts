@@ -35,6 +35,7 @@ export function listenTlsNode(
     cert: options.cert,
     key: options.key,
     minVersion: "TLSv1.3",
+    allowHalfOpen: true,
     handshakeTimeout: options.handshake_timeout_ms ?? HANDSHAKE_TIMEOUT_MS_DEFAULT,
     ...(options.alpn.length > 0 ? { ALPNProtocols: options.alpn } : {}),
   });

@@ -1,10 +1,17 @@
 /** A {@linkcode Connection} over a socket of node:net or node:tls. */
 import type { Socket } from "node:net";
-import { type Connection, connectionLost, END_TIMEOUT_MS, plainHost } from "./connection.ts";
+import { TLSSocket } from "node:tls";
+import {
+  type Connection,
+  connectionLost,
+  END_TIMEOUT_MS,
+  ON_DENO,
+  plainHost,
+} from "./connection.ts";
 
 /** What has arrived and is not yet read: the socket is paused above this. */
 const READ_QUEUE_PAUSE_BYTES = 256 * 1024;
-/** node:tls in Deno does not heed the pause: a connection that piles up more than this is destroyed. */
+/** node:tls in Deno reads on when paused: there a connection that piles up more than this is destroyed. */
 const READ_QUEUE_BYTES_MAX = 2 * 1024 * 1024;
 
 interface Settle<Value> {
@@ -16,6 +23,7 @@ export class NodeConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
   unsent_bytes = 0;
+  private readonly heedsPause: boolean;
   private readonly queue: Uint8Array[] = [];
   private queued_bytes = 0;
   private peerEnded = false;
@@ -28,6 +36,7 @@ export class NodeConnection implements Connection {
   constructor(private readonly socket: Socket, readonly alpn: string | null) {
     this.remoteHost = plainHost(socket.remoteAddress ?? "");
     this.remotePort = socket.remotePort ?? 0;
+    this.heedsPause = !(ON_DENO && socket instanceof TLSSocket);
     this.closed = new Promise((resolve) => {
       socket.once("close", () => {
         this.onClose();
@@ -102,8 +111,8 @@ export class NodeConnection implements Connection {
     }
     this.queue.push(chunk);
     this.queued_bytes += chunk.length;
-    if (this.queued_bytes > READ_QUEUE_BYTES_MAX) this.destroy();
-    else if (this.queued_bytes >= READ_QUEUE_PAUSE_BYTES) this.socket.pause();
+    if (this.heedsPause && this.queued_bytes >= READ_QUEUE_PAUSE_BYTES) this.socket.pause();
+    else if (this.queued_bytes > READ_QUEUE_BYTES_MAX) this.destroy();
   }
 
   private onEnd(): void {

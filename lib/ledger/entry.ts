@@ -1,0 +1,142 @@
+/**
+ * Entries: what the ledger consists of. Each is one exact text, stored, hashed and sent as that text. No entry says a
+ * balance; balances follow from all entries before.
+ */
+import { SealwireError } from "../errors.ts";
+import { type AccountName, parseAccountName } from "../keys.ts";
+import { type Amount, formatAmount, parseWireAmount } from "../money.ts";
+import { Members, type Sha256, type Uuid } from "../parse.ts";
+import { BATCH_ITEMS_MAX } from "../orders.ts";
+
+/** Where money comes from: the only account that may be negative, and no name that anyone can register. */
+export const TREASURY = "@treasury";
+
+/** A party of a transfer. */
+export type Party = AccountName | typeof TREASURY;
+
+/** An account comes to be, with the RSA key that its holder proved. */
+export interface AccountOpen {
+  readonly type: "account.open";
+  readonly seq: number;
+  readonly id: Uuid;
+  readonly account: AccountName;
+  /** Thumbprint of the account's key. */
+  readonly key: Sha256;
+  /** The delegation that the key's holder signed to register. */
+  readonly delegationSha256: Sha256;
+}
+
+/** Money moves. From the treasury it is issued, and then nobody's order or delegation stands behind it. */
+export interface Transfer {
+  readonly type: "transfer";
+  readonly seq: number;
+  readonly id: Uuid;
+  /** Which payment of a batch this is; null when it is none of a batch. */
+  readonly index: number | null;
+  readonly payer: Party;
+  readonly payee: AccountName;
+  readonly amount: Amount;
+  /** Thumbprint of the payer's key; of the server's own key when the treasury pays. */
+  readonly payerKey: Sha256;
+  readonly payeeKey: Sha256;
+  readonly orderSha256: Sha256 | null;
+  readonly delegationSha256: Sha256 | null;
+}
+
+export type Entry = AccountOpen | Transfer;
+
+/** The exact text of an entry: canonical JSON. */
+export function formatEntry(entry: Entry): string {
+  if (entry.type === "account.open") {
+    const { seq, type, id, account, key, delegationSha256 } = entry;
+    return JSON.stringify({
+      v: 1,
+      seq,
+      type,
+      id,
+      account,
+      key,
+      delegation_sha256: delegationSha256,
+    });
+  }
+  const { seq, type, id, index, payer, payee, amount, payerKey, payeeKey } = entry;
+  return JSON.stringify({
+    v: 1,
+    seq,
+    type,
+    id,
+    ...(index === null ? {} : { index }),
+    payer,
+    payee,
+    amount: formatAmount(amount),
+    payer_key: payerKey,
+    payee_key: payeeKey,
+    order_sha256: entry.orderSha256,
+    delegation_sha256: entry.delegationSha256,
+  });
+}
+
+const ENTRY_CHARACTERS_MAX = 1024;
+
+/** @throws {SealwireError} `bad_entry` for a text that {@linkcode formatEntry} would not write. */
+export function parseEntry(text: unknown): Entry {
+  if (typeof text !== "string" || text.length > ENTRY_CHARACTERS_MAX) {
+    throw new SealwireError("bad_entry", "an entry must be text");
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new SealwireError("bad_entry", "the entry is not JSON", { cause });
+  }
+  const members = new Members(value, "entry", "bad_entry");
+  members.constant("v", 1);
+  const entry = members.raw("type") === "account.open"
+    ? parseAccountOpen(members)
+    : parseTransfer(members);
+  if (formatEntry(entry) !== text) {
+    throw new SealwireError("bad_entry", "the entry is not canonical");
+  }
+  return entry;
+}
+
+function parseAccountOpen(members: Members): AccountOpen {
+  return {
+    type: "account.open",
+    seq: members.integer("seq", 1, Number.MAX_SAFE_INTEGER),
+    id: members.uuid("id"),
+    account: parseAccountName(members.raw("account")),
+    key: members.sha256("key"),
+    delegationSha256: members.sha256("delegation_sha256"),
+  };
+}
+
+function parseTransfer(members: Members): Transfer {
+  const payer = members.raw("payer");
+  const issued = payer === TREASURY;
+  return {
+    type: members.constant("type", "transfer"),
+    seq: members.integer("seq", 1, Number.MAX_SAFE_INTEGER),
+    id: members.uuid("id"),
+    index: members.has("index") ? members.integer("index", 0, BATCH_ITEMS_MAX - 1) : null,
+    payer: issued ? TREASURY : parseAccountName(payer),
+    payee: parseAccountName(members.raw("payee")),
+    amount: parseWireAmount(members.raw("amount")),
+    payerKey: members.sha256("payer_key"),
+    payeeKey: members.sha256("payee_key"),
+    orderSha256: issued ? nullMember(members, "order_sha256") : members.sha256("order_sha256"),
+    delegationSha256: issued
+      ? nullMember(members, "delegation_sha256")
+      : members.sha256("delegation_sha256"),
+  };
+}
+
+function nullMember(members: Members, name: string): null {
+  if (members.raw(name) === null) return null;
+  throw new SealwireError("bad_entry", `entry: ${name} must be null when the treasury pays`);
+}
+
+/** How people and scripts name a payment: its id, and its index within a batch: `<uuid>` or `<uuid>/<index>`. */
+export function formatPaymentId(id: Uuid, index: number | null): string {
+  return index === null ? id : `${id}/${index}`;
+}

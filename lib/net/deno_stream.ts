@@ -1,0 +1,128 @@
+/** A {@linkcode Connection} over a connection that Deno itself accepted, TCP or TLS. */
+import { type Connection, connectionLost, END_TIMEOUT_MS, plainHost } from "./connection.ts";
+
+/** One read takes as much as fits; the buffer grows with what arrives, for every connection holds one while idle. */
+const READ_BYTES_MIN = 4 * 1024;
+export const TCP_READ_BYTES_MAX = 256 * 1024;
+/** A TLS record. */
+export const TLS_READ_BYTES_MAX = 16 * 1024;
+
+export class DenoConnection implements Connection {
+  readonly remoteHost: string;
+  readonly remotePort: number;
+  unsent_bytes = 0;
+  private read_bytes = READ_BYTES_MIN;
+  private buffer: Uint8Array<ArrayBuffer> | null = null;
+  private failure: Error | null = null;
+  private ended: Promise<void> | null = null;
+  private lastRead: Promise<unknown> = Promise.resolve();
+  private lastWrite: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly conn: Deno.TcpConn | Deno.TlsConn,
+    readonly alpn: string | null,
+    private readonly read_bytes_max: number,
+    private readonly onClosed: () => void,
+  ) {
+    const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
+    this.remoteHost = plainHost(hostname);
+    this.remotePort = port;
+  }
+
+  read(): Promise<Uint8Array | null> {
+    if (this.ended) return this.ended.then(() => null);
+    const bytes = this.nextBytes();
+    this.lastRead = bytes.catch(() => {});
+    return bytes;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    if (this.failure || this.ended) {
+      const refused = Promise.reject(this.failure ?? connectionLost());
+      refused.catch(() => {});
+      return refused;
+    }
+    this.unsent_bytes += bytes.length;
+    const written = this.lastWrite.then(() => this.writeAll(bytes));
+    // Whoever does not wait for it learns of a failure from read.
+    this.lastWrite = written.catch(() => {});
+    return written;
+  }
+
+  end(): Promise<void> {
+    this.ended ??= this.finish();
+    return this.ended;
+  }
+
+  destroy(): void {
+    this.fail();
+  }
+
+  /** Reads once, or to the end of the stream, dropping what comes, once this side has ended it. */
+  private async nextBytes(): Promise<Uint8Array | null> {
+    while (true) {
+      if (this.failure) throw this.failure;
+      const buffer = this.buffer ?? new Uint8Array(this.read_bytes);
+      this.buffer = null;
+      let size_bytes;
+      try {
+        size_bytes = await this.conn.read(buffer);
+      } catch (error) {
+        if (this.ended) return null;
+        throw this.fail(error);
+      }
+      if (size_bytes === null) return null;
+      if (!this.ended) return this.take(buffer, size_bytes);
+    }
+  }
+
+  /** A full buffer is handed over as it is; a little is copied out of it, and the buffer used again. */
+  private take(buffer: Uint8Array<ArrayBuffer>, size_bytes: number): Uint8Array {
+    const full = size_bytes === buffer.length;
+    if (full) this.read_bytes = Math.min(this.read_bytes * 2, this.read_bytes_max);
+    else if (size_bytes < buffer.length / 4) {
+      this.read_bytes = Math.max(this.read_bytes / 2, READ_BYTES_MIN);
+    }
+    if (size_bytes > buffer.length / 2) return buffer.subarray(0, size_bytes);
+    if (buffer.length === this.read_bytes) this.buffer = buffer;
+    return buffer.slice(0, size_bytes);
+  }
+
+  private async writeAll(bytes: Uint8Array): Promise<void> {
+    for (let rest = bytes; rest.length > 0;) {
+      if (this.failure) throw this.failure;
+      let size_bytes;
+      try {
+        size_bytes = await this.conn.write(rest);
+      } catch (error) {
+        throw this.fail(error);
+      }
+      this.unsent_bytes -= size_bytes;
+      rest = rest.subarray(size_bytes);
+    }
+  }
+
+  private async finish(): Promise<void> {
+    const timer = setTimeout(() => this.destroy(), END_TIMEOUT_MS);
+    try {
+      await this.lastWrite;
+      if (!this.failure) await this.conn.closeWrite();
+      await this.lastRead;
+      await this.nextBytes();
+    } catch (error) {
+      // The peer was faster, or the time is over: ended either way.
+      this.fail(error);
+    }
+    clearTimeout(timer);
+    this.destroy();
+  }
+
+  private fail(cause?: unknown): Error {
+    if (this.failure) return this.failure;
+    this.failure = connectionLost(cause);
+    this.unsent_bytes = 0;
+    this.conn.close();
+    this.onClosed();
+    return this.failure;
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * Untrusted JSON into values that cannot be wrong, once, at the border. Everything that arrives (a token's claims, the
+ * parameters of a request, a file) is `unknown` until a reader of this file has seen it.
+ */
+import { Buffer } from "node:buffer";
+import { SealwireError } from "./errors.ts";
+
+/** A UUID in lower case. */
+export type Uuid = string & { readonly __brand: "Uuid" };
+/** SHA-256 as 43 characters of canonical base64url. */
+export type Sha256 = string & { readonly __brand: "Sha256" };
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const SHA256_BYTES = 32;
+
+/** The bytes of canonical base64url without padding (RFC 4648, section 5), or null: what re-encodes to itself. */
+export function decodeBase64url(text: string): Uint8Array | null {
+  const bytes = Buffer.from(text, "base64url");
+  return bytes.toString("base64url") === text ? bytes : null;
+}
+
+export function encodeBase64url(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url");
+}
+
+/**
+ * The members of one JSON object, each read with the type it must have. What does not fit throws a
+ * {@linkcode SealwireError} with the `code` given here, naming the member.
+ */
+export class Members {
+  private readonly members: Record<string, unknown>;
+
+  constructor(value: unknown, private readonly what: string, private readonly code: string) {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      throw new SealwireError(code, `${what} must be an object`);
+    }
+    this.members = value as Record<string, unknown>;
+  }
+
+  has(name: string): boolean {
+    return Object.hasOwn(this.members, name);
+  }
+
+  /** The member as it came, for a parser of its own to judge. */
+  raw(name: string): unknown {
+    return this.has(name) ? this.members[name] : undefined;
+  }
+
+  text(name: string, characters_max: number): string {
+    const value = this.raw(name);
+    if (typeof value === "string" && value.length <= characters_max) return value;
+    throw this.wrong(name, `text of at most ${characters_max} characters`);
+  }
+
+  /** One fixed value, such as a version. */
+  constant<const T extends string | number | null>(name: string, expected: T): T {
+    if (this.raw(name) === expected) return expected;
+    throw this.wrong(name, JSON.stringify(expected));
+  }
+
+  integer(name: string, min: number, max: number): number {
+    const value = this.raw(name);
+    if (typeof value === "number" && Number.isInteger(value) && value >= min && value <= max) {
+      return value;
+    }
+    throw this.wrong(name, `a whole number from ${min} to ${max}`);
+  }
+
+  /** Seconds since 1970 (RFC 7519, NumericDate), whole. */
+  time_s(name: string): number {
+    return this.integer(name, 0, Number.MAX_SAFE_INTEGER);
+  }
+
+  uuid(name: string): Uuid {
+    const value = this.raw(name);
+    if (typeof value === "string" && UUID.test(value)) return value as Uuid;
+    throw this.wrong(name, "a UUID in lower case");
+  }
+
+  sha256(name: string): Sha256 {
+    return this.bytes(name, SHA256_BYTES) as Sha256;
+  }
+
+  /** Canonical base64url of exactly `size_bytes`, as text. */
+  bytes(name: string, size_bytes: number): string {
+    const value = this.raw(name);
+    if (typeof value === "string" && value.length <= size_bytes * 2) {
+      if (decodeBase64url(value)?.length === size_bytes) return value;
+    }
+    throw this.wrong(name, `${size_bytes} bytes as base64url`);
+  }
+
+  list(name: string, count_max: number): unknown[] {
+    const value = this.raw(name);
+    if (Array.isArray(value) && value.length <= count_max) return value;
+    throw this.wrong(name, `a list of at most ${count_max}`);
+  }
+
+  object(name: string): Members {
+    return new Members(this.raw(name), `${this.what}: ${name}`, this.code);
+  }
+
+  private wrong(name: string, expected: string): SealwireError {
+    return new SealwireError(this.code, `${this.what}: ${name} must be ${expected}`);
+  }
+}
+
+/** A UUID that a person gives, in any case. Throws `usage`, naming the argument. */
+export function parseUuidArgument(argument: string, text: string): Uuid {
+  const lower = text.toLowerCase();
+  if (UUID.test(lower)) return lower as Uuid;
+  throw new SealwireError("usage", `${argument} takes a UUID, not "${text}"`);
+}
