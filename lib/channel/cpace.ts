@@ -12,7 +12,7 @@
  */
 import { ristretto255, ristretto255_hasher } from "@noble/curves/ed25519.js";
 import { sha512 } from "@noble/hashes/sha2.js";
-import { concatBytes, randomBytes, utf8ToBytes } from "@noble/hashes/utils.js";
+import { bytesToHex, concatBytes, randomBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 import { SealwireError } from "../errors.ts";
 
 /** An encoded point, an encoded scalar. */
@@ -118,7 +118,7 @@ function randomScalar(): bigint {
   const { Fn } = ristretto255.Point;
   // Zero comes up once in 2^252 times, but the draft asks for another number then.
   for (;;) {
-    const scalar = Fn.create(BigInt(`0x${randomBytes(SCALAR_SEED_BYTES).toHex()}`));
+    const scalar = Fn.create(BigInt(`0x${bytesToHex(randomBytes(SCALAR_SEED_BYTES))}`));
     if (scalar !== 0n) return scalar;
   }
 }

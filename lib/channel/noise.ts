@@ -3,7 +3,8 @@
  * SHA-256, generic over the cipher: a handshake by which two ends agree on two fresh keys, one for
  * each direction.
  *
- *     const client = new HandshakeState({ pattern: "NNpsk0", cipher, initiator: true, prologue, psk });
+ *     const options = { pattern: "NNpsk0", cipher, prologue, psk };
+ *     const client = new HandshakeState({ ...options, initiator: true });
  *     send(client.writeMessage(EMPTY));
  *     client.readMessage(await receive());
  *     const { sendKey, receiveKey } = client.split();
