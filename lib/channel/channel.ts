@@ -9,12 +9,14 @@
  *
  * After the first failure nothing more is released or sent.
  */
+import { setImmediate } from "node:timers";
 import { internalError, SealwireError } from "../errors.ts";
 import { cutOff } from "./byte_reader.ts";
 import { RecordCipher } from "./cbc_hs256.ts";
 import { FRAME, type Frame, protocolError } from "./frames.ts";
 import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
+import { Turnstile } from "./turnstile.ts";
 
 /** Content is sent in pieces of this size: large enough for the cipher, small enough to lose one in a crash. */
 export const CHUNK_BYTES = 256 * 1024;
@@ -29,8 +31,6 @@ const STALL_LOOKS = 10;
 interface Outgoing {
   readonly parts: readonly Uint8Array[];
   readonly size_bytes: number;
-  readonly taken: () => void;
-  readonly failed: (error: Error) => void;
 }
 
 export class Channel {
@@ -40,7 +40,9 @@ export class Channel {
   private readonly writer: RecordWriter;
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
+  private readonly turnstile = new Turnstile();
   private readonly outgoing: Outgoing[] = [];
+  private outgoing_bytes = 0;
   private incoming: Frame[] = [];
   private pumping = false;
   private receiving = false;
@@ -60,23 +62,20 @@ export class Channel {
   }
 
   /**
-   * Sends a frame whose body is `parts` one after the other. They must stay as they are until the promise resolves, which
-   * it does when the frame has been taken into a record: waiting for it is the backpressure.
+   * Sends a frame whose body is `parts` one after the other; they must not be changed any more. Resolves at once, or,
+   * where much is waiting to be sent, when the frame has been taken into a record: waiting for it is the backpressure.
    *
    * @throws {SealwireError} what ended the channel.
    */
   send(type: number, ...parts: Uint8Array[]): Promise<void> {
-    const sent = new Promise<void>((taken, failed) => {
-      if (this.failure) return failed(this.failure);
-      const body_bytes = parts.reduce((sum, part) => sum + part.length, 0);
-      const header = frameHeader(type, body_bytes);
-      const size_bytes = FRAME_HEADER_BYTES + body_bytes;
-      this.outgoing.push({ parts: [header, ...parts], size_bytes, taken, failed });
-      if (!this.pumping) this.pump();
-    });
-    // Whoever does not wait for it learns of a failure from receive.
-    sent.catch(() => {});
-    return sent;
+    if (this.failure) return rejected(this.failure);
+    const body_bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    const header = frameHeader(type, body_bytes);
+    const size_bytes = FRAME_HEADER_BYTES + body_bytes;
+    this.outgoing.push({ parts: [header, ...parts], size_bytes });
+    this.outgoing_bytes += size_bytes;
+    if (!this.pumping) this.pump();
+    return this.outgoing_bytes < RECORD_PLAINTEXT_BYTES ? Promise.resolve() : this.roomToSend();
   }
 
   /**
@@ -96,8 +95,9 @@ export class Channel {
 
   /** Sends what is pending and a `close`, then ends the connection. Throws what ended the channel before. */
   async close(): Promise<void> {
-    await this.send(FRAME.close);
+    this.send(FRAME.close);
     try {
+      while (this.outgoing.length > 0) await this.turnstile.wait();
       await this.writer.flushed();
     } catch (error) {
       throw this.fail(error);
@@ -127,16 +127,21 @@ export class Channel {
     }
   }
 
+  private async roomToSend(): Promise<void> {
+    while (this.outgoing_bytes >= RECORD_PLAINTEXT_BYTES) await this.turnstile.wait();
+  }
+
   /** Gathers what is to be sent into records as long as there is anything. */
   private async pump(): Promise<void> {
     this.pumping = true;
     this.moved_at_ms = performance.now();
-    // Frames sent in the same turn go together.
-    await Promise.resolve();
     while (this.outgoing.length > 0) {
+      // Frames that are sent in one turn of the event loop go together.
+      if (this.outgoing_bytes < RECORD_PLAINTEXT_BYTES) await turnOfTheLoop();
       await this.writer.room();
       if (this.failure) break;
       this.writer.write(this.takeRecord()).catch((error) => this.fail(error));
+      this.turnstile.turn();
     }
     this.pumping = false;
   }
@@ -149,6 +154,7 @@ export class Channel {
       size_bytes += frame.size_bytes;
       count++;
     }
+    this.outgoing_bytes -= size_bytes;
     const plaintext = new Uint8Array(size_bytes);
     let offset = 0;
     for (const frame of this.outgoing.splice(0, count)) {
@@ -156,7 +162,6 @@ export class Channel {
         plaintext.set(part, offset);
         offset += part.length;
       }
-      frame.taken();
     }
     return plaintext;
   }
@@ -176,9 +181,21 @@ export class Channel {
     clearInterval(this.watchdog);
     this.incoming = [];
     this.handshaken.connection.destroy();
-    for (const frame of this.outgoing.splice(0)) frame.failed(failure);
+    this.outgoing.length = 0;
+    this.turnstile.break(failure);
     return failure;
   }
+}
+
+/** A rejection that nobody has to wait for: it is told by `receive` as well. */
+function rejected(error: SealwireError): Promise<never> {
+  const rejection = Promise.reject(error);
+  rejection.catch(() => {});
+  return rejection;
+}
+
+function turnOfTheLoop(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function frameHeader(type: number, body_bytes: number): Uint8Array {

@@ -29,7 +29,7 @@ import type { ReceiveFolder } from "./receive_folder.ts";
 import { IncomingMessage, type MessageMemory } from "./receive_message.ts";
 
 /** Files and folders that a client may have offered and not yet brought to an end. */
-export const ITEMS_IN_FLIGHT_MAX = 256;
+export const ITEMS_IN_FLIGHT_MAX = 512;
 /** While a file is hashed the other end hears so often that it goes on. */
 export const WORKING_INTERVAL_MS = 1_000;
 

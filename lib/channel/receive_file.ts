@@ -11,7 +11,6 @@ import {
   futimesSync,
   openSync,
   type Stats,
-  unlinkSync,
   write,
 } from "node:fs";
 import { join } from "node:path";
@@ -19,9 +18,9 @@ import { SealwireError } from "../errors.ts";
 import { hashFile } from "./file_hash.ts";
 import { syncFile } from "./folder_sync.ts";
 import { type Answer, type End, type Offer, protocolError } from "./frames.ts";
-import { lstatIfThere, type ReceiveFolder, takeName, unlinkIfThere } from "./receive_folder.ts";
+import { type ReceiveFolder, takeName } from "./receive_folder.ts";
 
-const MODE = 0o666;
+const EMPTY_SHA256 = createHash("sha256").digest();
 const READ_BITS = 0o444;
 /** A microsecond, so that a time in whole milliseconds is not rounded down to the one before. */
 const ROUNDING_S = 1e-6;
@@ -66,9 +65,9 @@ export class IncomingFile {
       this.targetSha256 = sha256;
       return { item, has: "finished", length_bytes: size_bytes, sha256 };
     }
-    const partial = lstatIfThere(this.partialPath);
+    const partial = this.folder.lookAtPartial(this.partialPath);
     if (!isResumable(partial, size_bytes)) {
-      return { item, has: "nothing", length_bytes: 0, sha256: this.hash.copy().digest() };
+      return { item, has: "nothing", length_bytes: 0, sha256: EMPTY_SHA256 };
     }
     const { hash, sha256 } = await hashFile(this.partialPath, partial.size, onProgress);
     this.hash = hash;
@@ -86,12 +85,10 @@ export class IncomingFile {
     if (this.fd !== null || (offset_bytes !== 0 && offset_bytes !== this.had_bytes)) {
       throw protocolError("a file starts twice or at a wrong place");
     }
-    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
     if (offset_bytes > 0) {
-      this.fd = openSync(this.partialPath, O_WRONLY | O_NOFOLLOW);
+      this.fd = openSync(this.partialPath, constants.O_WRONLY | constants.O_NOFOLLOW);
     } else {
-      unlinkIfThere(this.partialPath);
-      this.fd = openSync(this.partialPath, O_WRONLY | O_CREAT | O_EXCL, MODE);
+      this.fd = this.folder.createPartial(this.partialPath);
       this.hash = createHash("sha256");
     }
     this.received_bytes = offset_bytes;
@@ -126,7 +123,7 @@ export class IncomingFile {
   async finish(end: End): Promise<boolean> {
     if (this.target && this.fd === null) {
       if (!equal(this.targetSha256, end.sha256)) throw this.targetExists();
-      unlinkIfThere(this.partialPath);
+      this.discard();
       return false;
     }
     if (this.fd === null) throw protocolError("a file ends before its start");
@@ -146,7 +143,7 @@ export class IncomingFile {
 
   /** Deletes what has arrived: it cannot become the file any more. */
   discard(): void {
-    unlinkIfThere(this.partialPath);
+    this.folder.deletePartial(this.partialPath);
   }
 
   /** Closes what is open. The unfinished file stays for the next time. */
@@ -166,7 +163,7 @@ export class IncomingFile {
     await syncFile(fd);
     const folder = await this.folder.makeFolders(this.parts.slice(0, -1));
     if (!takeName(this.partialPath, this.targetPath)) throw this.targetExists();
-    unlinkSync(this.partialPath);
+    this.discard();
     await this.folder.syncs.sync(folder);
   }
 

@@ -7,9 +7,12 @@
  */
 import { createHash } from "node:crypto";
 import {
+  constants,
+  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
@@ -29,16 +32,19 @@ const CLAIM_WAIT_MS = 5_000;
 /** An unfinished file that nobody has gone on with for so long is deleted when the server starts. */
 const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 /** Files of all connections that are being synced at once: each is an open file and a waiting thread. */
-const FINISHING_MAX = 128;
+const FINISHING_MAX = 256;
 const LOCK_NAME = "server.pid";
 const PARTIAL_NAME = /^[0-9a-f]{64}$/;
 const PARTIALS_MODE = 0o700;
+/** Less the umask, as for any new file. */
+const FILE_MODE = 0o666;
 
 export class ReceiveFolder {
   readonly syncs = new FolderSync();
   private readonly partials: string;
   private readonly claims = new Map<string, object>();
   private readonly turnstile = new Turnstile();
+  private readonly unfinished = new Set<string>();
   private finishing = 0;
   private locked = false;
 
@@ -110,8 +116,25 @@ export class ReceiveFolder {
     this.turnstile.turn();
   }
 
+  /** Where a name's unfinished file is or would be. */
   partialPath(name: string): string {
     return join(this.partials, createHash("sha256").update(name).digest("hex"));
+  }
+
+  /** Looks at an unfinished file without asking the system for one that never was. */
+  lookAtPartial(path: string): Stats | null {
+    return this.unfinished.has(path) ? lstatIfThere(path) : null;
+  }
+
+  /** Makes a new unfinished file, in place of an older one, and opens it for writing. */
+  createPartial(path: string): number {
+    this.deletePartial(path);
+    this.unfinished.add(path);
+    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
+  }
+
+  deletePartial(path: string): void {
+    if (this.unfinished.delete(path)) unlinkIfThere(path);
   }
 
   /** Where a name would be, and what is there now; null where nothing is. Throws `unsafe_path`. */
@@ -135,8 +158,8 @@ export class ReceiveFolder {
       const parent = path;
       path = join(path, part);
       const found = lstatIfThere(path);
-      if (found) requireFolder(path, found);
-      else if (makeFolder(path)) made.push(this.syncs.sync(parent));
+      if (found === null && makeFolder(path)) made.push(this.syncs.sync(parent));
+      else requireFolder(path, found ?? lstatSync(path));
     }
     await Promise.all(made);
     return path;
@@ -166,13 +189,16 @@ export class ReceiveFolder {
         if (!takeName(draft, path)) throw folderInUse(this.shownPath, pid, path);
       }
       this.locked = true;
+      for (const name of readdirSync(this.partials)) {
+        if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
+      }
     } finally {
       unlinkIfThere(draft);
     }
   }
 }
 
-export function unlinkIfThere(path: string): void {
+function unlinkIfThere(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {
@@ -180,8 +206,9 @@ export function unlinkIfThere(path: string): void {
   }
 }
 
-export function lstatIfThere(path: string): Stats | null {
-  return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+/** Asking first is cheaper for what is not there. A symbolic link to nothing counts as nothing. */
+function lstatIfThere(path: string): Stats | null {
+  return existsSync(path) ? lstatSync(path, { throwIfNoEntry: false }) ?? null : null;
 }
 
 /** Gives a file a second name; false where that is taken already. */

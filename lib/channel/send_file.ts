@@ -1,7 +1,7 @@
 /** The content of one file on its way out: from where the receiver can go on, in pieces, with its hash. */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { isSealwireError, SealwireError } from "../errors.ts";
+import { SealwireError } from "../errors.ts";
 import { CHUNK_BYTES } from "./channel.ts";
 import { hashOpenFile, readAt } from "./file_hash.ts";
 import type { Answer } from "./frames.ts";
@@ -18,11 +18,9 @@ export class OutgoingFile {
 
   static open(file: LocalFile): OutgoingFile {
     try {
-      const outgoing = new OutgoingFile(file, openSync(file.path, "r"));
-      outgoing.requireUnchanged();
-      return outgoing;
+      return new OutgoingFile(file, openSync(file.path, "r"));
     } catch (error) {
-      throw isSealwireError(error) ? error : unreadable(file.path, error);
+      throw unreadable(file.path, error);
     }
   }
 
@@ -61,9 +59,12 @@ export class OutgoingFile {
     }
   }
 
-  /** The SHA-256 of the whole content. */
+  /** The SHA-256 of the whole content, if the file is still what was offered. */
   finish(): Uint8Array {
-    this.requireUnchanged();
+    const found = fstatSync(this.fd);
+    const same = found.size === this.file.size_bytes &&
+      Math.floor(found.mtimeMs) === this.file.modified_ms;
+    if (!same) throw changed(this.file.path);
     return this.hash.digest();
   }
 
@@ -85,13 +86,6 @@ export class OutgoingFile {
     } catch (error) {
       throw unreadable(this.file.path, error);
     }
-  }
-
-  private requireUnchanged(): void {
-    const found = fstatSync(this.fd);
-    const same = found.isFile() && found.size === this.file.size_bytes &&
-      Math.floor(found.mtimeMs) === this.file.modified_ms;
-    if (!same) throw changed(this.file.path);
   }
 }
 
