@@ -36,7 +36,7 @@ const COMMON_OPTIONS = {
 /** One run of a tool: its parsed command line, where results go, and the signal that a person wants it to stop. */
 export interface Invocation<O extends Options> {
   positionals: string[];
-  values: ParsedValues<O>;
+  values: ParsedValues<O & typeof COMMON_OPTIONS>;
   out: Output;
   /** Aborted at the first Ctrl-C or SIGTERM. */
   interrupted: AbortSignal;
@@ -231,7 +231,7 @@ function parseCommandLine<O extends Options>(tool: Tool<O>, args: string[]) {
   try {
     const options = { ...tool.options, ...COMMON_OPTIONS };
     const { positionals, values } = parseArgs({ args, options, allowPositionals: true });
-    return { positionals, values: values as ParsedValues<O> & ParsedValues<typeof COMMON_OPTIONS> };
+    return { positionals, values: values as ParsedValues<O & typeof COMMON_OPTIONS> };
   } catch (error) {
     throw usageError(error instanceof Error ? error.message : String(error));
   }

@@ -11,7 +11,7 @@ import type {
   ListenTlsOptions,
 } from "./net/connection.ts";
 import { listenError, ON_DENO } from "./net/connection.ts";
-import { listenTcpDeno, listenTlsDeno } from "./net/deno_listen.ts";
+import { listenTcpDeno } from "./net/deno_listen.ts";
 import { listenTcpNode, listenTlsNode } from "./net/node_listen.ts";
 
 export { connectTcp, connectTls, fetchCertificate } from "./net/connect.ts";
@@ -39,8 +39,7 @@ export async function listenTls(
   options: ListenTlsOptions,
   onConnection: ConnectionHandler,
 ): Promise<Listener> {
-  const resolved = await resolveHost(options);
-  return (ON_DENO ? listenTlsDeno : listenTlsNode)(resolved, onConnection);
+  return listenTlsNode(await resolveHost(options), onConnection);
 }
 
 /** A host name by its address, for the runtimes differ in what they say of one that there is not. */

@@ -68,40 +68,37 @@ export class KnownPayees {
   }
 
   /**
-   * `new`: never paid at this server.
+   * Pins the keys that are about to be paid, thumbprints by payee, all or none, and returns the payees that are new.
    *
-   * @throws {SealwireError} `payee_key_changed`: paid before, under another key.
+   * @throws {SealwireError} `payee_key_changed`: one was paid before under another key; `trust_file_full`, `file_locked`,
+   * `folder_unwritable`, `write_failed`.
    */
-  check(server: string, payee: AccountName, keyThumbprint: string): "new" | "same" {
-    return this.compare(this.file.read(), server, payee, keyThumbprint);
-  }
-
-  /**
-   * @throws {SealwireError} `payee_key_changed`: another key is recorded, perhaps by another process since the check;
-   * `trust_file_full`, `file_locked`, `folder_unwritable`, `write_failed`.
-   */
-  record(server: string, payee: AccountName, keyThumbprint: string): void {
+  pin(server: string, keys: ReadonlyMap<AccountName, string>): AccountName[] {
+    let added = this.findNew(this.file.read(), server, keys);
+    if (added.length === 0) return added;
     this.file.update((payees) => {
-      if (this.compare(payees, server, payee, keyThumbprint) === "same") return false;
-      payees.set(`${server}/${payee}`, keyThumbprint);
-      return true;
+      added = this.findNew(payees, server, keys);
+      for (const payee of added) payees.set(`${server}/${payee}`, keys.get(payee)!);
+      return added.length > 0;
     });
+    return added;
   }
 
-  private compare(
+  private findNew(
     payees: ReadonlyMap<string, string>,
     server: string,
-    payee: AccountName,
-    keyThumbprint: string,
-  ): "new" | "same" {
-    const known = payees.get(`${server}/${payee}`);
-    if (known === undefined) return "new";
-    if (known === keyThumbprint) return "same";
-    throw new SealwireError(
-      "payee_key_changed",
-      `the key of ${payee} is not the one that was paid before (it was ${known}, and is now ${keyThumbprint}): ` +
-        `ask ${payee} by other means; if the new key is right, remove ${payee} from ${this.file.path}`,
-    );
+    keys: ReadonlyMap<AccountName, string>,
+  ): AccountName[] {
+    return [...keys].flatMap(([payee, key]) => {
+      const known = payees.get(`${server}/${payee}`);
+      if (known === key) return [];
+      if (known === undefined) return [payee];
+      throw new SealwireError(
+        "payee_key_changed",
+        `the key of ${payee} is not the one that was paid before (it was ${known}, and is now ${key}): ` +
+          `ask ${payee} by other means; if the new key is right, remove ${payee} from ${this.file.path}`,
+      );
+    });
   }
 }
 

@@ -52,7 +52,10 @@ const TASKS: Record<string, () => unknown> = {
   payees() {
     const [server, key, prefix, count] = words;
     for (let index = 0; index < Number(count); index++) {
-      new KnownPayees(folder).record(server!, parseAccountName(`${prefix}${index}`), key!);
+      new KnownPayees(folder).pin(
+        server!,
+        new Map([[parseAccountName(`${prefix}${index}`), key!]]),
+      );
     }
     return {};
   },

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "
 import { join } from "node:path";
 import { test } from "node:test";
 import { selfSignedCertificate } from "../lib/certificate.ts";
-import { parseAccountName, rsaPublicKeyOf } from "../lib/keys.ts";
+import { type AccountName, parseAccountName, rsaPublicKeyOf } from "../lib/keys.ts";
 import { KnownPayees, KnownServers } from "../lib/trust.ts";
 import { refusalOf, unwritableFolder } from "./refusal.ts";
 import { runTool, temporaryFolder } from "./support.ts";
@@ -72,39 +72,42 @@ test("a certificate with text around it is recorded without, and one that is non
   assert.equal(servers.get("b", 1), null);
 });
 
-test("a payee is new until recorded, then the same, at that server alone", () => {
+const keysOf = (payee: AccountName, key: string) => new Map([[payee, key]]);
+
+test("a payee is new until pinned, then known, at that server alone", () => {
   const folder = join(temporaryFolder(), "keys");
   const payees = new KnownPayees(folder);
-  assert.equal(payees.check(SERVER, BOB, BOBS_KEY), "new");
-  payees.record(SERVER, BOB, BOBS_KEY);
-  assert.equal(payees.check(SERVER, BOB, BOBS_KEY), "same");
-  assert.equal(new KnownPayees(folder).check(SERVER, BOB, BOBS_KEY), "same");
-  assert.equal(payees.check(thumbprint("another server"), BOB, OTHER_KEY), "new");
-  assert.equal(payees.check(SERVER, parseAccountName("bobby"), OTHER_KEY), "new");
+  assert.deepEqual(payees.pin(SERVER, keysOf(BOB, BOBS_KEY)), [BOB]);
+  assert.deepEqual(payees.pin(SERVER, keysOf(BOB, BOBS_KEY)), []);
+  assert.deepEqual(new KnownPayees(folder).pin(SERVER, keysOf(BOB, BOBS_KEY)), []);
+  assert.deepEqual(payees.pin(thumbprint("another server"), keysOf(BOB, OTHER_KEY)), [BOB]);
+  const bobby = parseAccountName("bobby");
+  const both = new Map([[BOB, BOBS_KEY], [bobby, OTHER_KEY]]);
+  assert.deepEqual(payees.pin(SERVER, both), [bobby]);
   assert.equal(statSync(join(folder, PAYEES_FILE)).mode & 0o777, 0o600);
 });
 
-test("a payee under another key is payee_key_changed, both keys named, and what was recorded stays", async () => {
+test("a payee under another key is payee_key_changed, both keys named, and nothing of it is pinned", async () => {
   const folder = temporaryFolder();
   const payees = new KnownPayees(folder);
-  payees.record(SERVER, BOB, BOBS_KEY);
-  for (const act of [payees.check, payees.record]) {
-    const error = await refusalOf(() => act.call(payees, SERVER, BOB, OTHER_KEY));
-    assert.equal(error.code, "payee_key_changed");
-    for (const part of ["bob", BOBS_KEY, OTHER_KEY, join(folder, PAYEES_FILE)]) {
-      assert.ok(error.message.includes(part), part);
-    }
+  const carol = parseAccountName("carol");
+  payees.pin(SERVER, keysOf(BOB, BOBS_KEY));
+  const changed = new Map([[carol, BOBS_KEY], [BOB, OTHER_KEY]]);
+  const error = await refusalOf(() => payees.pin(SERVER, changed));
+  assert.equal(error.code, "payee_key_changed");
+  for (const part of ["bob", BOBS_KEY, OTHER_KEY, join(folder, PAYEES_FILE)]) {
+    assert.ok(error.message.includes(part), part);
   }
-  assert.equal(payees.check(SERVER, BOB, BOBS_KEY), "same");
+  assert.deepEqual(payees.pin(SERVER, keysOf(BOB, BOBS_KEY)), []);
+  assert.deepEqual(payees.pin(SERVER, keysOf(carol, OTHER_KEY)), [carol]);
 });
 
 test("accounts named like an object's own members are payees like others", () => {
   const payees = new KnownPayees(temporaryFolder());
   for (const name of ["constructor", "tostring", "0"]) {
     const payee = parseAccountName(name);
-    assert.equal(payees.check(SERVER, payee, BOBS_KEY), "new");
-    payees.record(SERVER, payee, BOBS_KEY);
-    assert.equal(payees.check(SERVER, payee, BOBS_KEY), "same");
+    assert.deepEqual(payees.pin(SERVER, keysOf(payee, BOBS_KEY)), [payee]);
+    assert.deepEqual(payees.pin(SERVER, keysOf(payee, BOBS_KEY)), []);
   }
 });
 
@@ -166,11 +169,9 @@ for (const [what, text] of Object.entries(DAMAGED_PAYEES)) {
     const path = join(temporaryFolder(), PAYEES_FILE);
     writeFileSync(path, text);
     const known = new KnownPayees(join(path, ".."));
-    for (const act of [known.check, known.record]) {
-      const error = await refusalOf(() => act.call(known, SERVER, BOB, BOBS_KEY));
-      assert.equal(error.code, "trust_file_unreadable");
-      assert.match(error.message, /known_payees\.json is not as it was written \(.*\): put back/);
-    }
+    const error = await refusalOf(() => known.pin(SERVER, keysOf(BOB, BOBS_KEY)));
+    assert.equal(error.code, "trust_file_unreadable");
+    assert.match(error.message, /known_payees\.json is not as it was written \(.*\): put back/);
     assert.equal(readFileSync(path, "utf8"), text);
   });
 }
@@ -185,21 +186,21 @@ test("a file that is full says so, and keeps what it has", { timeout: 60_000 }, 
   writeFileSync(path, JSON.stringify({ v: 1, payees: Object.fromEntries(entries) }, null, 2));
   const before = readFileSync(path, "utf8");
   const known = new KnownPayees(folder);
-  const error = await refusalOf(() => known.record(SERVER, BOB, BOBS_KEY));
+  const error = await refusalOf(() => known.pin(SERVER, keysOf(BOB, BOBS_KEY)));
   assert.equal(error.code, "trust_file_full");
   assert.ok(error.message.startsWith(`${path} holds 50000 payees`));
   assert.equal(readFileSync(path, "utf8"), before);
-  assert.equal(known.check(SERVER, parseAccountName("p7".padEnd(32, "x")), BOBS_KEY), "same");
+  assert.deepEqual(known.pin(SERVER, keysOf(parseAccountName("p7".padEnd(32, "x")), BOBS_KEY)), []);
 });
 
 test("a folder that cannot be written in is named", async () => {
   const folder = unwritableFolder();
-  const error = await refusalOf(() => new KnownPayees(folder).record(SERVER, BOB, BOBS_KEY));
+  const error = await refusalOf(() => new KnownPayees(folder).pin(SERVER, keysOf(BOB, BOBS_KEY)));
   assert.equal(error.code, "folder_unwritable");
   assert.ok(error.message.includes(folder));
 });
 
-test("six processes that record payees at once lose none", { timeout: 60_000 }, async () => {
+test("six processes that pin payees at once lose none", { timeout: 60_000 }, async () => {
   const folder = temporaryFolder();
   const prefixes = ["a", "b", "c", "d", "e", "f"];
   const runs = prefixes.map((prefix) =>
@@ -209,7 +210,8 @@ test("six processes that record payees at once lose none", { timeout: 60_000 }, 
   const known = new KnownPayees(folder);
   for (const prefix of prefixes) {
     for (let index = 0; index < 25; index++) {
-      assert.equal(known.check(SERVER, parseAccountName(`${prefix}${index}`), BOBS_KEY), "same");
+      const payee = parseAccountName(`${prefix}${index}`);
+      assert.deepEqual(known.pin(SERVER, keysOf(payee, BOBS_KEY)), []);
     }
   }
   assert.deepEqual(readdirSync(folder), [PAYEES_FILE]);

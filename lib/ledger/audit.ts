@@ -4,9 +4,15 @@
  */
 import { requireValidFor, verifyDelegation } from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
-import { type RsaPublicKey } from "../keys.ts";
+import { parseRsaPublicJwk, type RsaPublicKey } from "../keys.ts";
 import { AMOUNT_MAX, formatAmount } from "../money.ts";
-import { isBatch, parseBatchItems, type SignedOrder, verifySignedOrder } from "../orders.ts";
+import {
+  isBatch,
+  parseBatchItems,
+  type SignedOrder,
+  untimely,
+  verifySignedOrder,
+} from "../orders.ts";
 import type { Sha256 } from "../parse.ts";
 import { type SignedHeader, verifyHeader } from "./block.ts";
 import {
@@ -18,8 +24,8 @@ import {
   TREASURY,
 } from "./entry.ts";
 import { merkleRoot } from "./merkle.ts";
-import type { Posting } from "./settle.ts";
-import type { LedgerStore, StoredPayment } from "./store.ts";
+import { type Account, issueSha256, type Posting } from "./settle.ts";
+import type { LedgerStore, StoredAccount, StoredPayment } from "./store.ts";
 
 const HEADERS_PAGE = 100;
 /** Delegations whose verification is remembered; an account uses one for all its orders of a day. */
@@ -44,10 +50,18 @@ interface Ordered {
  * @param onProgress called after each block with its number of entries.
  * @throws {SealwireError} `audit_failed` at the first thing that is wrong, saying what and where; `details.height` is the block.
  */
-export async function audit(
+export function audit(
   store: LedgerStore,
   server: RsaPublicKey,
   onProgress: (entries: number) => void = () => {},
+): Promise<AuditResult> {
+  return store.snapshot(() => replayAll(store, server, onProgress));
+}
+
+async function replayAll(
+  store: LedgerStore,
+  server: RsaPublicKey,
+  onProgress: (entries: number) => void,
 ): Promise<AuditResult> {
   const replay = new Replay(store, server);
   let height = 1;
@@ -89,8 +103,11 @@ class Replay {
   private previous: SignedHeader | null = null;
   private nextSeq = 1;
   private postings = 0;
+  private settled = 0;
   private readonly balances = new Map<Party, bigint>([[TREASURY, 0n]]);
   private readonly keys = new Map<Party, Sha256>();
+  /** `seq` of each account's opening. */
+  private readonly opened = new Map<Party, number>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   /** The order of the transfer before: the items of a batch stand together. */
   private lastOrder: { readonly sha256: Sha256; readonly ordered: Ordered } | null = null;
@@ -153,24 +170,33 @@ class Replay {
     require(claims.key.thumbprint === entry.key, `${at}: the delegation is by another key`);
     requireValidFor(claims, { server: this.server.thumbprint, cert: claims.cert, now_s: time_s });
     this.keys.set(entry.account, entry.key);
+    this.opened.set(entry.account, entry.seq);
     this.balances.set(entry.account, 0n);
   }
 
   /** What the treasury pays, the operator issued: its id settles once, like any other. */
   private async issued(entry: Transfer): Promise<void> {
     require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
-    const { count } = await this.outcome(entry);
+    const { count } = await this.outcome(entry, issueSha256(entry.payee, entry.amount));
     require(count === 1, `entry ${entry.seq}: its outcome counts other payments`);
   }
 
   /** An id has one outcome, and that points to its one place in the ledger. */
-  private async outcome(entry: Transfer): Promise<StoredPayment & { readonly count: number }> {
+  private async outcome(
+    entry: Transfer,
+    contentSha256: Sha256 | null,
+  ): Promise<StoredPayment & { readonly count: number }> {
+    this.settled++;
     const stored = await this.store.payment(entry.payer, entry.id);
     const settled = stored !== null && "settled" in stored.end ? stored.end.settled : null;
     const here = settled?.seq === entry.seq - (entry.index ?? 0);
     require(
       stored !== null && settled !== null && here,
       `entry ${entry.seq}: payment ${entry.id} is recorded elsewhere`,
+    );
+    require(
+      stored.contentSha256 === contentSha256,
+      `entry ${entry.seq}: payment ${entry.id} is recorded as another order`,
     );
     return { ...stored, count: settled.count };
   }
@@ -193,8 +219,10 @@ class Replay {
       order.claims.payer === entry.payer && order.claims.id === entry.id,
       `${at}: the order is another payment's`,
     );
-    require(time_s < order.claims.exp, `${at}: the order had expired`);
-    const ordered = payments[entry.index ?? 0];
+    const flaw = untimely(order.claims, time_s);
+    require(flaw === undefined, `${at}: the order did not hold at that time: ${flaw}`);
+    // Each item once, in order: none twice in the place of another.
+    const ordered = payments[payments.length - 1 - this.itemsLeft];
     const same = ordered !== undefined && ordered.index === entry.index &&
       ordered.payee === entry.payee &&
       ordered.payeeKey === entry.payeeKey && ordered.amount === entry.amount;
@@ -208,7 +236,7 @@ class Replay {
       return this.lastOrder.ordered;
     }
     require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
-    const stored = await this.outcome(entry);
+    const stored = await this.outcome(entry, sha256);
     require(stored.orderText !== null, `entry ${entry.seq}: its order is missing`);
     const verify = (text: unknown) => this.verifiedDelegation(String(text));
     const signed = await verifySignedOrder(stored.orderText, stored.delegationText, verify);
@@ -268,27 +296,41 @@ class Replay {
 
   /** What must hold at the end: every account as replayed, none more, nothing left over, the sum zero. */
   async finish(): Promise<void> {
-    let accounts = 0;
-    for await (const { name, key, balance } of this.store.allAccounts()) {
-      const replayed = this.balances.get(name);
-      require(
-        replayed !== undefined && this.keys.get(name) === key,
-        `account ${name} is not what the entries say`,
-      );
-      require(
-        replayed === balance,
-        `account ${name} has ${formatAmount(balance)}, not ${formatAmount(replayed)}`,
-      );
-      if (name !== TREASURY) accounts++;
+    const missing = new Set(this.balances.keys());
+    // Before it first pays, nothing is stored of the treasury.
+    if (this.balances.get(TREASURY) === 0n) missing.delete(TREASURY);
+    for await (const account of this.store.allAccounts()) {
+      this.account(account);
+      missing.delete(account.name);
     }
-    require(accounts === this.balances.size - 1, "an account is missing");
-    require(
-      await this.store.postingCount() === this.postings,
-      "there are balances that no entry explains",
-    );
+    require(missing.size === 0, `account ${[...missing][0]} is missing`);
+    const counts = await this.store.counts();
+    require(counts.entries === this.nextSeq - 1, "there are entries that no block has");
+    require(counts.postings === this.postings, "there are balances that no entry explains");
+    require(counts.settled === this.settled, "there are settled payments that no entry explains");
     require((await this.store.head()).nextSeq === this.nextSeq, "the head is not the last block");
     const sum = [...this.balances.values()].reduce((total, balance) => total + balance, 0n);
     require(sum === 0n, `all balances add up to ${formatAmount(sum)}, not to zero`);
+  }
+
+  private account(stored: StoredAccount | Account): void {
+    const { name, key, balance } = stored;
+    const replayed = this.balances.get(name);
+    const openedSeq = "jwk" in stored ? stored.openedSeq : undefined;
+    require(
+      replayed !== undefined && this.keys.get(name) === key && this.opened.get(name) === openedSeq,
+      `account ${name} is not what the entries say`,
+    );
+    if ("jwk" in stored) {
+      require(
+        parseRsaPublicJwk(stored.jwk).thumbprint === key,
+        `account ${name} is stored with another key`,
+      );
+    }
+    require(
+      replayed === balance,
+      `account ${name} has ${formatAmount(balance)}, not ${formatAmount(replayed)}`,
+    );
   }
 
   result(): AuditResult {

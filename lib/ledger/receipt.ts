@@ -11,6 +11,7 @@ import {
   isBatch,
   type Order,
   parseBatchItem,
+  untimely,
   verifySignedOrder,
 } from "../orders.ts";
 import { Members } from "../parse.ts";
@@ -107,8 +108,8 @@ export async function verifyReceipt(
   requireSame(transfer.amount, item.amount, "amount");
   const { cert } = delegation.claims;
   requireValidFor(delegation.claims, { server: server.thumbprint, cert, now_s: time });
-  if (time >= order.claims.exp) {
-    throw new SealwireError("bad_receipt", "the order had expired when it was settled");
+  if (untimely(order.claims, time) !== undefined) {
+    throw new SealwireError("bad_receipt", "the order did not hold when it was settled");
   }
   return { text: text as string, transfer, order: order.claims, header };
 }

@@ -222,7 +222,7 @@ function grant(book: Book, submission: Submission & { type: "grant" }): Outcome 
 }
 
 /** What makes two issues under one id the same: payee and amount. */
-function issueSha256(payee: AccountName, amount: Amount): Sha256 {
+export function issueSha256(payee: AccountName, amount: Amount): Sha256 {
   return sha256Text(JSON.stringify({ payee, amount: formatAmount(amount) }));
 }
 

@@ -2,12 +2,10 @@
  * The ledger in one SQLite file: WAL, synchronous FULL, one connection that writes and one that reads.
  *
  * Why one writer behind a queue of our own: a second write transaction in the same process would block the event loop that
- * the first one waits on. Other processes wait for the lock, {@linkcode BUSY_TIMEOUT_MS} at most.
+ * the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
  */
-import { chmodSync, existsSync, mkdirSync } from "node:fs";
-import { dirname } from "node:path";
-import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
-import { SealwireError } from "../errors.ts";
+import type { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AccountName, RsaPublicJwk } from "../keys.ts";
 import { formatBatchItem } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
@@ -20,6 +18,15 @@ import {
   type RecordedOutcome,
   type VoidReason,
 } from "./settle.ts";
+import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
+import {
+  parseStored,
+  resultCode,
+  type Row,
+  SQLITE_BUSY,
+  Statements,
+  unavailable,
+} from "./sqlite_statements.ts";
 import type {
   BlockRecord,
   Head,
@@ -30,111 +37,14 @@ import type {
   StoredPayment,
 } from "./store.ts";
 
-/** "SWLR": marks a database as a Sealwire ledger. */
-const APPLICATION_ID = 0x53574c52;
-const SCHEMA_VERSION = 1;
-const BUSY_TIMEOUT_MS = 5_000;
+const BUSY_RETRY_MS = 5;
 /** Voids are kept longer than any order can live (a day), and then forgotten: such an order is expired by itself. */
 const VOID_KEPT_S = 7 * 86_400;
 
-const SCHEMA = `
-  CREATE TABLE blocks (
-    height INTEGER PRIMARY KEY,
-    first INTEGER NOT NULL UNIQUE,
-    count INTEGER NOT NULL,
-    time_s INTEGER NOT NULL,
-    header TEXT NOT NULL
-  ) STRICT;
-  CREATE TABLE entries (seq INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
-  CREATE TABLE accounts (
-    name TEXT PRIMARY KEY,
-    key TEXT NOT NULL,
-    jwk TEXT,
-    opened_seq INTEGER,
-    balance INTEGER NOT NULL
-  ) STRICT;
-  CREATE TABLE postings (
-    account TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    balance INTEGER NOT NULL,
-    PRIMARY KEY (account, seq)
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE outcomes (
-    payer TEXT NOT NULL,
-    id TEXT NOT NULL,
-    content_sha256 TEXT,
-    void TEXT,
-    first_seq INTEGER,
-    count INTEGER,
-    order_text TEXT,
-    delegation_sha256 TEXT,
-    items TEXT,
-    time_s INTEGER NOT NULL,
-    PRIMARY KEY (payer, id)
-  ) STRICT;
-  CREATE INDEX voids_by_time ON outcomes (time_s) WHERE void IS NOT NULL;
-  CREATE TABLE delegations (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
-`;
-
-type Row = Record<string, SQLOutputValue>;
-
-/** Opens the ledger at `path`, making it where there is none. */
+/** Opens the ledger at `path`; `create`: makes it where there is none. Throws `store_unusable`. */
 export function openSqlite(path: string, options: { create: boolean }): LedgerStore {
-  try {
-    if (options.create) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    else if (!existsSync(path)) throw unusable(path, "there is none");
-    const writer = openDatabase(path, options.create);
-    const reader = new DatabaseSync(path, { readOnly: true });
-    reader.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
-    return new SqliteStore(writer, reader);
-  } catch (error) {
-    if (error instanceof SealwireError) throw error;
-    throw unusable(path, error instanceof Error ? error.message : String(error), error);
-  }
-}
-
-function openDatabase(path: string, create: boolean): DatabaseSync {
-  const database = new DatabaseSync(path);
-  try {
-    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
-    const applicationId = pragma(database, "application_id");
-    const tables = database.prepare("SELECT count(*) AS tables FROM sqlite_schema").get()!.tables;
-    if (applicationId === 0 && tables === 0 && create) createSchema(database);
-    else if (applicationId !== APPLICATION_ID) throw unusable(path, "it is not a Sealwire ledger");
-    const version = pragma(database, "user_version");
-    if (version !== SCHEMA_VERSION) {
-      throw unusable(
-        path,
-        `it has version ${version}, and this program reads version ${SCHEMA_VERSION}`,
-      );
-    }
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
-    chmodSync(path, 0o600);
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
-}
-
-function createSchema(database: DatabaseSync): void {
-  database.exec("BEGIN IMMEDIATE");
-  // Another process may have made it while this one waited for the lock.
-  if (pragma(database, "application_id") === 0) {
-    database.exec(SCHEMA);
-    database.exec(
-      `PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`,
-    );
-  }
-  database.exec("COMMIT");
-}
-
-function pragma(database: DatabaseSync, name: string): SQLOutputValue | undefined {
-  return database.prepare(`PRAGMA ${name}`).get()?.[name];
-}
-
-function unusable(path: string, why: string, cause?: unknown): SealwireError {
-  return new SealwireError("store_unusable", `cannot use the ledger ${path}: ${why}`, { cause });
+  const { writer, reader } = openLedgerFile(path, options);
+  return new SqliteStore(writer, reader);
 }
 
 class SqliteStore implements LedgerStore {
@@ -156,7 +66,7 @@ class SqliteStore implements LedgerStore {
   private async runTransaction<T>(
     work: (transaction: LedgerTransaction) => Promise<T>,
   ): Promise<T> {
-    this.exec("BEGIN IMMEDIATE");
+    await this.begin();
     try {
       const result = await work(this.write);
       this.exec("COMMIT");
@@ -167,13 +77,25 @@ class SqliteStore implements LedgerStore {
     }
   }
 
+  /** Waits for another process's transaction as SQLite would, but without stopping this process's event loop. */
+  private async begin(): Promise<void> {
+    const deadline_ms = performance.now() + BUSY_TIMEOUT_MS;
+    while (true) {
+      try {
+        return this.write.begin();
+      } catch (error) {
+        const busy = resultCode((error as Error).cause) === SQLITE_BUSY;
+        if (!busy || performance.now() >= deadline_ms) throw error;
+      }
+      await sleep(BUSY_RETRY_MS);
+    }
+  }
+
   private exec(sql: string): void {
     try {
       this.writer.exec(sql);
     } catch (cause) {
-      throw new SealwireError("store_unavailable", "the ledger cannot be written now: try again", {
-        cause,
-      });
+      throw unavailable(cause);
     }
   }
 
@@ -198,7 +120,7 @@ class SqliteStore implements LedgerStore {
         ...recordedOutcome(row),
         orderText: row.order_text as string | null,
         delegationText: row.delegation_text as string | null,
-        itemTexts: row.items === null ? null : JSON.parse(String(row.items)),
+        itemTexts: row.items === null ? null : parseStored(row.items) as string[],
       },
     );
   }
@@ -234,7 +156,7 @@ class SqliteStore implements LedgerStore {
   history(account: AccountName, after_seq: number, limit: number): Promise<HistoryRow[]> {
     const rows = this.read.all(
       `SELECT entries.text, postings.balance, order_text,
-         (SELECT time_s FROM blocks WHERE first <= postings.seq ORDER BY first DESC LIMIT 1) AS time_s
+         (SELECT header FROM blocks WHERE first <= postings.seq ORDER BY first DESC LIMIT 1) AS header
        FROM postings JOIN entries USING (seq)
        LEFT JOIN outcomes ON outcomes.payer = entries.text ->> 'payer' AND outcomes.id = entries.text ->> 'id'
        WHERE account = ? AND postings.seq > ? ORDER BY postings.seq LIMIT ?`,
@@ -245,7 +167,7 @@ class SqliteStore implements LedgerStore {
     return Promise.resolve(rows.map((row) => ({
       entryText: String(row.text),
       orderText: row.order_text as string | null,
-      time_s: Number(row.time_s),
+      time_s: parseHeader(row.header).claims.time,
       balance: row.balance as bigint,
     })));
   }
@@ -274,10 +196,26 @@ class SqliteStore implements LedgerStore {
     }));
   }
 
-  postingCount(): Promise<number> {
-    return Promise.resolve(
-      Number(this.read.get("SELECT count(*) AS postings FROM postings")!.postings),
-    );
+  counts(): Promise<{ entries: number; postings: number; settled: number }> {
+    const row = this.read.get(
+      `SELECT (SELECT count(*) FROM entries) AS entries, (SELECT count(*) FROM postings) AS postings,
+         (SELECT count(*) FROM outcomes WHERE void IS NULL) AS settled`,
+    )!;
+    const { entries, postings, settled } = row;
+    return Promise.resolve({
+      entries: Number(entries),
+      postings: Number(postings),
+      settled: Number(settled),
+    });
+  }
+
+  async snapshot<T>(read: () => Promise<T>): Promise<T> {
+    this.reader.exec("BEGIN");
+    try {
+      return await read();
+    } finally {
+      this.reader.exec("COMMIT");
+    }
   }
 
   delegation(sha256: Sha256): Promise<string | null> {
@@ -294,6 +232,10 @@ class SqliteStore implements LedgerStore {
 
 class SqliteTransaction implements LedgerTransaction {
   constructor(private readonly statements: Statements) {}
+
+  begin(): void {
+    this.statements.run("BEGIN IMMEDIATE");
+  }
 
   head(): Promise<Head> {
     return Promise.resolve(readHead(this.statements));
@@ -348,21 +290,16 @@ class SqliteTransaction implements LedgerTransaction {
         record.time_s,
       );
     }
-    this.statements.run(
-      "DELETE FROM outcomes WHERE void IS NOT NULL AND time_s < ?",
-      record.time_s - VOID_KEPT_S,
-    );
     return Promise.resolve();
   }
 
   private appendBlock(record: BlockRecord, header: SignedHeader): void {
     const { height, first, count, time } = header.claims;
     this.statements.run(
-      "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
+      "INSERT INTO blocks VALUES (?, ?, ?, ?)",
       height,
       first,
       count,
-      time,
       header.text,
     );
     for (const [index, text] of record.entryTexts.entries()) {
@@ -382,48 +319,25 @@ class SqliteTransaction implements LedgerTransaction {
     for (const { account, seq, balance } of record.postings) {
       this.statements.run("INSERT INTO postings VALUES (?, ?, ?)", account, seq, balance);
     }
-  }
-}
-
-/** Prepared once, used often: five times as fast as preparing each time. */
-class Statements {
-  private readonly prepared = new Map<string, StatementSync>();
-
-  constructor(private readonly database: DatabaseSync) {}
-
-  get(sql: string, ...parameters: (string | number | bigint)[]): Row | undefined {
-    return this.statement(sql).get(...parameters);
-  }
-
-  all(sql: string, ...parameters: SQLOutputValue[]): Row[] {
-    return this.statement(sql).all(...parameters);
-  }
-
-  run(sql: string, ...parameters: (string | number | bigint | null)[]): void {
-    this.statement(sql).run(...parameters);
-  }
-
-  private statement(sql: string): StatementSync {
-    let statement = this.prepared.get(sql);
-    if (statement === undefined) {
-      statement = this.database.prepare(sql);
-      statement.setReadBigInts(true);
-      this.prepared.set(sql, statement);
-    }
-    return statement;
+    // By the time that the header fixes for good: a clock that ran ahead for a moment must bring no void order back.
+    this.statements.run(
+      "DELETE FROM outcomes WHERE void IS NOT NULL AND time_s < ?",
+      time - VOID_KEPT_S,
+    );
   }
 }
 
 function readHead(statements: Statements): Head {
   const row = statements.get(
-    "SELECT height, first, count, time_s, header FROM blocks ORDER BY height DESC LIMIT 1",
+    "SELECT height, first, count, header FROM blocks ORDER BY height DESC LIMIT 1",
   );
   if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0 };
+  const { sha256, claims } = parseHeader(row.header);
   return {
     height: Number(row.height),
-    sha256: parseHeader(row.header).sha256,
+    sha256,
     nextSeq: Number(row.first) + Number(row.count),
-    time_s: Number(row.time_s),
+    time_s: claims.time,
   };
 }
 
@@ -434,7 +348,7 @@ function plainAccount(row: Row): Account {
 function storedAccount(row: Row): StoredAccount {
   return {
     ...plainAccount(row),
-    jwk: JSON.parse(String(row.jwk)) as RsaPublicJwk,
+    jwk: parseStored(row.jwk) as RsaPublicJwk,
     openedSeq: Number(row.opened_seq),
   };
 }

@@ -92,7 +92,10 @@ export interface LedgerStore {
   allAccounts(): AsyncIterable<StoredAccount | Account>;
   /** The stored balance after each of these entries, null where there is no such posting, for audit. */
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]>;
-  postingCount(): Promise<number>;
+  /** How many entries, postings and settled ids are stored, for audit. */
+  counts(): Promise<{ entries: number; postings: number; settled: number }>;
+  /** Runs `read`, for which the ledger stays as it is, whatever is written meanwhile. One at a time. */
+  snapshot<T>(read: () => Promise<T>): Promise<T>;
   delegation(sha256: Sha256): Promise<string | null>;
   close(): Promise<void>;
 }

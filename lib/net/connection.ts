@@ -12,7 +12,8 @@ export interface Connection {
   readonly unsent_bytes: number;
   /**
    * The next bytes (at least one), or null at the end of the stream. One read at a time. An end proves nothing: a peer
-   * that was cut off can look the same, so a protocol marks its own end. Throws `connection_lost`.
+   * that was cut off can look the same, so a protocol marks its own end. A TLS connection is to be read without long
+   * pauses: where the runtime cannot hold its peer back, it is lost when 2 MiB wait. Throws `connection_lost`.
    */
   read(): Promise<Uint8Array | null>;
   /**
@@ -45,6 +46,8 @@ export interface ListenTcpOptions {
   port: number;
   /** More than so many at once are closed as they come. */
   connections_max?: number;
+  /** Called with a sentence for the operator's log. */
+  onNotice?: (text: string) => void;
 }
 
 export interface ListenTlsOptions extends ListenTcpOptions {
@@ -54,8 +57,6 @@ export interface ListenTlsOptions extends ListenTcpOptions {
   /** Protocols offered; a client that asks for none of them is refused, one that does not ask is not. */
   alpn: string[];
   handshake_timeout_ms?: number;
-  /** Called with a sentence for the operator's log. */
-  onNotice?: (text: string) => void;
 }
 
 export interface ConnectOptions {

@@ -1,15 +1,14 @@
-/** A {@linkcode Connection} over a connection that Deno itself accepted, TCP or TLS. */
+/** A {@linkcode Connection} over a TCP connection that Deno itself accepted. */
 import { type Connection, connectionLost, END_TIMEOUT_MS, plainHost } from "./connection.ts";
 
 /** One read takes as much as fits; the buffer grows with what arrives, for every connection holds one while idle. */
 const READ_BYTES_MIN = 4 * 1024;
-export const TCP_READ_BYTES_MAX = 256 * 1024;
-/** A TLS record. */
-export const TLS_READ_BYTES_MAX = 16 * 1024;
+const READ_BYTES_MAX = 256 * 1024;
 
 export class DenoConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
+  readonly alpn = null;
   unsent_bytes = 0;
   private read_bytes = READ_BYTES_MIN;
   private buffer: Uint8Array<ArrayBuffer> | null = null;
@@ -18,13 +17,8 @@ export class DenoConnection implements Connection {
   private lastRead: Promise<unknown> = Promise.resolve();
   private lastWrite: Promise<void> = Promise.resolve();
 
-  constructor(
-    private readonly conn: Deno.TcpConn | Deno.TlsConn,
-    readonly alpn: string | null,
-    private readonly read_bytes_max: number,
-    private readonly onClosed: () => void,
-  ) {
-    const { hostname, port } = conn.remoteAddr as Deno.NetAddr;
+  constructor(private readonly conn: Deno.TcpConn, private readonly onClosed: () => void) {
+    const { hostname, port } = conn.remoteAddr;
     this.remoteHost = plainHost(hostname);
     this.remotePort = port;
   }
@@ -79,7 +73,7 @@ export class DenoConnection implements Connection {
   /** A full buffer is handed over as it is; a little is copied out of it, and the buffer used again. */
   private take(buffer: Uint8Array<ArrayBuffer>, size_bytes: number): Uint8Array {
     const full = size_bytes === buffer.length;
-    if (full) this.read_bytes = Math.min(this.read_bytes * 2, this.read_bytes_max);
+    if (full) this.read_bytes = Math.min(this.read_bytes * 2, READ_BYTES_MAX);
     else if (size_bytes < buffer.length / 4) {
       this.read_bytes = Math.max(this.read_bytes / 2, READ_BYTES_MIN);
     }

@@ -1,0 +1,148 @@
+/** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { printable, usageError } from "../cli.ts";
+import { isSealwireError, SealwireError } from "../errors.ts";
+import { type AccountName, parseAccountName } from "../keys.ts";
+import { parseAmount } from "../money.ts";
+import {
+  type CommandContext,
+  history,
+  list,
+  printPayment,
+  receipt,
+  register,
+  showBalance,
+  startListening,
+} from "./commands.ts";
+import type { Listening } from "./listen.ts";
+
+const HELP = `register NAME            make an account, and its keys
+login NAME               go online: payments to you are shown as they arrive
+balance                  what the account has
+list                     who is online
+pay NAME AMOUNT [MEMO]   pay someone
+history                  every payment, oldest first
+receipt PAYMENT-ID       the receipt of a payment
+exit                     leave`;
+
+/** Reads commands until `exit`, the end of the input, or Ctrl-C. */
+export async function runPrompt(
+  context: CommandContext,
+  account: AccountName | null,
+): Promise<void> {
+  const { out, interrupted } = context;
+  const lines = createInterface({
+    input: process.stdin,
+    output: process.stderr,
+    terminal: process.stdin.isTTY,
+  });
+  lines.setPrompt("sealwire> ");
+  const prompt = new Prompt(context);
+  // The end of piped input comes before its last commands are done.
+  let open = true;
+  lines.on("close", () => open = false);
+  const ask = () => open && lines.prompt();
+  const stop = () => lines.close();
+  interrupted.addEventListener("abort", stop, { once: true });
+  lines.on("SIGINT", stop);
+  out.note("Type help for the commands.");
+  try {
+    if (account !== null) await prompt.attempt(() => prompt.login(account));
+    ask();
+    for await (const line of lines) {
+      if (/^\s*(exit|quit)\s*$/i.test(line)) break;
+      await prompt.attempt(() => prompt.command(line.trim()));
+      ask();
+    }
+  } finally {
+    lines.close();
+    await prompt.logout();
+  }
+}
+
+class Prompt {
+  private online: { readonly account: AccountName; readonly listening: Listening } | null = null;
+
+  constructor(private readonly context: CommandContext) {}
+
+  /** A command that fails says so, and the prompt goes on. */
+  async attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (isSealwireError(error, "interrupted")) throw error;
+      this.context.out.failure(error);
+    }
+  }
+
+  async command(line: string): Promise<void> {
+    const [verb = "", ...args] = line.split(/\s+/);
+    switch (verb.toLowerCase()) {
+      case "":
+        return;
+      case "help":
+        return this.context.out.note(HELP);
+      case "register":
+        return await register(this.context, parseAccountName(args[0]));
+      case "login":
+        return await this.login(parseAccountName(args[0]));
+      case "balance":
+        return await showBalance(this.context, this.account);
+      case "list":
+        return await list(this.context, this.account);
+      case "history":
+        return await history(this.context, this.account);
+      case "receipt":
+        return await receipt(this.context, this.account, args[0] ?? "");
+      case "pay":
+        return await this.pay(args);
+      default:
+        throw usageError(`there is no command "${verb}"; type help`);
+    }
+  }
+
+  async login(account: AccountName): Promise<void> {
+    await this.logout();
+    const listening = await startListening(this.context, account);
+    this.online = { account, listening };
+    const { balance } = listening.client.session;
+    this.context.out.note(`${account} is online, port ${listening.port}; balance ${balance}`);
+    listening.stay().catch((error) => this.wentOffline(listening, error));
+    await listening.client.resolveOutbox();
+  }
+
+  async logout(): Promise<void> {
+    const { online } = this;
+    this.online = null;
+    await online?.listening.close();
+  }
+
+  private async pay([name, amount, ...memo]: string[]): Promise<void> {
+    const options = {
+      payee: parseAccountName(name),
+      amount: parseAmount(amount),
+      way: "either",
+      id: null,
+    } as const;
+    const text = memo.length > 0 ? memo.join(" ") : null;
+    const { client } = this.requireOnline().listening;
+    printPayment(this.context.out, await client.pay({ ...options, memo: text }));
+  }
+
+  private get account(): AccountName {
+    return this.requireOnline().account;
+  }
+
+  private requireOnline() {
+    if (this.online === null) throw new SealwireError("login_required", "log in first: login NAME");
+    return this.online;
+  }
+
+  private async wentOffline(listening: Listening, error: unknown): Promise<void> {
+    if (this.online?.listening !== listening) return;
+    await this.logout();
+    const why = error instanceof Error ? error.message : String(error);
+    if (!isSealwireError(error, "interrupted")) this.context.out.warn(`offline: ${printable(why)}`);
+  }
+}

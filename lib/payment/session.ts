@@ -1,0 +1,333 @@
+/**
+ * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
+ * verified is verified (headers, receipts, a payee's entry in the ledger); the rest is parsed.
+ */
+import { type Delegation, type SessionKeyPair, signDelegation } from "../delegations.ts";
+import { isSealwireError, SealwireError } from "../errors.ts";
+import {
+  type AccountName,
+  parseAccountName,
+  parseRsaPublicJwk,
+  type RsaKeyPair,
+  type RsaPublicKey,
+} from "../keys.ts";
+import { verifyHeader } from "../ledger/block.ts";
+import { parseEntry } from "../ledger/entry.ts";
+import { PATH_STEPS_MAX, rootFromPath } from "../ledger/merkle.ts";
+import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
+import { Members, type Uuid } from "../parse.ts";
+import type { Token } from "../tokens.ts";
+import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
+import { HeadMemory } from "./memory.ts";
+import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } from "./wire.ts";
+
+const TEXT_CHARACTERS_MAX = 16_384;
+
+export interface SessionOptions extends Omit<ConnectServerOptions, "onNotification"> {
+  readonly account: AccountName;
+  readonly pair: RsaKeyPair;
+  readonly sessionKey: SessionKeyPair;
+  readonly now_s: () => number;
+}
+
+export interface LoginOptions {
+  /** Make the account rather than expect it. */
+  readonly register?: boolean;
+  /** Where this client takes offers; absent for one that takes none. */
+  readonly presence?: { readonly host: string | null; readonly port: number };
+  readonly watch?: boolean;
+  /** A receipt that the server pushed, verified. */
+  readonly onSettled?: (settled: Settled) => void;
+  /** Another listener of the account took this one's place. */
+  readonly onDisplaced?: () => void;
+  readonly onPresenceChanged?: () => void;
+}
+
+/** A payment that is settled beyond doubt. */
+export interface Settled {
+  readonly receipt: VerifiedReceipt;
+  /** This account's balance after it, as decimal text. */
+  readonly balance: string;
+}
+
+/** What an id has come to, as its payer or payee is told. */
+export type PaymentState =
+  | { readonly state: "unknown" }
+  | { readonly state: "void"; readonly reason: string }
+  /** `settled` null: a batch, whose receipts are asked for one by one. */
+  | { readonly state: "settled"; readonly settled: Settled | null; readonly balance: string };
+
+export interface Payee {
+  readonly name: AccountName;
+  readonly key: RsaPublicKey;
+  /** Where the payee takes offers; null when offline. */
+  readonly presence: { readonly host: string; readonly port: number } | null;
+}
+
+export class ClientSession {
+  private constructor(
+    private readonly link: ServerLink,
+    private readonly options: SessionOptions,
+    private readonly heads: HeadMemory,
+    readonly delegation: Token<Delegation>,
+    /** At login, as decimal text. */
+    readonly balance: string,
+  ) {}
+
+  /**
+   * Connects and logs in.
+   *
+   * @throws {SealwireError} what {@linkcode connectServer} throws, `ledger_forked`, and the server's refusals
+   * (`unknown_account`, `name_taken`, …).
+   */
+  static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
+    const { account, pair, sessionKey, now_s, keysFolder } = options;
+    // Notifications follow the login's answer, so there is a session by the time one arrives.
+    let session: ClientSession | null = null;
+    const onNotification = (method: string, params: unknown) =>
+      session?.hear(method, params, login);
+    const link = await connectServer({ ...options, onNotification });
+    try {
+      const claims = { account, session: sessionKey.publicKey, server: link.server.thumbprint };
+      const { cert, nonce } = link;
+      const delegation = await signDelegation(pair, { ...claims, cert, nonce }, now_s());
+      const { register, presence, watch } = login;
+      const params = {
+        delegation: delegation.text,
+        ...(presence &&
+          { presence: { ...(presence.host && { host: presence.host }), port: presence.port } }),
+        ...(watch && { watch }),
+      };
+      const { timeout_ms, signal } = options;
+      const method = register ? "account.register" : "session.login";
+      const answer = new Members(
+        await link.peer.call(method, params, { timeout_ms, signal }),
+        "login",
+        "bad_answer",
+      );
+      const heads = new HeadMemory(keysFolder, account);
+      session = new ClientSession(link, options, heads, delegation, answer.text("balance", 32));
+      await session.checkHead(answer.raw("head"));
+      return session;
+    } catch (error) {
+      link.peer.destroy();
+      throw error;
+    }
+  }
+
+  get server(): RsaPublicKey {
+    return this.link.server;
+  }
+
+  get cert(): string {
+    return this.link.cert;
+  }
+
+  /** Why the session ended, when it has. */
+  get closed(): Promise<SealwireError | null> {
+    return this.link.peer.closed;
+  }
+
+  async end(): Promise<void> {
+    await this.link.peer.end();
+  }
+
+  async lookup(name: AccountName): Promise<Payee> {
+    const answer = await this.call("directory.lookup", { account: name });
+    const key = parseRsaPublicJwk(answer.raw("key"));
+    const entryText = answer.text("entry", TEXT_CHARACTERS_MAX);
+    const entry = parseEntry(entryText);
+    const header = await verifyHeader(answer.raw("header"), this.server);
+    const { first, count, root } = header.claims;
+    const path = answer.list("path", PATH_STEPS_MAX).map(String);
+    const opened = entry.type === "account.open" && entry.account === name &&
+      entry.key === key.thumbprint;
+    if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
+      throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
+    }
+    return { name, key, presence: parsePresence(answer.raw("presence")) };
+  }
+
+  /** One page of those online, and the name to go on after. */
+  async list(after: string | null): Promise<{ online: OnlineRow[]; next: string | null }> {
+    const answer = await this.call("directory.list", after === null ? {} : { after });
+    const online = answer.list("online", PAGE_ROWS_MAX).map(parseOnlineRow);
+    return {
+      online,
+      next: answer.raw("next") === null ? null : parseAccountName(answer.raw("next")),
+    };
+  }
+
+  /**
+   * Has an order settled. The receipt is verified; null for a batch.
+   *
+   * @throws {SealwireError} with `details.void` when the id is void for ever; other refusals have recorded nothing.
+   */
+  async settle(
+    order: string,
+    delegation: string,
+    items: readonly string[],
+  ): Promise<Settled | null> {
+    const batch = items.length > 0;
+    const answer = await this.call("payment.settle", {
+      order,
+      delegation,
+      ...(batch && { items }),
+    });
+    return batch ? null : await this.settled(answer);
+  }
+
+  async status(id: Uuid, payer?: AccountName): Promise<PaymentState> {
+    return await this.paymentState(
+      await this.call("payment.status", { id, ...(payer && { payer }) }),
+    );
+  }
+
+  /** Voids an id that is not settled yet; answers what it has come to. */
+  async cancel(id: Uuid): Promise<PaymentState> {
+    return await this.paymentState(await this.call("payment.cancel", { id }));
+  }
+
+  async receipt(id: Uuid, index: number | null, payer?: AccountName): Promise<VerifiedReceipt> {
+    const params = { id, ...(index !== null && { index }), ...(payer && { payer }) };
+    return await this.verified((await this.call("payment.receipt", params)).raw("receipt"));
+  }
+
+  async currentBalance(): Promise<string> {
+    return (await this.call("account.balance", {})).text("balance", 32);
+  }
+
+  /** Pages of this account's transfers after entry `after`, oldest first. */
+  async *history(after: number): AsyncIterable<HistoryAnswerRow> {
+    let next: number | null = after;
+    while (next !== null) {
+      const answer: Members = await this.call("payment.history", { after: next });
+      const rows = answer.list("rows", PAGE_ROWS_MAX).map(parseHistoryRow);
+      yield* rows;
+      next = answer.raw("next") === null
+        ? null
+        : answer.integer("next", next + 1, Number.MAX_SAFE_INTEGER);
+    }
+  }
+
+  private async call(method: string, params: object): Promise<Members> {
+    const { timeout_ms, signal } = this.options;
+    const answer = await this.link.peer.call(method, params, { timeout_ms, signal });
+    return new Members(answer, method, "bad_answer");
+  }
+
+  private hear(method: string, params: unknown, login: LoginOptions): void {
+    if (method === "session.displaced") login.onDisplaced?.();
+    if (method === "presence.changed") login.onPresenceChanged?.();
+    if (method !== "payment.settled" || login.onSettled === undefined) return;
+    // A receipt that does not verify says nothing; whoever waits asks the server.
+    this.settled(new Members(params, method, "bad_answer")).then(login.onSettled, () => {});
+  }
+
+  private async paymentState(answer: Members): Promise<PaymentState> {
+    const state = answer.raw("state");
+    if (state === "unknown") return { state };
+    if (state === "void") return { state, reason: answer.text("reason", 64) };
+    const balance = answer.text("balance", 32);
+    const settled = answer.has("receipt") ? await this.settled(answer) : null;
+    return { state: answer.constant("state", "settled"), settled, balance };
+  }
+
+  private async settled(answer: Members): Promise<Settled> {
+    const receipt = await this.verified(answer.raw("receipt"));
+    return { receipt, balance: answer.text("balance", 32) };
+  }
+
+  private async verified(text: unknown): Promise<VerifiedReceipt> {
+    const receipt = await verifyReceipt(text, this.server).catch((cause) => {
+      throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
+        cause,
+      });
+    });
+    this.heads.raise(receipt.header);
+    return receipt;
+  }
+
+  /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
+  private async checkHead(headText: unknown): Promise<void> {
+    const head = headText === null ? null : await verifyHeader(headText, this.server);
+    const seen = this.heads.get(this.server.thumbprint);
+    if (seen !== null) {
+      const { height } = seen.claims;
+      if (head === null || head.claims.height < height) {
+        throw forked(
+          `it ends at block ${head?.claims.height ?? 0}, and block ${height} was seen before`,
+        );
+      }
+      const [same] = (await this.call("ledger.blocks", { from: height })).list(
+        "headers",
+        PAGE_ROWS_MAX,
+      );
+      if (same !== seen.text) throw forked(`block ${height} is not the one that was seen before`);
+    }
+    if (head !== null) this.heads.raise(head);
+  }
+}
+
+function forked(why: string): SealwireError {
+  return new SealwireError(
+    "ledger_forked",
+    `the server's ledger is not the one that this account has seen: ${why}. It was restored from an older backup, or ` +
+      "shows different people different histories. Ask the operator before paying anyone",
+  );
+}
+
+/** What says nothing of the order itself. */
+const PASSING_CODES: ReadonlySet<string> = new Set([
+  "bad_answer",
+  "connection_lost",
+  "internal",
+  "interrupted",
+  "ledger_forked",
+  "login_required",
+  "no_connection",
+  "overloaded",
+  "server_changed",
+  "server_untrusted",
+  "store_unavailable",
+  "timeout",
+]);
+
+/** Whether the server, rather than the way to it, said no. */
+export function isRefusal(error: unknown): error is SealwireError {
+  return isSealwireError(error) && !PASSING_CODES.has(error.code);
+}
+
+export function isVoid(error: SealwireError): boolean {
+  return "void" in error.details && error.details.void === true;
+}
+
+function parsePresence(value: unknown): Payee["presence"] {
+  if (value === null) return null;
+  const presence = new Members(value, "presence", "bad_answer");
+  return { host: presence.text("host", 45), port: presence.integer("port", P2P_PORT_MIN, 65_535) };
+}
+
+function parseOnlineRow(value: unknown): OnlineRow {
+  const row = new Members(value, "online", "bad_answer");
+  return {
+    name: parseAccountName(row.raw("name")),
+    host: row.text("host", 45),
+    port: row.integer("port", P2P_PORT_MIN, 65_535),
+    fingerprint: row.sha256("fingerprint"),
+  };
+}
+
+function parseHistoryRow(value: unknown): HistoryAnswerRow {
+  const row = new Members(value, "history", "bad_answer");
+  return {
+    seq: row.integer("seq", 1, Number.MAX_SAFE_INTEGER),
+    payment: row.text("payment", 64),
+    time: row.time_s("time"),
+    payer: row.text("payer", 32),
+    payee: row.text("payee", 32),
+    amount: row.text("amount", 32),
+    memo: row.raw("memo"),
+    balance: row.text("balance", 32),
+  };
+}

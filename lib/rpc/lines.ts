@@ -1,0 +1,63 @@
+/** Lines out of a byte stream, in time linear in its length, however small the pieces are that it comes in. */
+
+const LINE_FEED = 0x0a;
+const BUFFER_BYTES_MIN = 1024;
+
+/** Collects bytes until a line is whole. */
+export class LineAssembler {
+  /** The beginning of a line whose end has not come. */
+  private buffer = new Uint8Array(0);
+  private size_bytes = 0;
+
+  /** Bytes of the line that is not yet whole. */
+  get partial_bytes(): number {
+    return this.size_bytes;
+  }
+
+  /**
+   * Adds `bytes` and calls `onLine` with each line that they complete, without its line feed; it is only valid during
+   * that call. Stops when `onLine` returns false (`stopped`) or a line is longer than `line_bytes_max` (`too_long`).
+   */
+  push(
+    bytes: Uint8Array,
+    line_bytes_max: number,
+    onLine: (line: Uint8Array) => boolean,
+  ): "taken" | "stopped" | "too_long" {
+    let start = 0;
+    while (start < bytes.length) {
+      const end = bytes.indexOf(LINE_FEED, start);
+      const stop = end < 0 ? bytes.length : end;
+      if (this.size_bytes + stop - start > line_bytes_max) return "too_long";
+      const piece = bytes.subarray(start, stop);
+      if (end < 0) {
+        this.keep(piece);
+        return "taken";
+      }
+      start = end + 1;
+      if (!onLine(this.complete(piece))) return "stopped";
+    }
+    return "taken";
+  }
+
+  private complete(piece: Uint8Array): Uint8Array {
+    if (this.size_bytes === 0) return piece;
+    this.keep(piece);
+    const line = this.buffer.subarray(0, this.size_bytes);
+    this.buffer = new Uint8Array(0);
+    this.size_bytes = 0;
+    return line;
+  }
+
+  private keep(piece: Uint8Array): void {
+    const needed_bytes = this.size_bytes + piece.length;
+    if (needed_bytes > this.buffer.length) {
+      const grown = new Uint8Array(
+        Math.max(needed_bytes, 2 * this.buffer.length, BUFFER_BYTES_MIN),
+      );
+      grown.set(this.buffer.subarray(0, this.size_bytes));
+      this.buffer = grown;
+    }
+    this.buffer.set(piece, this.size_bytes);
+    this.size_bytes = needed_bytes;
+  }
+}

@@ -1,0 +1,119 @@
+/** JSON-RPC 2.0 messages as lines: what may come, and what goes. https://www.jsonrpc.org/specification */
+import { isSealwireError, SealwireError } from "../errors.ts";
+
+export type Id = string | number;
+
+export type Message =
+  | { kind: "request"; id: Id; method: string; params: unknown }
+  | { kind: "notification"; method: string; params: unknown }
+  | { kind: "result"; id: Id; result: unknown }
+  /** Without an id it is about the connection. */
+  | { kind: "error"; id: Id | null; error: SealwireError }
+  /** JSON, but no JSON-RPC; to be answered with the error. */
+  | { kind: "invalid"; id: Id | null; error: SealwireError };
+
+const ID_CHARACTERS_MAX = 64;
+/** Of the error's sentence that a peer sends. */
+const ERROR_MESSAGE_CHARACTERS_MAX = 1_000;
+
+/** The integers that JSON-RPC reserves (its section 5.1); all our own codes share one of the range left to servers. */
+const INTEGER_BY_CODE: Readonly<Record<string, number>> = {
+  parse_error: -32700,
+  invalid_request: -32600,
+  unknown_method: -32601,
+  invalid_params: -32602,
+  internal: -32603,
+};
+const INTEGER_OF_OTHERS = -32000;
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Throws `parse_error` when the line is not UTF-8 or not JSON. */
+export function parseMessage(line: Uint8Array): Message {
+  let value: unknown;
+  try {
+    value = JSON.parse(decoder.decode(line));
+  } catch (cause) {
+    throw new SealwireError("parse_error", "the line is not JSON in UTF-8", { cause });
+  }
+  if (typeof value !== "object" || value === null) return invalid(null, "no JSON object");
+  if (Array.isArray(value)) return invalid(null, "batches are not served");
+  return classify(value as Record<string, unknown>);
+}
+
+function classify(value: Record<string, unknown>): Message {
+  const { jsonrpc, id, method, params } = value;
+  const validId = isId(id) ? id : null;
+  if (jsonrpc !== "2.0") return invalid(validId, `"jsonrpc" must be "2.0"`);
+  if (method !== undefined) {
+    if (typeof method !== "string") return invalid(validId, `"method" must be a string`);
+    if (params !== undefined && (typeof params !== "object" || params === null)) {
+      return invalid(validId, `"params" must be an object`);
+    }
+    if (id === undefined) return { kind: "notification", method, params };
+    if (validId !== null) return { kind: "request", id: validId, method, params };
+    return invalid(
+      null,
+      `"id" must be a string of at most ${ID_CHARACTERS_MAX} characters or an integer`,
+    );
+  }
+  if (value.error !== undefined) {
+    return { kind: "error", id: validId, error: readError(value.error) };
+  }
+  if (value.result !== undefined && validId !== null) {
+    return { kind: "result", id: validId, result: value.result };
+  }
+  return invalid(validId, "neither a request nor an answer");
+}
+
+function isId(id: unknown): id is Id {
+  return Number.isSafeInteger(id) || (typeof id === "string" && id.length <= ID_CHARACTERS_MAX);
+}
+
+function invalid(id: Id | null, reason: string): Message {
+  return {
+    kind: "invalid",
+    id,
+    error: new SealwireError("invalid_request", `no valid request: ${reason}`),
+  };
+}
+
+/** The error that a peer sent, as far as it can be understood. */
+function readError(value: unknown): SealwireError {
+  const { message, data } = asObject(value);
+  const { code, ...details } = asObject(data);
+  return new SealwireError(
+    typeof code === "string" && /^[a-z][a-z0-9_]{0,63}$/.test(code) ? code : "peer_error",
+    typeof message === "string"
+      ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
+      : "the peer reports an error",
+    { details },
+  );
+}
+
+function asObject(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
+
+export function formatRequest(id: Id, method: string, params: object): string {
+  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
+}
+
+export function formatNotification(method: string, params: object): string {
+  return JSON.stringify({ jsonrpc: "2.0", method, params }) + "\n";
+}
+
+/** Throws a TypeError for what JSON cannot express. */
+export function formatResult(id: Id, result: unknown): string {
+  return JSON.stringify({ jsonrpc: "2.0", id, result: result ?? null }) + "\n";
+}
+
+/** What is no {@linkcode SealwireError} is told as `internal`, without what it says. */
+export function formatError(id: Id | null, error: unknown): string {
+  const { code, message, details } = isSealwireError(error)
+    ? error
+    : new SealwireError("internal", "an internal error; the request may be tried again");
+  const data = { ...details, code };
+  const integer = INTEGER_BY_CODE[code] ?? INTEGER_OF_OTHERS;
+  return JSON.stringify({ jsonrpc: "2.0", id, error: { code: integer, message, data } }) + "\n";
+}

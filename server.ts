@@ -1,0 +1,194 @@
+/**
+ * The payment server. `server.ts <port>` serves; `audit` re-verifies the ledger, `grant` issues money, `keygen` makes keys.
+ */
+import { randomUUID } from "node:crypto";
+import { hostname, networkInterfaces } from "node:os";
+import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
+import { certificateFingerprint } from "./lib/certificate.ts";
+import { SealwireError } from "./lib/errors.ts";
+import { parseAccountName } from "./lib/keys.ts";
+import { audit } from "./lib/ledger/audit.ts";
+import { Ledger } from "./lib/ledger/ledger.ts";
+import { openSqlite } from "./lib/ledger/sqlite.ts";
+import type { LedgerStore } from "./lib/ledger/store.ts";
+import { formatAmount, parseAmount } from "./lib/money.ts";
+import { formatAddress } from "./lib/net.ts";
+import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
+import { makeLog } from "./lib/payment/log.ts";
+import { refusal } from "./lib/payment/refusals.ts";
+import { PaymentServer } from "./lib/payment/server.ts";
+import { loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
+
+const HELP = `
+The Sealwire payment server.
+
+  server.ts <port>                   serve; 0 lets the system choose the port
+  server.ts audit                    re-verify the whole ledger
+  server.ts grant <name> <amount>    issue money to an account
+  server.ts keygen                   make the server's keys and stop
+
+  --host ADDRESS             address to listen on (0.0.0.0)
+  --keys FOLDER              the server's keys, made where missing (keys)
+  --db FILE                  the ledger, made where missing (data/ledger.db)
+  --opening-balance AMOUNT   what a new account opens with (10000.00); 0 for nothing
+  --id UUID                  with grant: the same id never issues twice
+  --log text|json            log format, on standard error (text)
+  --json                     results as JSON, one object a line
+  --quiet, -q                no log, no remarks
+  --help, -h   --version
+`;
+
+const OPTIONS = {
+  host: { type: "string" },
+  keys: { type: "string" },
+  db: { type: "string" },
+  "opening-balance": { type: "string" },
+  id: { type: "string" },
+  log: { type: "string" },
+} as const;
+
+type ServerInvocation = Invocation<typeof OPTIONS>;
+
+await runTool({ name: "server.ts", help: HELP, options: OPTIONS, exitOnInterrupt: 0, run });
+
+async function run(invocation: ServerInvocation): Promise<void> {
+  const [command, ...rest] = invocation.positionals;
+  const counts: Record<string, number> = { audit: 0, keygen: 0, grant: 2 };
+  if (command === undefined) throw usageError("say which port to listen on: server.ts 8080");
+  if (rest.length !== (counts[command] ?? 0)) {
+    throw usageError(`${command} takes ${counts[command] ?? "no"} more arguments`);
+  }
+  if (command === "audit") return await runAudit(invocation);
+  if (command === "grant") return await runGrant(invocation, rest[0]!, rest[1]!);
+  if (command === "keygen") return await runKeygen(invocation);
+  return await runServer(invocation, parsePort("<port>", command));
+}
+
+async function runServer(invocation: ServerInvocation, port: number): Promise<void> {
+  const { values, out, interrupted } = invocation;
+  const openingBalance = parseOpeningBalance(values["opening-balance"] ?? "10000.00");
+  const log = values.quiet ? () => {} : makeLog(parseLogFormat(values.log ?? "text"));
+  const keys = await loadKeys(invocation);
+  const store = openLedger(invocation, { create: true });
+  try {
+    const host = values.host ?? "0.0.0.0";
+    const server = await PaymentServer.start({
+      host,
+      port,
+      keys,
+      store,
+      openingBalance,
+      now_s,
+      log,
+    });
+    const { address } = server;
+    const event = { event: "listening", ...address };
+    out.result(event, `listening on ${formatAddress(address.host, address.port)}`);
+    out.note(`certificate SHA-256 ${certificateFingerprint(keys.certificatePem)}`);
+    await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
+    await server.close();
+  } finally {
+    await store.close();
+  }
+}
+
+async function runAudit(invocation: ServerInvocation): Promise<void> {
+  const { out } = invocation;
+  const { pair } = await loadKeys(invocation);
+  const store = openLedger(invocation, { create: false });
+  const progress = out.progress("audit", (await store.head()).nextSeq - 1, "entries");
+  try {
+    const result = await audit(store, pair.publicKey, (entries) => progress.add(entries));
+    progress.finish({ wipe: true });
+    const { blocks, entries, accounts, head } = result;
+    const text = `valid: ${blocks} blocks, ${entries} entries, ${accounts} accounts, head ${
+      head ?? "none"
+    }`;
+    out.result({ valid: true, ...result }, text);
+  } catch (error) {
+    progress.finish({ wipe: true });
+    throw error;
+  } finally {
+    await store.close();
+  }
+}
+
+async function runGrant(
+  invocation: ServerInvocation,
+  name: string,
+  amountText: string,
+): Promise<void> {
+  const payee = parseAccountName(name);
+  const amount = parseAmount(amountText);
+  const { values, out } = invocation;
+  const id = values.id === undefined ? randomUUID() as Uuid : parseUuidArgument("--id", values.id);
+  const { pair, certificateSha256 } = await loadKeys(invocation);
+  const store = openLedger(invocation, { create: false });
+  try {
+    const ledger = new Ledger({ store, serverKeys: pair, cert: certificateSha256, now_s });
+    const outcome = await ledger.submit({ type: "grant", id, payee, amount });
+    if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
+    const account = await store.account(payee);
+    const balance = formatAmount(account!.balance);
+    const result = { account: payee, amount: formatAmount(amount), balance };
+    out.result(result, `granted ${result.amount} to ${payee}, whose balance is ${balance}`);
+  } finally {
+    await store.close();
+  }
+}
+
+async function runKeygen(invocation: ServerInvocation): Promise<void> {
+  const { pair, certificatePem } = await loadKeys(invocation);
+  const fingerprint = certificateFingerprint(certificatePem);
+  const { thumbprint } = pair.publicKey;
+  invocation.out.result(
+    { server: thumbprint, certificate: fingerprint },
+    `server ${thumbprint}\ncertificate SHA-256 ${fingerprint}`,
+  );
+}
+
+async function loadKeys({ values, out }: ServerInvocation): Promise<ServerKeys> {
+  const folder = values.keys ?? "keys";
+  const { keys, made, warnings } = await loadOrMakeServerKeys(folder, {
+    hosts: hostNames(),
+    now: new Date(),
+  });
+  for (const path of made) out.note(`made ${path}`);
+  for (const warning of warnings) out.warn(warning);
+  return keys;
+}
+
+function openLedger({ values }: ServerInvocation, options: { create: boolean }): LedgerStore {
+  const path = values.db ?? "data/ledger.db";
+  if (/^postgres(ql)?:/.test(path)) {
+    throw usageError("--db takes a file; PostgreSQL is not supported yet");
+  }
+  return openSqlite(path, options);
+}
+
+/** The names that this machine is reached by, for its certificate. */
+function hostNames(): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []).map((
+    { address },
+  ) => address);
+  return [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses])];
+}
+
+function parseOpeningBalance(text: string): bigint {
+  try {
+    return /^0(\.00?)?$/.test(text) ? 0n : parseAmount(text);
+  } catch (error) {
+    throw usageError(
+      `--opening-balance: ${error instanceof SealwireError ? error.message : error}`,
+    );
+  }
+}
+
+function parseLogFormat(text: string): "text" | "json" {
+  if (text === "text" || text === "json") return text;
+  throw usageError(`--log takes text or json, not "${text}"`);
+}
+
+function now_s(): number {
+  return Math.floor(Date.now() / 1000);
+}

@@ -1,0 +1,118 @@
+/** A payment server as a real process, and clients as real processes, each with a keys folder of its own. */
+import { copyFileSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type Outcome,
+  type Runtime,
+  runTool,
+  spawnTool,
+  temporaryFolder,
+  type ToolProcess,
+} from "./support.ts";
+
+export interface WorldOptions {
+  /** Options of `server.ts`, besides port, keys and ledger. */
+  readonly serverArgs?: readonly string[];
+  readonly serverRuntime?: Runtime;
+  readonly clientRuntime?: Runtime;
+}
+
+export type Json = Record<string, unknown>;
+
+/** The JSON lines that a tool printed. */
+export function jsonLines({ stdout }: Outcome): Json[] {
+  return stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Json);
+}
+
+export class PaymentWorld {
+  readonly folder = temporaryFolder();
+  readonly serverKeys = join(this.folder, "server_keys");
+  readonly db = join(this.folder, "data", "ledger.db");
+  server!: ToolProcess;
+  port = 0;
+
+  private constructor(private readonly options: WorldOptions) {}
+
+  static async start(options: WorldOptions = {}): Promise<PaymentWorld> {
+    const world = new PaymentWorld(options);
+    await world.startServer();
+    return world;
+  }
+
+  /** Starts the server on the same port as before, once it has one. */
+  async startServer(): Promise<void> {
+    const { serverArgs = [], serverRuntime: runtime } = this.options;
+    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
+    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs], {
+      runtime,
+      timeout_ms: 300_000,
+    });
+    this.port = Number((await this.server.nextJson()).port);
+  }
+
+  /** `server.ts audit` and the like, beside the running server or without it. */
+  async operate(...args: string[]): Promise<Outcome> {
+    return await runTool("server.ts", [...args, "--json", ...this.serverFiles()], {
+      runtime: this.options.serverRuntime,
+    });
+  }
+
+  private serverFiles(): string[] {
+    return ["--keys", this.serverKeys, "--db", this.db];
+  }
+
+  /** The account's keys folder. It knows the server's certificate from the start, so that nothing asks. */
+  keysOf(name: string): string {
+    const folder = join(this.folder, `${name}_keys`);
+    mkdirSync(folder, { recursive: true });
+    copyFileSync(join(this.serverKeys, "server_cert.pem"), join(folder, "server_cert.pem"));
+    return folder;
+  }
+
+  clientArgs(name: string, ...args: string[]): string[] {
+    return [
+      "127.0.0.1",
+      String(this.port),
+      ...args,
+      "--as",
+      name,
+      "--json",
+      "--keys",
+      this.keysOf(name),
+    ];
+  }
+
+  async client(name: string, ...args: string[]): Promise<Outcome> {
+    return await runTool("client.ts", this.clientArgs(name, ...args), {
+      runtime: this.options.clientRuntime,
+    });
+  }
+
+  /** Runs a client command that must succeed, and returns its first JSON line. */
+  async ask(name: string, ...args: string[]): Promise<Json> {
+    const outcome = await this.client(name, ...args);
+    if (outcome.status !== 0) {
+      throw new Error(`${name} ${args.join(" ")}: ${JSON.stringify(outcome)}`);
+    }
+    return jsonLines(outcome)[0]!;
+  }
+
+  /** Starts `listen` and waits until the account is online. */
+  async listen(name: string, ...args: string[]): Promise<ToolProcess> {
+    const runtime = this.options.clientRuntime;
+    const listener = spawnTool("client.ts", this.clientArgs(name, "listen", ...args), {
+      runtime,
+      timeout_ms: 300_000,
+    });
+    await listener.nextJson(({ event }) => event === "online");
+    return listener;
+  }
+
+  async register(...names: string[]): Promise<void> {
+    for (const name of names) await this.ask(name, "register");
+  }
+
+  async stop(): Promise<Outcome> {
+    return await this.server.stop();
+  }
+}
