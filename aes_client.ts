@@ -35,7 +35,7 @@ Sends a message, files and folders to aes_server.ts over an encrypted, authentic
   --host HOST        the server                                     (127.0.0.1)
   --port PORT        its port                                       (8080)
   --key FILE         the key that both ends hold                    (aes_key.bin)
-  --pair [CODE]      get the key from a server started with --pair; asks for the code if none is given
+  --pair [CODE]      get the key from a server that was started with --pair; asks for the code
   --timeout SECONDS  give up when nothing moves                     (30)
   --json             one JSON object a line on standard output
   --quiet, -q        no remarks and bars on standard error

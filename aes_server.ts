@@ -21,7 +21,8 @@ import { type Connection, formatAddress, listenTcp } from "./lib/net.ts";
 const HELP = `
 Takes messages and files from aes_client.ts over an encrypted, authenticated channel.
 
-  aes_server.ts [--port 8080] [--host 0.0.0.0] [--key aes_key.bin] [--out received] [--once] [--pair]
+  aes_server.ts [--port 8080] [--host 0.0.0.0] [--key aes_key.bin] [--out received]
+                [--once] [--pair]
 
   --port PORT        where to listen; 0 lets the system choose      (8080)
   --host ADDRESS     the address to listen on                       (0.0.0.0)

@@ -1,7 +1,8 @@
 /**
- * How many messages a second a server takes from 50 clients, where each message comes over a connection and a handshake of
- * its own, as `aes_client.ts` sends it. Beside it, what X25519 costs alone: each handshake takes four operations, two at
- * either end, and here both ends share the machine.
+ * How many messages a second a server takes from 50 clients, where each message comes over a
+ * connection and a handshake of its own, as `aes_client.ts` sends it. Beside it, what X25519 costs
+ * alone: each handshake takes four operations, two at either end, and here both ends share the
+ * machine.
  *
  *     deno run -A bench/messages.ts [--seconds 5]        bun bench/messages.ts …
  */

@@ -1,14 +1,15 @@
 /**
- * How fast the AES pair carries files over loopback, from disk to disk: one large file and a folder of many small ones. In
- * the same run and over the same loopback, `openssl enc -aes-128-cbc` piped into `openssl enc -d` (which notices no
- * change, resumes nothing and syncs nothing), and `scp` where an sshd can be started. What AES and SHA-256 reach alone on
- * this processor stands beside it.
+ * How fast the AES pair carries files over loopback, from disk to disk: one large file and a folder
+ * of many small ones. In the same run and over the same loopback, `openssl enc -aes-128-cbc` piped
+ * into `openssl enc -d` (which notices no change, resumes nothing and syncs nothing), and `scp`
+ * where an sshd can be started. What AES and SHA-256 reach alone on this processor stands beside
+ * it.
  *
  *     deno run -A bench/transfer.ts [--size-mib 1024] [--files 5000] [--rounds 3]
  *     bun bench/transfer.ts …
  *
- * Everything lies in the system's temporary folder (TMPDIR). Nothing is deleted before the end, because file systems are
- * slow to hand out again what was just given back.
+ * Everything lies in the system's temporary folder (TMPDIR). Nothing is deleted before the end,
+ * because file systems are slow to hand out again what was just given back.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -132,7 +133,10 @@ function requireSame(left: string, right: string): void {
   execFileSync("diff", ["-rq", left, right], { stdio: "inherit" });
 }
 
-/** A TCP connection whose ends are the standard input and output of shell commands: perl does nothing but connect. */
+/**
+ * A TCP connection whose ends are the standard input and output of shell commands: perl does
+ * nothing but connect.
+ */
 const LISTEN = `use IO::Socket::INET; $| = 1;
   my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1:0"); print STDERR $l->sockport, "\\n";
   my $c = $l->accept; open STDIN, "<&", $c; exec "sh", "-c", $ARGV[0];`;
@@ -174,7 +178,9 @@ async function sendSmallWithTar(): Promise<Transfer> {
   return transfer;
 }
 
-/** An sshd of this run's own on loopback, and how to copy with it; null where none can be started. */
+/**
+ * An sshd of this run's own on loopback, and how to copy with it; null where none can be started.
+ */
 function startSshd(): { copy: () => Transfer; stop: () => void } | null {
   if (!existsSync(SSHD)) return null;
   const folder = newFolder();

@@ -1,4 +1,6 @@
-/** What the tests of the AES pair share: a server and a client in this process, over real sockets. */
+/**
+ * What the tests of the AES pair share: a server and a client in this process, over real sockets.
+ */
 import { Buffer } from "node:buffer";
 import { Channel } from "../lib/channel/channel.ts";
 import { clientHandshake } from "../lib/channel/handshake.ts";
@@ -131,7 +133,10 @@ export interface Proxy {
 
 export type Direction = "to_server" | "to_client";
 
-/** `change` gets the bytes and where the first of them stands in its direction, and gives what goes on. */
+/**
+ * `change` gets the bytes and where the first of them stands in its direction, and gives what goes
+ * on.
+ */
 export async function startProxy(
   server_port: number,
   change: (bytes: Uint8Array, direction: Direction, offset_bytes: number) => Uint8Array,

@@ -23,7 +23,9 @@ before(async () => {
 });
 after(() => server.close());
 
-/** One session through a proxy that rewrites it: what the server took and how each end saw it end. */
+/**
+ * One session through a proxy that rewrites it: what the server took and how each end saw it end.
+ */
 async function session(
   change: (bytes: Uint8Array, direction: Direction, offset_bytes: number) => Uint8Array,
   at: TestServer = server,
@@ -90,7 +92,8 @@ test("a bit changed anywhere on the way to the server is noticed, and nothing el
     const where = `byte ${position} of ${lengths.to_server}`;
     assert.notEqual(ending, null, `${where}: the server took it for an honest session`);
     assert.deepEqual(files, []);
-    // The client is told that the message is there only where it is: what was changed is the close after it.
+    // The client is told that the message is there only where it is: what was changed is the close
+    // after it.
     if (messages.length > 0) assert.deepEqual(messages, [MESSAGE], where);
     else assert.notEqual(error, null, `${where}: the client believes that it arrived`);
     if (position < PROLOGUE_AND_HANDSHAKE_BYTES.to_server) assert.deepEqual(messages, [], where);

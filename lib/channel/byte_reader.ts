@@ -8,7 +8,8 @@ export class ByteReader {
   constructor(private readonly connection: Connection) {}
 
   /**
-   * The next `size_bytes` bytes, in an array of their own; null where the stream ended before the first of them.
+   * The next `size_bytes` bytes, in an array of their own; null where the stream ended before the
+   * first of them.
    *
    * @throws {SealwireError} `connection_lost`, also where the stream ends after some of them.
    */

@@ -1,7 +1,7 @@
 /**
- * The channel: frames in both directions over one connection, secret and unalterable (DESIGN section 7). Under it lie the
- * handshake (`handshake.ts`), the records (`records.ts`) and the cipher (`cbc_hs256.ts`); what the frames say is in
- * `frames.ts`.
+ * The channel: frames in both directions over one connection, secret and unalterable
+ * (PROTOCOL.md, "The AES channel"). Under it lie the handshake (`handshake.ts`), the records
+ * (`records.ts`) and the cipher (`cbc_hs256.ts`); what the frames say is in `frames.ts`.
  *
  * A record carries one or more frames, so that small ones do not cost a record each:
  *
@@ -18,7 +18,10 @@ import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
 import { Turnstile } from "./turnstile.ts";
 
-/** Content is sent in pieces of this size: large enough for the cipher, small enough to lose one in a crash. */
+/**
+ * Content is sent in pieces of this size: large enough for the cipher, small enough to lose one in
+ * a crash.
+ */
 export const CHUNK_BYTES = 256 * 1024;
 /** Frames are gathered into one record up to this size: one chunk and some small ones. */
 const RECORD_PLAINTEXT_BYTES = CHUNK_BYTES + 4 * 1024;
@@ -62,8 +65,9 @@ export class Channel {
   }
 
   /**
-   * Sends a frame whose body is `parts` one after the other; they must not be changed any more. Resolves at once, or,
-   * where much is waiting to be sent, when the frame has been taken into a record: waiting for it is the backpressure.
+   * Sends a frame whose body is `parts` one after the other; they must not be changed any more.
+   * Resolves at once, or, where much is waiting to be sent, when the frame has been taken into a
+   * record: waiting for it is the backpressure.
    *
    * @throws {SealwireError} what ended the channel.
    */
@@ -81,7 +85,8 @@ export class Channel {
   /**
    * The next frame, or null when the other end has closed the channel. One call at a time.
    *
-   * @throws {SealwireError} `decrypt_failed`, `protocol_error`, `connection_lost` (also an end without `close`), `timeout`.
+   * @throws {SealwireError} `decrypt_failed`, `protocol_error`, `connection_lost` (also an end
+   * without `close`), `timeout`.
    */
   async receive(): Promise<Frame | null> {
     if (this.incoming.length === 0 && !this.closedByPeer) await this.receiveRecord();
@@ -93,7 +98,10 @@ export class Channel {
     return null;
   }
 
-  /** Sends what is pending and a `close`, then ends the connection. Throws what ended the channel before. */
+  /**
+   * Sends what is pending and a `close`, then ends the connection. Throws what ended the channel
+   * before.
+   */
   async close(): Promise<void> {
     this.send(FRAME.close);
     try {

@@ -10,8 +10,8 @@ import type { LocalFile } from "./walk_files.ts";
 const FAILURES_SHOWN_MAX = 100;
 
 /**
- * A message, one line for each of its own, each beginning with the sender's address and `> `: whatever the text says, it
- * cannot pass for a line of the server's or of another sender's.
+ * A message, one line for each of its own, each beginning with the sender's address and `> `:
+ * whatever the text says, it cannot pass for a line of the server's or of another sender's.
  */
 export function showMessage(out: Output, from: string, message: Uint8Array): void {
   const { text, base64 } = decodeText(message);
@@ -39,7 +39,10 @@ function decodeText(bytes: Uint8Array): { text: string; base64: string | null } 
   }
 }
 
-/** Files being sent: a bar over all of them, another while something is checked, and a result for each. */
+/**
+ * Files being sent: a bar over all of them, another while something is checked, and a result for
+ * each.
+ */
 export class SendDisplay implements SendEvents {
   private readonly failures: { name: string; error: SealwireError }[] = [];
   private failure_count = 0;

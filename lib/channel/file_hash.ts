@@ -14,7 +14,10 @@ export interface FileDigest {
   readonly size_bytes: number;
 }
 
-/** Hashes the first `size_bytes` bytes of a file that is no symbolic link. Rejects with the system's error. */
+/**
+ * Hashes the first `size_bytes` bytes of a file that is no symbolic link. Rejects with the system's
+ * error.
+ */
 export async function hashFile(
   path: string,
   size_bytes: number,
@@ -49,7 +52,10 @@ export async function hashOpenFile(
   return { hash, sha256: hash.copy().digest(), size_bytes: done_bytes };
 }
 
-/** Up to `size_bytes` bytes from `position`, in an array of their own; fewer only at the end of the file. */
+/**
+ * Up to `size_bytes` bytes from `position`, in an array of their own; fewer only at the end of the
+ * file.
+ */
 export async function readAt(
   fd: number,
   position: number,

@@ -1,6 +1,6 @@
 /**
- * Making names last through a power failure, many at once: while a folder is being synced, those who come meanwhile wait
- * together for the next sync, which serves all of them.
+ * Making names last through a power failure, many at once: while a folder is being synced, those
+ * who come meanwhile wait together for the next sync, which serves all of them.
  */
 import { closeSync, fsync, openSync } from "node:fs";
 
@@ -12,7 +12,10 @@ interface Syncing {
 export class FolderSync {
   private readonly syncing = new Map<string, Syncing>();
 
-  /** Resolves when every name that is in the folder now is on the disk. Rejects with the system's error. */
+  /**
+   * Resolves when every name that is in the folder now is on the disk. Rejects with the system's
+   * error.
+   */
   sync(folder: string): Promise<void> {
     const running = this.syncing.get(folder);
     if (!running) return this.start(folder);

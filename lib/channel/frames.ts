@@ -1,6 +1,7 @@
 /**
- * What the two ends say to each other inside the channel (PROTOCOL.md, "Frames"): a frame is a type, a length and a body,
- * all numbers big-endian. Here are the types and the bodies; nothing here reads or sends.
+ * What the two ends say to each other inside the channel (PROTOCOL.md, "Frames"): a frame is a
+ * type, a length and a body, all numbers big-endian. Here are the types and the bodies; nothing
+ * here reads or sends.
  */
 import { SealwireError } from "../errors.ts";
 
@@ -53,7 +54,9 @@ export interface Offer {
   readonly name: string;
 }
 
-/** What the receiver has: nothing, the start of the file, or a finished file of the offered size. */
+/**
+ * What the receiver has: nothing, the start of the file, or a finished file of the offered size.
+ */
 export interface Answer {
   readonly item: number;
   readonly has: "nothing" | "partial" | "finished";

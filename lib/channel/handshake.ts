@@ -1,6 +1,7 @@
 /**
- * The start of a channel on the wire (PROTOCOL.md, "Handshake"): the client sends the prologue and Noise's first message,
- * the server answers with the second. Both have a fixed size, so nothing else is needed around them.
+ * The start of a channel on the wire (PROTOCOL.md, "Handshake"): the client sends the prologue and
+ * Noise's first message, the server answers with the second. Both have a fixed size, so nothing
+ * else is needed around them.
  */
 import { isSealwireError, SealwireError } from "../errors.ts";
 import type { Connection } from "../net.ts";
@@ -27,8 +28,8 @@ export interface Handshaken {
 /**
  * The client's side. `psk`: the 32 bytes of the key file.
  *
- * @throws {SealwireError} `server_untrusted` where the server cannot prove that it holds the key, or ends the connection;
- * `timeout`; `connection_lost`.
+ * @throws {SealwireError} `server_untrusted` where the server cannot prove that it holds the key,
+ * or ends the connection; `timeout`; `connection_lost`.
  */
 export function clientHandshake(connection: Connection, psk: Uint8Array): Promise<Handshaken> {
   return withinTime(connection, async () => {
@@ -56,7 +57,8 @@ export function clientHandshake(connection: Connection, psk: Uint8Array): Promis
 /**
  * The server's side, after it has read the prologue through `reader`.
  *
- * @throws {SealwireError} `handshake_failed` where the client does not hold the key; `timeout`; `connection_lost`.
+ * @throws {SealwireError} `handshake_failed` where the client does not hold the key; `timeout`;
+ * `connection_lost`.
  */
 export function serverHandshake(
   connection: Connection,
@@ -71,7 +73,10 @@ export function serverHandshake(
   });
 }
 
-/** Runs a step of getting to know each other; past {@linkcode HANDSHAKE_TIMEOUT_MS} the connection is destroyed. */
+/**
+ * Runs a step of getting to know each other; past {@linkcode HANDSHAKE_TIMEOUT_MS} the connection
+ * is destroyed.
+ */
 export async function withinTime<Result>(
   connection: Connection,
   step: () => Promise<Result>,

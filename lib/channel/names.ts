@@ -1,6 +1,6 @@
 /**
- * Names of files as they travel: relative paths with `/` between the parts. What a sender writes there is judged here,
- * once, before anything on the disk is looked at.
+ * Names of files as they travel: relative paths with `/` between the parts. What a sender writes
+ * there is judged here, once, before anything on the disk is looked at.
  */
 import process from "node:process";
 import { SealwireError } from "../errors.ts";
@@ -12,12 +12,16 @@ export const PARTIALS_FOLDER = ".partial";
 /** What file systems allow in one part of a path. */
 const PART_BYTES_MAX = 255;
 
-/** Windows gives these names to devices in every folder, whatever the extension, and cannot store these characters. */
+/**
+ * Windows gives these names to devices in every folder, whatever the extension, and cannot store
+ * these characters.
+ */
 const WINDOWS_DEVICE = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)/i;
 const WINDOWS_REFUSES = /[<>:"|?*]|[. ]$/;
 
 /**
- * The parts of a path that stays under the folder it is put in, whatever the file system makes of it.
+ * The parts of a path that stays under the folder it is put in, whatever the file system makes of
+ * it.
  *
  * @throws {SealwireError} `bad_name`, with a sentence that says why.
  */
@@ -28,7 +32,8 @@ export function parseFileName(name: string, platform: string = process.platform)
     if (reason) throw badName(name, reason);
   }
   if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) {
-    throw badName(name.slice(0, PART_BYTES_MAX) + "…", `it is longer than ${NAME_BYTES_MAX} bytes`);
+    const start = name.slice(0, PART_BYTES_MAX) + "…";
+    throw badName(start, `it is longer than ${NAME_BYTES_MAX} bytes`);
   }
   if (parts[0]!.toLowerCase() === PARTIALS_FOLDER) {
     throw badName(name, "that is where unfinished files are kept");

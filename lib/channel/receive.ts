@@ -1,6 +1,7 @@
 /**
- * The server's side of a channel: takes messages, files and folders from one client until it closes. Frames are handled in
- * order; only the last step of a file, making it last on the disk, goes on beside them, many at once.
+ * The server's side of a channel: takes messages, files and folders from one client until it
+ * closes. Frames are handled in order; only the last step of a file, making it last on the disk,
+ * goes on beside them, many at once.
  */
 import { internalError, SealwireError, systemErrorCode } from "../errors.ts";
 import type { Channel } from "./channel.ts";
@@ -55,7 +56,10 @@ interface ActiveFile {
   readonly incoming: IncomingFile;
 }
 
-/** Serves one client to its `close`. Throws what ended the channel; unfinished files stay for the next time. */
+/**
+ * Serves one client to its `close`. Throws what ended the channel; unfinished files stay for the
+ * next time.
+ */
 export async function receiveItems(channel: Channel, receiver: Receiver): Promise<void> {
   const session = new ReceiveSession(channel, receiver);
   try {
@@ -222,7 +226,10 @@ class ReceiveSession {
     await this.leave(file.offer, file.incoming);
   }
 
-  /** Runs a step of a file that is being received; a failure of the step refuses the file and harms nothing else. */
+  /**
+   * Runs a step of a file that is being received; a failure of the step refuses the file and harms
+   * nothing else.
+   */
   private async withFile(
     item: number,
     step: (file: ActiveFile) => void | Promise<void>,

@@ -1,6 +1,7 @@
 /**
- * One file on its way in: what is there of it, its content into an unfinished file, and its publication under its name.
- * The caller holds the claim on the name (`receive_folder.ts`) from the first call to the last.
+ * One file on its way in: what is there of it, its content into an unfinished file, and its
+ * publication under its name. The caller holds the claim on the name (`receive_folder.ts`) from the
+ * first call to the last.
  */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import {
@@ -95,9 +96,9 @@ export class IncomingFile {
   }
 
   /**
-   * A piece of the content. Resolves when the piece before it is written, so that the disk and the network work at the
-   * same time, with how many bytes of the file are written then. `bytes` must stay as they are until the next call has
-   * resolved.
+   * A piece of the content. Resolves when the piece before it is written, so that the disk and the
+   * network work at the same time, with how many bytes of the file are written then. `bytes` must
+   * stay as they are until the next call has resolved.
    */
   async write(bytes: Uint8Array): Promise<number> {
     if (this.fd === null) throw protocolError("content before its start");
@@ -115,10 +116,11 @@ export class IncomingFile {
   }
 
   /**
-   * The content is complete: checks it, makes it last, and gives it its name. Returns whether the file is new: false where
-   * a finished one with the same content was there.
+   * The content is complete: checks it, makes it last, and gives it its name. Returns whether the
+   * file is new: false where a finished one with the same content was there.
    *
-   * @throws {SealwireError} `hash_mismatch` (the unfinished file is deleted), `target_exists`; the system's errors.
+   * @throws {SealwireError} `hash_mismatch` (the unfinished file is deleted), `target_exists`; the
+   * system's errors.
    */
   async finish(end: End): Promise<boolean> {
     if (this.target && this.fd === null) {
@@ -176,8 +178,8 @@ export class IncomingFile {
 }
 
 /**
- * Whether the file can go on from there. One that has a second name was published just before a crash, so that writing to
- * it would change a finished file.
+ * Whether the file can go on from there. One that has a second name was published just before a
+ * crash, so that writing to it would change a finished file.
  */
 function isResumable(partial: Stats | null, size_bytes: number): partial is Stats {
   return partial !== null && partial.isFile() && partial.nlink === 1 && partial.size > 0 &&

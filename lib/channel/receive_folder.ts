@@ -1,9 +1,9 @@
 /**
- * The folder that received files go to: which names are being received, the unfinished files, and paths under it that no
- * symbolic link leads out of.
+ * The folder that received files go to: which names are being received, the unfinished files, and
+ * paths under it that no symbolic link leads out of.
  *
- * An unfinished file is `.partial/<SHA-256 of its name>`; it outlives connections and servers, so that a transfer can go
- * on. It belongs to one connection at a time, and the folder to one server.
+ * An unfinished file is `.partial/<SHA-256 of its name>`; it outlives connections and servers, so
+ * that a transfer can go on. It belongs to one connection at a time, and the folder to one server.
  */
 import { createHash } from "node:crypto";
 import {
@@ -27,11 +27,19 @@ import { FolderSync } from "./folder_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
 import { Turnstile } from "./turnstile.ts";
 
-/** So long an offer waits for another connection that is receiving the same file, which may be just ending. */
+/**
+ * So long an offer waits for another connection that is receiving the same file, which may be just
+ * ending.
+ */
 const CLAIM_WAIT_MS = 5_000;
-/** An unfinished file that nobody has gone on with for so long is deleted when the server starts. */
+/**
+ * An unfinished file that nobody has gone on with for so long is deleted when the server starts.
+ */
 const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
-/** Files of all connections that are being synced at once: each is an open file and a waiting thread. */
+/**
+ * Files of all connections that are being synced at once: each is an open file and a waiting
+ * thread.
+ */
 const FINISHING_MAX = 256;
 const LOCK_NAME = "server.pid";
 const PARTIAL_NAME = /^[0-9a-f]{64}$/;
@@ -78,9 +86,11 @@ export class ReceiveFolder {
   }
 
   /**
-   * Waits until no other connection is receiving this name, and keeps it from all others until `owner` releases it.
+   * Waits until no other connection is receiving this name, and keeps it from all others until
+   * `owner` releases it.
    *
-   * @throws {SealwireError} `file_busy` after {@linkcode CLAIM_WAIT_MS}; `folder_in_use` by another server.
+   * @throws {SealwireError} `file_busy` after {@linkcode CLAIM_WAIT_MS}; `folder_in_use` by another
+   * server.
    */
   async claim(name: string, owner: object): Promise<void> {
     this.lock();
@@ -150,7 +160,10 @@ export class ReceiveFolder {
     return { path, found: lstatIfThere(path) };
   }
 
-  /** Makes the folders that lead to a name, and returns the last of them. Throws `unsafe_path` and the system's errors. */
+  /**
+   * Makes the folders that lead to a name, and returns the last of them. Throws `unsafe_path` and
+   * the system's errors.
+   */
   async makeFolders(parts: readonly string[]): Promise<string> {
     let path = this.path;
     const made = [];
@@ -244,7 +257,8 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    // Without Deno's permission to run programs nobody may ask: then the server that comes last has the folder.
+    // Without Deno's permission to run programs nobody may ask: then the server that comes last has
+    // the folder.
     return systemErrorCode(error) === "EPERM";
   }
 }
@@ -252,6 +266,7 @@ function isRunning(pid: number): boolean {
 function folderInUse(folder: string, pid: number, lock: string): SealwireError {
   return new SealwireError(
     "folder_in_use",
-    `another server (process ${pid}) receives files in ${folder}; if it is not running, delete ${lock}`,
+    `another server (process ${pid}) receives files in ${folder}; ` +
+      `if it is not running, delete ${lock}`,
   );
 }

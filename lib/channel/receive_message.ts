@@ -1,4 +1,7 @@
-/** Messages on their way in: kept in memory until the end has been authenticated, and only then handed over. */
+/**
+ * Messages on their way in: kept in memory until the end has been authenticated, and only then
+ * handed over.
+ */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { SealwireError } from "../errors.ts";
 import { type End, type Position, protocolError } from "./frames.ts";

@@ -3,9 +3,9 @@
  *
  *     u32 BE length of what follows | ciphertext ‖ tag
  *
- * Each direction has its own key and counts its records from 0; the number is the associated data and makes the IV, so a
- * record that was changed, cut, repeated, moved or left out does not open. Several records are sealed and opened at once,
- * and go out and come out in order.
+ * Each direction has its own key and counts its records from 0; the number is the associated data
+ * and makes the IV, so a record that was changed, cut, repeated, moved or left out does not open.
+ * Several records are sealed and opened at once, and go out and come out in order.
  */
 import type { Connection } from "../net.ts";
 import { type ByteReader, cutOff } from "./byte_reader.ts";
@@ -47,7 +47,10 @@ export class RecordWriter {
     return this.last;
   }
 
-  /** Seals and sends, after those before it; resolves when the system has it. Throws `connection_lost`. */
+  /**
+   * Seals and sends, after those before it; resolves when the system has it. Throws
+   * `connection_lost`.
+   */
   write(plaintext: Uint8Array): Promise<void> {
     const n = this.n++;
     const sealed = this.cipher.seal(n, recordNumber(n), plaintext, LENGTH_BYTES);
@@ -83,8 +86,8 @@ export class RecordReader {
   }
 
   /**
-   * The next record's plaintext, or null where the stream ended between two records. After an error every further call
-   * would wait for ever: do not call again.
+   * The next record's plaintext, or null where the stream ended between two records. After an error
+   * every further call would wait for ever: do not call again.
    *
    * @throws {SealwireError} `decrypt_failed`, `protocol_error` (length), `connection_lost`.
    */

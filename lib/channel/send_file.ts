@@ -1,4 +1,7 @@
-/** The content of one file on its way out: from where the receiver can go on, in pieces, with its hash. */
+/**
+ * The content of one file on its way out: from where the receiver can go on, in pieces, with its
+ * hash.
+ */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { SealwireError } from "../errors.ts";
@@ -9,7 +12,10 @@ import { type LocalFile, unreadable } from "./walk_files.ts";
 
 type OnProgress = (done_bytes: number, total_bytes: number) => void;
 
-/** An open file, held against what was offered of it. Every method throws `file_unreadable` or `file_changed`. */
+/**
+ * An open file, held against what was offered of it. Every method throws `file_unreadable` or
+ * `file_changed`.
+ */
 export class OutgoingFile {
   private hash: Hash = createHash("sha256");
   private offset_bytes = 0;
@@ -25,8 +31,8 @@ export class OutgoingFile {
   }
 
   /**
-   * From which byte on the content must be sent: the whole size where the receiver has all of it. What the receiver has
-   * counts only if the same bytes are here.
+   * From which byte on the content must be sent: the whole size where the receiver has all of it.
+   * What the receiver has counts only if the same bytes are here.
    */
   async resumeFrom(answer: Answer, onProgress: OnProgress): Promise<number> {
     const { length_bytes } = answer;

@@ -1,7 +1,8 @@
 /**
- * Files and folders on their way out. Offers run ahead of the answers, and content ahead of the acknowledgements, so that
- * many small files cost no round trip each; how far ahead is bounded. A sender outlives the channel it works on: what has
- * not been acknowledged is offered again over the next.
+ * Files and folders on their way out. Offers run ahead of the answers, and content ahead of the
+ * acknowledgements, so that many small files cost no round trip each; how far ahead is bounded. A
+ * sender outlives the channel it works on: what has not been acknowledged is offered again over the
+ * next.
  */
 import { timingSafeEqual } from "node:crypto";
 import { isSealwireError, SealwireError } from "../errors.ts";
@@ -66,7 +67,10 @@ interface Job {
   reported_bytes: number;
   /** On the present channel. */
   item: number;
-  /** The end of the content given to the present channel, and how much of it the receiver has written. */
+  /**
+   * The end of the content given to the present channel, and how much of it the receiver has
+   * written.
+   */
   position_bytes: number;
   written_bytes: number;
   sha256: Uint8Array | null;
@@ -90,8 +94,8 @@ export class FileSender {
   }
 
   /**
-   * Sends all that is left over `channel`, and resolves when everything has been acknowledged or refused. After an error
-   * that a new connection can cure, `run` goes on over another channel.
+   * Sends all that is left over `channel`, and resolves when everything has been acknowledged or
+   * refused. After an error that a new connection can cure, `run` goes on over another channel.
    *
    * @throws {SealwireError} what ended the channel.
    */
@@ -161,7 +165,8 @@ class SenderRun {
     const sent = Promise.all([this.offerAll(), this.transmitAll()]);
     const received = this.receiveAll();
     try {
-      // When all is sent and acknowledged, the other loop still waits for a frame; it ends with the channel.
+      // When all is sent and acknowledged, the other loop still waits for a frame; it ends with the
+      // channel.
       await Promise.race([sent, received]);
     } catch (error) {
       const reason = isSealwireError(error) ? error : undefined;

@@ -14,10 +14,11 @@ import {
 } from "./frames.ts";
 
 /**
- * Sends a message (16 MiB at most) as item number `item`, and resolves when the server has said that it has the whole of
- * it.
+ * Sends a message (16 MiB at most) as item number `item`, and resolves when the server has said
+ * that it has the whole of it.
  *
- * @throws {SealwireError} `outcome_unknown` where the connection was lost before that; what the server refuses it with.
+ * @throws {SealwireError} `outcome_unknown` where the connection was lost before that; what the
+ * server refuses it with.
  */
 export async function sendMessage(
   channel: Channel,

@@ -1,6 +1,6 @@
 /**
- * The two ends of a transfer as the tools use them: a client that connects, sends, and connects again where a connection
- * was lost; a server that takes what the clients of one connection send.
+ * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
+ * again where a connection was lost; a server that takes what the clients of one connection send.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../errors.ts";
@@ -52,11 +52,11 @@ export interface Sending {
 }
 
 /**
- * Sends a message, files, or both, and resolves when the server has acknowledged or refused each. Files go on after a lost
- * connection; a message does not, since it may have arrived.
+ * Sends a message, files, or both, and resolves when the server has acknowledged or refused each.
+ * Files go on after a lost connection; a message does not, since it may have arrived.
  *
- * @throws {SealwireError} `no_connection`, `server_untrusted`, `connection_lost`, `timeout`, `outcome_unknown`,
- * `decrypt_failed`, `protocol_error`, `interrupted`.
+ * @throws {SealwireError} `no_connection`, `server_untrusted`, `connection_lost`, `timeout`,
+ * `outcome_unknown`, `decrypt_failed`, `protocol_error`, `interrupted`.
  */
 export async function sendAll(options: ConnectOptions, sending: Sending): Promise<void> {
   const channel = await openChannel(options);
@@ -112,7 +112,9 @@ async function sendFilesOver(
   });
 }
 
-/** Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`. */
+/**
+ * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
+ */
 async function openChannel(options: ConnectOptions): Promise<Channel> {
   const { host, port, psk, stall_ms, interrupted } = options;
   const connection = await connectTcp({
@@ -164,8 +166,8 @@ export interface ServeOptions extends Receiver {
 /**
  * Serves one connection to its end.
  *
- * @throws {SealwireError} `not_a_channel` where the client speaks something else; `handshake_failed`; what ended the
- * channel. The connection is ended in any case.
+ * @throws {SealwireError} `not_a_channel` where the client speaks something else;
+ * `handshake_failed`; what ended the channel. The connection is ended in any case.
  */
 export async function serveConnection(
   connection: Connection,

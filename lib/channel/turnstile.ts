@@ -1,4 +1,7 @@
-/** Waiting for a condition: `while (!condition) await turnstile.wait();`, and `turn()` whenever it may have changed. */
+/**
+ * Waiting for a condition: `while (!condition) await turnstile.wait();`, and `turn()` whenever it
+ * may have changed.
+ */
 export class Turnstile {
   private readonly waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
   private failure: Error | null = null;

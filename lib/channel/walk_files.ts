@@ -1,4 +1,7 @@
-/** The files that a command line names, and those in the folders that it names, with the names they travel under. */
+/**
+ * The files that a command line names, and those in the folders that it names, with the names they
+ * travel under.
+ */
 import { lstatSync, readdirSync, type Stats, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { SealwireError, systemErrorCode } from "../errors.ts";
@@ -20,7 +23,8 @@ export interface LocalFile {
 /**
  * Checks what the command line names, before anything is sent.
  *
- * @throws {SealwireError} `file_unreadable`, `not_a_file` (a device or the like), `usage` (two of one name, or no name).
+ * @throws {SealwireError} `file_unreadable`, `not_a_file` (a device or the like), `usage` (two of
+ * one name, or no name).
  */
 export function checkPaths(paths: readonly string[]): void {
   const names = new Map<string, string>();
@@ -40,8 +44,9 @@ export function checkPaths(paths: readonly string[]): void {
 }
 
 /**
- * Files one by one, folders in depth, each folder in order of names. Symbolic links inside folders are not followed, and
- * they, devices and the like are not sent: `onSkipped` hears of them, and of what cannot be looked at.
+ * Files one by one, folders in depth, each folder in order of names. Symbolic links inside folders
+ * are not followed, and they, devices and the like are not sent: `onSkipped` hears of them, and of
+ * what cannot be looked at.
  */
 export function* walkFiles(
   paths: readonly string[],
