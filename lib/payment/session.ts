@@ -2,7 +2,12 @@
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
  * verified is verified (headers, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import { type Delegation, type SessionKeyPair, signDelegation } from "../delegations.ts";
+import {
+  type Delegation,
+  type SessionKeyPair,
+  signDelegation,
+  verifyDelegation,
+} from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import {
   type AccountName,
@@ -252,7 +257,11 @@ export class ClientSession {
   }
 
   private async verified(text: unknown): Promise<VerifiedReceipt> {
-    const receipt = await verifyReceipt(text, this.server).catch((cause) => {
+    const ownOrAny = (delegation: unknown) =>
+      delegation === this.delegation.text
+        ? Promise.resolve(this.delegation)
+        : verifyDelegation(delegation);
+    const receipt = await verifyReceipt(text, this.server, ownOrAny).catch((cause) => {
       throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
         cause,
       });
