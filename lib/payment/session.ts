@@ -22,6 +22,7 @@ import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
 import { Members, type Uuid } from "../parse.ts";
 import { sha256Text, type Token } from "../tokens.ts";
 import {
+  mayConnectTo,
   parseHistoryRow,
   parseName,
   parseOnlineRow,
@@ -170,7 +171,10 @@ export class ClientSession {
     if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
-    return { name, key, presence: parsePresence(answer.raw("presence")) };
+    const presence = parsePresence(answer.raw("presence"));
+    const { remoteHost } = this.link.peer.connection;
+    const reachable = presence !== null && mayConnectTo(presence.host, remoteHost);
+    return { name, key, presence: reachable ? presence : null };
   }
 
   /** One page of those online, and the name to go on after. */
