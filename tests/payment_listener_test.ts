@@ -15,6 +15,7 @@ import { sealOffer } from "../lib/sealing.ts";
 import { sha256Text } from "../lib/tokens.ts";
 import { type Person, person } from "./fixtures.ts";
 import type { Json } from "./payment_world.ts";
+import { CAN_LOOK_INTO_PROCESSES, openFiles } from "./process_use.ts";
 import { rawToken, withNextCharacter } from "./raw_tokens.ts";
 import { idOf, now_s, ORDER_HEADER, type SignedTexts } from "./wire_client.ts";
 import { WireWorld } from "./wire_world.ts";
@@ -263,6 +264,16 @@ class Stranger {
   }
 }
 
+const files_before = CAN_LOOK_INTO_PROCESSES ? openFiles(listener.pid) : 0;
+
+/** Returns when the door has noticed that they are gone. */
+async function allLeave(strangers: readonly Stranger[]): Promise<void> {
+  for (const stranger of strangers) stranger.leave();
+  if (!CAN_LOOK_INTO_PROCESSES) return await delay(500);
+  const until_ms = Date.now() + 10_000;
+  while (openFiles(listener.pid) > files_before && Date.now() < until_ms) await delay(10);
+}
+
 describe("the door", () => {
   test("takes one offer of a connection, and then ends it", OPTIONS, async () => {
     const stranger = await Stranger.come();
@@ -294,11 +305,10 @@ describe("the door", () => {
       dripping!.socket.write(" ");
       pinging!.socket.write('{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}\n');
     }, 200);
-    for (const stranger of [silent!, dripping!, pinging!]) {
-      await stranger.untilEnded(OFFER_MS_MAX + 3_000);
-      stranger.leave();
-    }
+    const strangers = [silent!, dripping!, pinging!];
+    for (const stranger of strangers) await stranger.untilEnded(OFFER_MS_MAX + 3_000);
     clearInterval(busy);
+    await allLeave(strangers);
     await assertTakesOffers();
   });
 
@@ -310,8 +320,7 @@ describe("the door", () => {
     );
     const ninth = await Stranger.come();
     assert.equal(await ninth.isServed(), false);
-    for (const stranger of [...eight, ninth]) stranger.leave();
-    await delay(100);
+    await allLeave([...eight, ninth]);
     await assertTakesOffers();
   });
 
@@ -328,7 +337,7 @@ describe("the door", () => {
     const next = await Stranger.come(from);
     assert.equal(await next.isServed(), false);
     await assertTakesOffers();
-    for (const stranger of [...staying, next]) stranger.leave();
+    await allLeave([...staying, next]);
   });
 
   test(
@@ -348,7 +357,7 @@ describe("the door", () => {
       assert.equal(await late.isServed(), false);
       await Promise.all(crowd.map((stranger) => stranger.untilEnded(OFFER_MS_MAX + 3_000)));
       await assertTakesOffers();
-      for (const stranger of [...crowd, late]) stranger.leave();
+      await allLeave([...crowd, late]);
     },
   );
 });
