@@ -12,7 +12,7 @@ import { Ledger } from "./lib/ledger/ledger.ts";
 import { openSqlite } from "./lib/ledger/sqlite.ts";
 import type { LedgerStore } from "./lib/ledger/store.ts";
 import { formatAmount, parseAmount } from "./lib/money.ts";
-import { formatAddress } from "./lib/net.ts";
+import { type Connection, formatAddress } from "./lib/net.ts";
 import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
 import { makeLog } from "./lib/payment/log.ts";
 import { refusal } from "./lib/payment/refusals.ts";
@@ -72,24 +72,26 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
   const store = openLedger(invocation, { create: true });
   try {
     const host = values.host ?? "0.0.0.0";
-    const server = await PaymentServer.start({
-      host,
-      port,
-      keys,
-      store,
-      openingBalance,
-      now_s,
-      log,
-    });
+    const ledger = makeLedger(keys, store);
+    const common = { keys, ledger, store, openingBalance, now_s, log };
+    const server = await PaymentServer.start({ ...common, host, port, acceptOther: turnAway });
     const { address } = server;
     const event = { event: "listening", ...address };
     out.result(event, `listening on ${formatAddress(address.host, address.port)}`);
     out.note(`certificate SHA-256 ${certificateFingerprint(keys.certificatePem)}`);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
+    await ledger.idle();
   } finally {
     await store.close();
   }
+}
+
+/** What a classic client is told by a server that does not serve it. */
+function turnAway(connection: Connection): void {
+  const line = "This server speaks sealwire/1 alone; its operator can start it with --classic.\r\n";
+  void connection.write(new TextEncoder().encode(line)).catch(() => {});
+  void connection.end();
 }
 
 async function runAudit(invocation: ServerInvocation): Promise<void> {
@@ -122,11 +124,10 @@ async function runGrant(
   const amount = parseAmount(amountText);
   const { values, out } = invocation;
   const id = values.id === undefined ? randomUUID() as Uuid : parseUuidArgument("--id", values.id);
-  const { pair, certificateSha256 } = await loadKeys(invocation);
+  const keys = await loadKeys(invocation);
   const store = openLedger(invocation, { create: false });
   try {
-    const ledger = new Ledger({ store, serverKeys: pair, cert: certificateSha256, now_s });
-    const outcome = await ledger.submit({ type: "grant", id, payee, amount });
+    const outcome = await makeLedger(keys, store).submit({ type: "grant", id, payee, amount });
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     const account = await store.account(payee);
     const balance = formatAmount(account!.balance);
@@ -156,6 +157,10 @@ async function loadKeys({ values, out }: ServerInvocation): Promise<ServerKeys> 
   for (const path of made) out.note(`made ${path}`);
   for (const warning of warnings) out.warn(warning);
   return keys;
+}
+
+function makeLedger({ pair, certificateSha256 }: ServerKeys, store: LedgerStore): Ledger {
+  return new Ledger({ store, serverKeys: pair, cert: certificateSha256, now_s });
 }
 
 function openLedger({ values }: ServerInvocation, options: { create: boolean }): LedgerStore {

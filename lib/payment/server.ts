@@ -7,7 +7,7 @@ import { type Delegation, NONCE_BYTES, requireValidFor, verifyDelegation } from 
 import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry, type Party } from "../ledger/entry.ts";
-import { Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
+import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
 import type { SettledEntries, Submission } from "../ledger/settle.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
@@ -51,11 +51,14 @@ export interface PaymentServerOptions {
   readonly host: string;
   readonly port: number;
   readonly keys: ServerKeys;
+  readonly ledger: Ledger;
   readonly store: LedgerStore;
   /** Minor units that a new account opens with. */
   readonly openingBalance: bigint;
   readonly now_s: () => number;
   readonly log: (event: string, fields: Readonly<Record<string, unknown>>) => void;
+  /** Takes connections whose client does not ask for our protocol. */
+  readonly acceptOther: (connection: Connection) => void;
 }
 
 /** One connection. */
@@ -83,15 +86,11 @@ class Session implements Listed {
 }
 
 export class PaymentServer {
-  private readonly ledger: Ledger;
   private readonly presence = new Presence<Session>();
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
   private listener: Listener | null = null;
 
-  private constructor(private readonly options: PaymentServerOptions) {
-    const { store, keys, now_s } = options;
-    this.ledger = new Ledger({ store, serverKeys: keys.pair, cert: keys.certificateSha256, now_s });
-  }
+  private constructor(private readonly options: PaymentServerOptions) {}
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
   static async start(options: PaymentServerOptions): Promise<PaymentServer> {
@@ -110,14 +109,18 @@ export class PaymentServer {
     return { host: this.listener!.host, port: this.listener!.port };
   }
 
-  /** Takes no more, and waits for what is being committed. The store stays open. */
+  /** Takes no more. Ledger and store stay open. */
   async close(): Promise<void> {
     await this.listener?.close();
     this.presence.close();
-    await this.ledger.idle();
+  }
+
+  private get ledger(): Ledger {
+    return this.options.ledger;
   }
 
   private accept(connection: Connection): void {
+    if (connection.alpn !== ALPN) return this.options.acceptOther(connection);
     const session = new Session();
     const from = { host: connection.remoteHost, port: connection.remotePort };
     const onInternalError = (error: unknown) =>
@@ -357,6 +360,15 @@ export class PaymentServer {
       ? {}
       : { receipt: await this.ledger.receipt(order, entries, index ?? null) };
     return { state: "settled", ...receipt, balance: formatAmount(balance ?? 0n) };
+  }
+
+  /** Tells `account` of a payment in entry `seq` that nobody signed, and that has no receipt therefore. */
+  async announceUnsigned(account: AccountName, seq: number): Promise<void> {
+    const sessions = [...this.presence.sessionsOf(account)];
+    if (sessions.length === 0) return;
+    const [balance] = await this.options.store.balancesAfter([{ account, seq }]);
+    const answer: SettledAnswer = { state: "settled", balance: formatAmount(balance ?? 0n) };
+    for (const session of sessions) session.notify("payment.settled", answer);
   }
 
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */

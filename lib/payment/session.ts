@@ -36,8 +36,8 @@ export interface LoginOptions {
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
-  /** A receipt that the server pushed, verified. */
-  readonly onSettled?: (settled: Settled) => void;
+  /** The server says that a payment of this account is settled: the verified receipt, or null where nobody signed it. */
+  readonly onSettled?: (settled: Settled | null) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
   readonly onPresenceChanged?: () => void;
@@ -59,7 +59,8 @@ export type PaymentState =
 
 export interface Payee {
   readonly name: AccountName;
-  readonly key: RsaPublicKey;
+  /** Null for a classic account, which has none. */
+  readonly key: RsaPublicKey | null;
   /** Where the payee takes offers; null when offline. */
   readonly presence: { readonly host: string; readonly port: number } | null;
 }
@@ -134,14 +135,14 @@ export class ClientSession {
 
   async lookup(name: AccountName): Promise<Payee> {
     const answer = await this.call("directory.lookup", { account: name });
-    const key = parseRsaPublicJwk(answer.raw("key"));
+    const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
     const entryText = answer.text("entry", TEXT_CHARACTERS_MAX);
     const entry = parseEntry(entryText);
     const header = await verifyHeader(answer.raw("header"), this.server);
     const { first, count, root } = header.claims;
     const path = answer.list("path", PATH_STEPS_MAX).map(String);
     const opened = entry.type === "account.open" && entry.account === name &&
-      entry.key === key.thumbprint;
+      entry.key === (key?.thumbprint ?? null);
     if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
@@ -220,8 +221,10 @@ export class ClientSession {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method !== "payment.settled" || login.onSettled === undefined) return;
+    const members = new Members(params, method, "bad_answer");
+    if (!members.has("receipt")) return login.onSettled(null);
     // A receipt that does not verify says nothing; whoever waits asks the server.
-    this.settled(new Members(params, method, "bad_answer")).then(login.onSettled, () => {});
+    this.settled(members).then(login.onSettled, () => {});
   }
 
   private async paymentState(answer: Members): Promise<PaymentState> {
