@@ -25,7 +25,7 @@ import {
   server,
   TIMEOUT_MS,
 } from "./net_support.ts";
-import { spawnTool } from "./support.ts";
+import { spawnTool, type ToolOptions, type ToolProcess } from "./support.ts";
 
 const stranger = makeCertificate(folder, "stranger");
 
@@ -146,6 +146,11 @@ async function openSilentPeers(port: number, count: number, drip: boolean): Prom
   }
 }
 
+function startEchoServer(options: ToolOptions = {}): ToolProcess {
+  const files = ["server_cert.pem", "server_key.pem"].map((name) => join(folder, name));
+  return spawnTool("tests/echo_server.ts", [...files, `${HANDSHAKE_TIMEOUT_MS}`], options);
+}
+
 function openFiles(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
@@ -198,8 +203,7 @@ describe("a TLS listener", () => {
   ];
   for (const { peers, drip, title } of CROWDS) {
     test(`gets the sockets of ${title} back and serves others meanwhile`, OPTIONS, async () => {
-      const files = ["server_cert.pem", "server_key.pem"].map((name) => join(folder, name));
-      const tool = spawnTool("tests/echo_server.ts", [...files, `${HANDSHAKE_TIMEOUT_MS}`]);
+      const tool = startEchoServer();
       const port = Number((await tool.nextJson()).port);
       const old = await connect("tls", port);
       const files_max = openFiles(tool.pid) + OTHER_FILES_MAX;
@@ -215,4 +219,16 @@ describe("a TLS listener", () => {
       await tool.stop("SIGKILL");
     });
   }
+
+  test("outlives more connections than it may have open files", OPTIONS, async () => {
+    const tool = startEchoServer({ files_max: 256 });
+    const port = Number((await tool.nextJson()).port);
+    const old = await connect("tls", port);
+    await openSilentPeers(port, 600, false);
+    await delay(4 * HANDSHAKE_TIMEOUT_MS);
+    await assertServes(port);
+    await old.write(new Uint8Array(5));
+    assert.equal((await old.read())!.length, 5);
+    await tool.stop("SIGKILL");
+  });
 });

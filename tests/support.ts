@@ -54,6 +54,8 @@ export interface ToolOptions {
   timeout_ms?: number;
   /** Default: the runtime that runs the tests. Another one is looked up in PATH. */
   runtime?: Runtime;
+  /** How many files it may have open. */
+  files_max?: number;
 }
 
 /** A tool that runs. Lines of its standard output are kept until they are asked for. */
@@ -68,8 +70,8 @@ export class ToolProcess {
   private outcome: Outcome | null = null;
 
   constructor(tool: string, args: readonly string[], options: ToolOptions = {}) {
-    const [command, ...runArgs] = commandLine(tool, options.runtime ?? RUNTIME);
-    this.child = spawn(command, [...runArgs, ...args], {
+    const [command, ...runArgs] = commandLine(tool, options);
+    this.child = spawn(command!, [...runArgs, ...args], {
       cwd: options.cwd ?? ROOT,
       env: { ...process.env, NO_COLOR: "1", ...options.env },
       stdio: ["pipe", "pipe", "pipe"],
@@ -178,8 +180,11 @@ export function runTool(
   return started.ended;
 }
 
-function commandLine(tool: string, runtime: Runtime): [string, ...string[]] {
+function commandLine(tool: string, { runtime = RUNTIME, files_max }: ToolOptions): string[] {
+  const limit = files_max === undefined
+    ? []
+    : ["sh", "-c", `ulimit -n ${files_max}; exec "$0" "$@"`];
   const command = runtime === RUNTIME ? process.execPath : runtime;
-  const script = join(ROOT, tool);
-  return runtime === "deno" ? [command, "run", "-A", "--no-check", script] : [command, script];
+  const run = runtime === "deno" ? ["run", "-A", "--no-check"] : [];
+  return [...limit, command, ...run, join(ROOT, tool)];
 }

@@ -3,6 +3,7 @@
  * processor a call: that one leaves TCP_NODELAY off, so that a second small message to a quiet peer waits 40 ms, and it
  * cannot end a handshake that its peer does not finish.
  */
+import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import tls from "node:tls";
@@ -18,8 +19,14 @@ import {
   type ListenTlsOptions,
 } from "./connection.ts";
 
-/** Connections that the system may hold ready before they are accepted. */
-const BACKLOG = 1024;
+/** Connections that the system may hold ready; Deno accepts as many at a time. */
+const BACKLOG_MAX = 1024;
+/**
+ * A listener that has run out of files once never accepts again in Deno, so it must not come to that: shares of all files
+ * for the connections, and for those that are accepted before one too many can be refused.
+ */
+const FILES_SHARE_OF_SOCKETS = 1 / 2;
+const FILES_SHARE_OF_BACKLOG = 1 / 4;
 /** Between two notices that connections are refused. */
 const NOTICE_INTERVAL_MS = 60_000;
 
@@ -57,7 +64,11 @@ export function listenTlsNode(
 /** The sockets that are open, handshake done or not. One too many is destroyed as it comes. */
 function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
   const sockets = new Set<Socket>();
-  const sockets_max = options.connections_max ?? CONNECTIONS_MAX_DEFAULT;
+  const connections_max = options.connections_max ?? CONNECTIONS_MAX_DEFAULT;
+  const sockets_max = Math.min(
+    connections_max,
+    Math.floor(openFilesMax() * FILES_SHARE_OF_SOCKETS),
+  );
   let noticed_at_ms = -Infinity;
   const refuse = (socket: Socket) => {
     socket.destroy();
@@ -73,6 +84,18 @@ function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
   return sockets;
 }
 
+/** How many files this process may have open, where the system tells. */
+function openFilesMax(): number {
+  let limits;
+  try {
+    limits = readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    return Infinity;
+  }
+  const [, soft] = /^Max open files +(\d+)/m.exec(limits) ?? [];
+  return soft === undefined ? Infinity : Number(soft);
+}
+
 function greet(socket: Socket, alpn: string | null, onConnection: ConnectionHandler): void {
   // Gone again before it could be looked at, or one too many.
   if (socket.destroyed || socket.remoteAddress === undefined) socket.destroy();
@@ -86,7 +109,8 @@ async function listen(
 ): Promise<Listener> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenError(error, host, port)));
-    server.listen({ host, port, backlog: BACKLOG }, resolve);
+    const backlog = Math.min(BACKLOG_MAX, Math.floor(openFilesMax() * FILES_SHARE_OF_BACKLOG));
+    server.listen({ host, port, backlog }, resolve);
   });
   const address = server.address() as AddressInfo;
   return {

@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { type Delegation, NONCE_BYTES, requireValidFor, verifyDelegation } from "../delegations.ts";
 import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
-import { formatPaymentId, parseEntry, type Party } from "../ledger/entry.ts";
+import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
 import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
 import type { SettledEntries, Submission } from "../ledger/settle.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
@@ -392,26 +392,26 @@ export class PaymentServer {
     }
   }
 
-  /** The payment that `params` names, when the asker is a party of it; null when it is none of the asker's. */
+  /**
+   * The payment that `params` names, when the asker is a party of it; null when it is none of the asker's. `index`: as in
+   * {@linkcode settledAnswer}; a whole batch is its payer's alone.
+   */
   private async findPayment(
     session: Session,
     params: Members,
   ): Promise<{ payment: StoredPayment; index: number | null | undefined } | null> {
     const id = params.uuid("id");
-    const payer: Party = params.has("payer")
-      ? parseAccountName(params.raw("payer"))
-      : session.account;
+    const payer = params.has("payer") ? parseAccountName(params.raw("payer")) : session.account;
+    const index = params.has("index") ? params.integer("index", 0, BATCH_ITEMS_MAX - 1) : undefined;
+    const isPayer = session.account === payer;
     const payment = await this.options.store.payment(payer, id);
     if (payment === null) return null;
-    const index = params.has("index") ? params.integer("index", 0, BATCH_ITEMS_MAX - 1) : undefined;
-    if (session.account === payer) {
-      return { payment, index: index ?? (payment.itemTexts === null ? undefined : null) };
-    }
-    if ("void" in payment.end) return null;
+    if ("void" in payment.end) return isPayer ? { payment, index } : null;
     const { seq, count } = payment.end.settled;
-    if ((index ?? 0) >= count || (payment.itemTexts === null) !== (index === undefined)) {
-      return null;
-    }
+    const batch = payment.itemTexts !== null;
+    if (batch && index === undefined) return isPayer ? { payment, index: null } : null;
+    if (index !== undefined && (!batch || index >= count)) return null;
+    if (isPayer) return { payment, index };
     const entry = parseEntry((await this.ledger.prove(seq + (index ?? 0))).entry);
     return entry.type === "transfer" && entry.payee === session.account ? { payment, index } : null;
   }
@@ -438,11 +438,9 @@ export class PaymentServer {
     );
     if (!found || !order || "void" in found.payment.end) throw unknown;
     const { payment: { end: { settled } }, index } = found;
-    const batch = order.items.length > 0;
-    if (batch && (index === null || index === undefined)) {
+    if (index === null) {
       throw new SealwireError("index_required", "this is a batch: say which of its payments");
     }
-    if (index !== null && index !== undefined && (!batch || index >= settled.count)) throw unknown;
     return { receipt: await this.ledger.receipt(order, settled, index ?? null) };
   }
 
