@@ -20,9 +20,9 @@ const SERVERS_MAX = 1000;
 const PAYEES_MAX = 50_000;
 /** The most payees, at some 140 bytes each; servers take 3 kB each. */
 const FILE_BYTES_MAX = 8 * 1024 * 1024;
-/** 32 bytes as canonical base64url: the last character has two bits to spare. */
 /** In the place of a thumbprint: the account has no key. */
 const NO_KEY = "none";
+/** 32 bytes as canonical base64url: the last character has two bits to spare. */
 const THUMBPRINT = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
 const ADDRESS = /^[^A-Z\s]{1,255}:[1-9]\d{0,4}$/;
 

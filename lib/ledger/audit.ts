@@ -180,6 +180,10 @@ class Replay {
   /** What nobody signed: its id settles once, like any other. */
   private async unsigned(entry: Transfer): Promise<void> {
     require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
+    require(
+      entry.payer !== entry.payee,
+      `entry ${entry.seq}: payer and payee are the same account`,
+    );
     const { count } = await this.outcome(entry, unsignedSha256(entry.payee, entry.amount));
     require(count === 1, `entry ${entry.seq}: its outcome counts other payments`);
   }

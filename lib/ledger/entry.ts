@@ -127,7 +127,10 @@ function parseTransfer(members: Members): Transfer {
     type: members.constant("type", "transfer"),
     seq: members.integer("seq", 1, Number.MAX_SAFE_INTEGER),
     id: members.uuid("id"),
-    index: members.has("index") ? members.integer("index", 0, BATCH_ITEMS_MAX - 1) : null,
+    // Only an order can be a batch.
+    index: ordered && members.has("index")
+      ? members.integer("index", 0, BATCH_ITEMS_MAX - 1)
+      : null,
     payer: issued ? TREASURY : parseAccountName(payer),
     payee: parseAccountName(members.raw("payee")),
     amount: parseWireAmount(members.raw("amount")),

@@ -282,7 +282,7 @@ function blockRecord(
   for (const entry of settlement.entries) {
     if (entry.type !== "account.open") continue;
     const opening = submissions.find((submission) =>
-      submission.type === "open" && submission.id === entry.id
+      submission.type === "open" && submission.delegation.sha256 === entry.delegationSha256
     );
     const delegation = opening?.type === "open" ? opening.delegation : null;
     openedKeys.set(entry.account, { jwk: delegation?.claims.key.jwk ?? null, seq: entry.seq });

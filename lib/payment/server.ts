@@ -345,18 +345,18 @@ export class PaymentServer {
   }
 
   /**
-   * What a party hears of a settled payment. `index`: which of a batch; undefined for a plain payment; null for a whole
-   * batch, whose receipts are asked for one by one.
+   * What a party hears of a settled payment. `order` null: nobody signed it, so it has no receipt. `index`: which of a batch;
+   * undefined for a plain payment; null for a whole batch, whose receipts are asked for one by one.
    */
   private async settledAnswer(
     account: AccountName,
-    order: OrderTexts,
+    order: OrderTexts | null,
     entries: SettledEntries,
     index: number | null | undefined,
   ): Promise<SettledAnswer> {
     const seq = entries.seq + (index === null ? entries.count - 1 : index ?? 0);
     const [balance] = await this.options.store.balancesAfter([{ account, seq }]);
-    const receipt = index === null
+    const receipt = index === null || order === null
       ? {}
       : { receipt: await this.ledger.receipt(order, entries, index ?? null) };
     return { state: "settled", ...receipt, balance: formatAmount(balance ?? 0n) };
@@ -366,8 +366,7 @@ export class PaymentServer {
   async announceUnsigned(account: AccountName, seq: number): Promise<void> {
     const sessions = [...this.presence.sessionsOf(account)];
     if (sessions.length === 0) return;
-    const [balance] = await this.options.store.balancesAfter([{ account, seq }]);
-    const answer: SettledAnswer = { state: "settled", balance: formatAmount(balance ?? 0n) };
+    const answer = await this.settledAnswer(account, null, { seq, count: 1 }, undefined);
     for (const session of sessions) session.notify("payment.settled", answer);
   }
 
@@ -421,12 +420,8 @@ export class PaymentServer {
     if (found === null) return { state: "unknown" };
     const { payment, index } = found;
     if ("void" in payment.end) return { state: "void", reason: payment.end.void };
-    return await this.settledAnswer(
-      session.account,
-      this.requireOrder(payment),
-      payment.end.settled,
-      index,
-    );
+    const order = storedOrderTexts(payment);
+    return await this.settledAnswer(session.account, order, payment.end.settled, index);
   }
 
   private async receipt(session: Session, params: Members): Promise<{ receipt: string }> {
@@ -442,12 +437,6 @@ export class PaymentServer {
       throw new SealwireError("index_required", "this is a batch: say which of its payments");
     }
     return { receipt: await this.ledger.receipt(order, settled, index ?? null) };
-  }
-
-  private requireOrder(payment: StoredPayment): OrderTexts {
-    const order = storedOrderTexts(payment);
-    if (order === null) throw new Error("a settled payment of an account has no order");
-    return order;
   }
 
   private async cancel(session: Session, params: Members): Promise<object> {
