@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
 import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
 import { certificateFingerprint } from "./lib/certificate.ts";
+import { ClassicPaymentServer } from "./lib/classic/payment_server.ts";
 import { SealwireError } from "./lib/errors.ts";
 import { parseAccountName } from "./lib/keys.ts";
 import { audit } from "./lib/ledger/audit.ts";
@@ -16,7 +17,7 @@ import { type Connection, formatAddress } from "./lib/net.ts";
 import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
 import { makeLog } from "./lib/payment/log.ts";
 import { refusal } from "./lib/payment/refusals.ts";
-import { PaymentServer } from "./lib/payment/server.ts";
+import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server.ts";
 import { loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
 
 const HELP = `
@@ -31,6 +32,7 @@ The Sealwire payment server.
   --keys FOLDER              the server's keys, made where missing (keys)
   --db FILE                  the ledger, made where missing (data/ledger.db)
   --opening-balance AMOUNT   what a new account opens with (10000.00); 0 for nothing
+  --classic                  serve the old C++ clients too, whose accounts nothing protects
   --id UUID                  with grant: the same id never issues twice
   --log text|json            log format, on standard error (text)
   --json                     results as JSON, one object a line
@@ -43,6 +45,7 @@ const OPTIONS = {
   keys: { type: "string" },
   db: { type: "string" },
   "opening-balance": { type: "string" },
+  classic: { type: "boolean" },
   id: { type: "string" },
   log: { type: "string" },
 } as const;
@@ -74,7 +77,9 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
     const host = values.host ?? "0.0.0.0";
     const ledger = makeLedger(keys, store);
     const common = { keys, ledger, store, openingBalance, now_s, log };
-    const server = await PaymentServer.start({ ...common, host, port, acceptOther: turnAway });
+    const classic = values.classic ? startClassic(invocation, common, () => server) : null;
+    const acceptOther = (other: Connection) => classic ? classic.accept(other) : turnAway(other);
+    const server = await PaymentServer.start({ ...common, host, port, acceptOther });
     const { address } = server;
     const event = { event: "listening", ...address };
     out.result(event, `listening on ${formatAddress(address.host, address.port)}`);
@@ -85,6 +90,22 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
   } finally {
     await store.close();
   }
+}
+
+function startClassic(
+  { out }: ServerInvocation,
+  options: Pick<PaymentServerOptions, "keys" | "ledger" | "store" | "openingBalance" | "log">,
+  server: () => PaymentServer,
+): ClassicPaymentServer {
+  out.warn(
+    "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
+      "their money; accounts that have a key stay protected by it.",
+  );
+  return new ClassicPaymentServer({
+    ...options,
+    serverKey: options.keys.pair.publicKey,
+    announce: (account, seq) => server().announceUnsigned(account, seq),
+  });
 }
 
 /** What a classic client is told by a server that does not serve it. */
