@@ -23,7 +23,7 @@ import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } fr
 
 const TEXT_CHARACTERS_MAX = 16_384;
 
-export interface SessionOptions extends Omit<ConnectServerOptions, "onNotification"> {
+export interface SessionOptions extends ConnectServerOptions {
   readonly account: AccountName;
   readonly pair: RsaKeyPair;
   readonly sessionKey: SessionKeyPair;
