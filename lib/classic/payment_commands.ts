@@ -91,9 +91,8 @@ export async function startListening(
 ): Promise<ClassicListening> {
   const { out, keysFolder, p2pPort } = context;
   const { privateKey, made, warnings } = await openOfferPrivateKey(keysFolder);
-  for (const path of made) {
-    out.note(`made ${path}: classic clients share it, so give payers a copy`);
-  }
+  for (const path of made) out.note(`made ${path}`);
+  if (made.length > 0) out.note("payers need a copy of B_public.pem");
   for (const warning of warnings) out.warn(warning);
   const session = await ClassicSession.connect(serverOptions(context));
   try {
@@ -172,10 +171,10 @@ export async function payFrom(
   const parties = { payer: name.account, payee: payee.account };
   const balance = formatAmount(after);
   const way = path === "direct" ? "directly" : "through the server";
-  const text_ = `paid ${formatAmount(amount)} to ${payee.account} ${way}; balance ${balance}`;
+  const said = `paid ${formatAmount(amount)} to ${payee.account} ${way}; balance ${balance}`;
   context.out.result(
     { payment: null, ...parties, amount: formatAmount(amount), path, balance },
-    text_,
+    said,
   );
 }
 
