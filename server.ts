@@ -3,13 +3,16 @@
  */
 import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
+import { join } from "node:path";
 import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
-import { certificateFingerprint } from "./lib/certificate.ts";
+import { certificateFingerprint, certificateSha256 } from "./lib/certificate.ts";
 import { ClassicPaymentServer } from "./lib/classic/payment_server.ts";
+import { CLOCK_LEAD_S_MAX } from "./lib/delegations.ts";
 import { SealwireError } from "./lib/errors.ts";
+import { loadServerPublicKey, openPair } from "./lib/key_files.ts";
 import { parseAccountName } from "./lib/keys.ts";
 import { audit } from "./lib/ledger/audit.ts";
-import { Ledger } from "./lib/ledger/ledger.ts";
+import { Ledger, requireSameServer } from "./lib/ledger/ledger.ts";
 import { openSqlite } from "./lib/ledger/sqlite.ts";
 import type { LedgerStore } from "./lib/ledger/store.ts";
 import { formatAmount, parseAmount } from "./lib/money.ts";
@@ -18,7 +21,7 @@ import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
 import { makeLog } from "./lib/payment/log.ts";
 import { refusal } from "./lib/payment/refusals.ts";
 import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server.ts";
-import { loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
+import { loadCertificate, loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
 
 const HELP = `
 The Sealwire payment server.
@@ -75,7 +78,11 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
   const store = openLedger(invocation, { create: true });
   try {
     const host = values.host ?? "0.0.0.0";
-    const ledger = makeLedger(keys, store);
+    const head = await store.head();
+    requireSameServer(head, keys.pair.publicKey.thumbprint);
+    if (head.time_s > now_s() + CLOCK_LEAD_S_MAX) out.warn(clockIsBehind(head.time_s));
+    const { pair: serverKeys, certificateSha256: cert } = keys;
+    const ledger = new Ledger({ store, serverKeys, cert, now_s });
     const common = { keys, ledger, store, openingBalance, now_s, log };
     const classic = values.classic ? startClassic(invocation, common, () => server) : null;
     const acceptOther = (other: Connection) => classic ? classic.accept(other) : turnAway(other);
@@ -116,12 +123,12 @@ function turnAway(connection: Connection): void {
 }
 
 async function runAudit(invocation: ServerInvocation): Promise<void> {
-  const { out } = invocation;
-  const { pair } = await loadKeys(invocation);
+  const { values, out } = invocation;
+  const publicKey = loadServerPublicKey(join(values.keys ?? "keys", "server_public.pem"));
   const store = openLedger(invocation, { create: false });
   const progress = out.progress("audit", (await store.head()).nextSeq - 1, "entries");
   try {
-    const result = await audit(store, pair.publicKey, (entries) => progress.add(entries));
+    const result = await audit(store, publicKey, (entries) => progress.add(entries));
     progress.finish({ wipe: true });
     const { blocks, entries, accounts, head } = result;
     const text = `valid: ${blocks} blocks, ${entries} entries, ${accounts} accounts, head ${
@@ -145,10 +152,13 @@ async function runGrant(
   const amount = parseAmount(amountText);
   const { values, out } = invocation;
   const id = values.id === undefined ? randomUUID() as Uuid : parseUuidArgument("--id", values.id);
-  const keys = await loadKeys(invocation);
+  const folder = values.keys ?? "keys";
+  const { pair: serverKeys } = await openPair(folder, "server", { makeMissing: false });
+  const cert = certificateSha256(loadCertificate(join(folder, "server_cert.pem")).raw);
   const store = openLedger(invocation, { create: false });
   try {
-    const outcome = await makeLedger(keys, store).submit({ type: "grant", id, payee, amount });
+    const ledger = new Ledger({ store, serverKeys, cert, now_s });
+    const outcome = await ledger.submit({ type: "grant", id, payee, amount });
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     const account = await store.account(payee);
     const balance = formatAmount(account!.balance);
@@ -180,10 +190,6 @@ async function loadKeys({ values, out }: ServerInvocation): Promise<ServerKeys> 
   return keys;
 }
 
-function makeLedger({ pair, certificateSha256 }: ServerKeys, store: LedgerStore): Ledger {
-  return new Ledger({ store, serverKeys: pair, cert: certificateSha256, now_s });
-}
-
 function openLedger({ values }: ServerInvocation, options: { create: boolean }): LedgerStore {
   const path = values.db ?? "data/ledger.db";
   if (/^postgres(ql)?:/.test(path)) {
@@ -198,6 +204,13 @@ function hostNames(): string[] {
     { address },
   ) => address);
   return [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses])];
+}
+
+function clockIsBehind(time_s: number): string {
+  return `the ledger's last block is dated ${
+    new Date(time_s * 1000).toISOString()
+  }, and block times never fall: until ` +
+    "this machine's clock is past that, every order that is signed now counts as expired";
 }
 
 function parseOpeningBalance(text: string): bigint {

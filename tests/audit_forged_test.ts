@@ -8,7 +8,7 @@ import { type Entry, parseEntry, type Transfer } from "../lib/ledger/entry.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import { formatBatchItem, type Order, type SignedOrder } from "../lib/orders.ts";
 import { auditedLedger } from "./audited_ledger.ts";
-import { NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
+import { delegate, NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
 import { appendForged } from "./forged_block.ts";
 import { temporaryFolder } from "./support.ts";
 
@@ -148,6 +148,25 @@ const FORGERIES: [string, Forge, RegExp][] = [
     /the delegation is by another account/,
   ],
   [
+    "an account opened under another key than its holder's",
+    async (database) => {
+      const dave = person("dave");
+      const { text, sha256 } = await delegate(dave);
+      database.prepare("INSERT INTO delegations VALUES (?, ?)").run(sha256, text);
+      const key = alice.pair.publicKey.thumbprint;
+      const { id } = entryOf(database, 7);
+      return [{
+        type: "account.open",
+        seq: 13,
+        id,
+        account: dave.name,
+        key,
+        delegationSha256: sha256,
+      }];
+    },
+    /the delegation is by another key/,
+  ],
+  [
     "more than the order says",
     async (database) => {
       const entry = await ordered(database);
@@ -171,6 +190,11 @@ const FORGERIES: [string, Forge, RegExp][] = [
       return [{ ...entry, payer: carol.name, payerKey: carol.pair.publicKey.thumbprint }];
     },
     /the order is not by the payer's key/,
+  ],
+  [
+    "a payee under another key than the account's, as the order says",
+    async (database) => [await ordered(database, { payeeKey: carol.pair.publicKey.thumbprint })],
+    /entry 13: the payee has another key/,
   ],
   [
     "money that the payer does not have",

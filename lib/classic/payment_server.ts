@@ -45,7 +45,7 @@ export interface ClassicPaymentOptions {
   readonly openingBalance: bigint;
   readonly log: Log;
   /** Tells an account that has a key of a payment that nobody signed, in entry `seq`. */
-  readonly announce: (account: AccountName, seq: number) => Promise<void>;
+  readonly announce: (account: AccountName, seq: number) => void;
 }
 
 /** One connection. */
@@ -209,14 +209,8 @@ export class ClassicPaymentServer {
     const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
-    this.announce(payee.account, outcome.entries.seq);
+    this.options.announce(payee.account, outcome.entries.seq);
     return formatTransferred(payer.written, amount, payee.written);
-  }
-
-  private announce(payee: AccountName, seq: number): void {
-    this.options.announce(payee, seq).catch((error) =>
-      this.options.log("internal_error", { message: String(error) })
-    );
   }
 
   /**

@@ -37,7 +37,7 @@ import type {
   StoredPayment,
 } from "./store.ts";
 
-const BUSY_RETRY_MS = 5;
+const BUSY_RETRY_MS = 2;
 /** Voids are kept longer than any order can live (a day), and then forgotten: such an order is expired by itself. */
 const VOID_KEPT_S = 7 * 86_400;
 
@@ -334,13 +334,14 @@ function readHead(statements: Statements): Head {
   const row = statements.get(
     "SELECT height, first, count, header FROM blocks ORDER BY height DESC LIMIT 1",
   );
-  if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0 };
+  if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0, server: null };
   const { sha256, claims } = parseHeader(row.header);
   return {
     height: Number(row.height),
     sha256,
     nextSeq: Number(row.first) + Number(row.count),
     time_s: claims.time,
+    server: claims.server,
   };
 }
 

@@ -17,6 +17,8 @@ export interface Head {
   readonly sha256: Sha256 | null;
   readonly nextSeq: number;
   readonly time_s: number;
+  /** Thumbprint of the key that signs the chain; null before the first block. */
+  readonly server: Sha256 | null;
 }
 
 /** All that one block changes. */

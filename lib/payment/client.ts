@@ -117,8 +117,13 @@ export class PaymentClient {
     await this.current.end();
   }
 
-  /** A new session in place of one that was lost; those who ask meanwhile get the same one. */
-  reconnect(): Promise<void> {
+  /**
+   * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the same one. `lost` is closed
+   * first, lest the server see a second listener in the new one, and displace the first.
+   */
+  replace(lost: ClientSession): Promise<void> {
+    if (lost !== this.current) return Promise.resolve();
+    lost.destroy();
     this.connecting ??= this.connect({ ...this.login, register: false })
       .finally(() => this.connecting = null);
     return this.connecting;
@@ -217,10 +222,8 @@ export class PaymentClient {
   private async common(id: Uuid) {
     const { account, now_s } = this.options;
     const iat = now_s();
-    if (this.current.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) {
-      await this.current.end();
-      await this.reconnect();
-    }
+    const { current } = this;
+    if (current.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) await this.replace(current);
     return { id, server: this.server, payer: account, iat, exp: iat + ORDER_LIFE_S_DEFAULT };
   }
 
@@ -352,6 +355,7 @@ export class PaymentClient {
     const until_ms = Date.now() + timeout_ms;
     const { id } = pending.order.claims;
     while (true) {
+      const { current } = this;
       try {
         const end = pending.direct ? await this.cancel(pending) : await this.settle(pending);
         this.outbox.remove(id);
@@ -360,7 +364,7 @@ export class PaymentClient {
         if (isFinal(error)) throw error;
         if (Date.now() > until_ms) throw outcomeUnknown(error);
         await pause(RETRY_PAUSE_MS, signal);
-        await this.reconnect().catch((failure) => {
+        await this.replace(current).catch((failure) => {
           if (isFinal(failure)) throw failure;
         });
       }

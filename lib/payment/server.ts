@@ -8,7 +8,7 @@ import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
 import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
-import type { SettledEntries, Submission } from "../ledger/settle.ts";
+import type { Outcome, SettledEntries, Submission } from "../ledger/settle.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
 import { type Connection, type Listener, listenTls } from "../net.ts";
@@ -25,7 +25,9 @@ import type { SealedMemo } from "../sealing.ts";
 import type { Token } from "../tokens.ts";
 import type { ServerKeys } from "../server_keys.ts";
 import { type Listed, Presence } from "./presence.ts";
+import { Pushes } from "./pushes.ts";
 import { refusal } from "./refusals.ts";
+import { VoidBudget } from "./void_budget.ts";
 import {
   ALPN,
   BATCH_LINE_BYTES_MAX,
@@ -68,6 +70,7 @@ class Session implements Listed {
   loginFailures = 0;
   closed = false;
   peer!: RpcPeer;
+  pushes!: Pushes;
 
   /** Of a logged-in session. */
   get account(): AccountName {
@@ -88,9 +91,12 @@ class Session implements Listed {
 export class PaymentServer {
   private readonly presence = new Presence<Session>();
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
+  private readonly voids: VoidBudget;
   private listener: Listener | null = null;
 
-  private constructor(private readonly options: PaymentServerOptions) {}
+  private constructor(private readonly options: PaymentServerOptions) {
+    this.voids = new VoidBudget(options.now_s);
+  }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
   static async start(options: PaymentServerOptions): Promise<PaymentServer> {
@@ -130,6 +136,7 @@ export class PaymentServer {
       methods: this.methods(session),
       onInternalError,
     });
+    session.pushes = new Pushes(session.peer, onInternalError);
     const deadline = setTimeout(() => {
       const message = `log in within ${LOGIN_DEADLINE_MS / 1000} s`;
       if (session.delegation === null) {
@@ -311,14 +318,12 @@ export class PaymentServer {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.ledger.submit(submission);
+    const outcome = await this.submit(session.account, submission);
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
       this.options.log("settled", { payment: order.id, payer: order.payer });
-      void this.announce(session, submission, outcome.entries).catch((error) =>
-        this.options.log("internal_error", { message: String(error) })
-      );
+      this.announce(session, submission, outcome.entries);
     }
     const index = isBatch(order) ? null : undefined;
     return await this.settledAnswer(
@@ -327,6 +332,13 @@ export class PaymentServer {
       outcome.entries,
       index,
     );
+  }
+
+  private async submit(account: AccountName, submission: Submission): Promise<Outcome> {
+    this.voids.require(account);
+    const outcome = await this.ledger.submit(submission);
+    if (outcome.state === "void" && !outcome.again) this.voids.spend(account);
+    return outcome;
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -363,31 +375,29 @@ export class PaymentServer {
   }
 
   /** Tells `account` of a payment in entry `seq` that nobody signed, and that has no receipt therefore. */
-  async announceUnsigned(account: AccountName, seq: number): Promise<void> {
-    const sessions = [...this.presence.sessionsOf(account)];
-    if (sessions.length === 0) return;
-    const answer = await this.settledAnswer(account, null, { seq, count: 1 }, undefined);
-    for (const session of sessions) session.notify("payment.settled", answer);
+  announceUnsigned(account: AccountName, seq: number): void {
+    let answer: Promise<SettledAnswer> | null = null;
+    const make = () => answer ??= this.settledAnswer(account, null, { seq, count: 1 }, undefined);
+    for (const session of this.presence.sessionsOf(account)) session.pushes.add(make);
   }
 
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */
-  private async announce(
+  private announce(
     teller: Session,
     submission: Submission & { type: "order" },
     entries: SettledEntries,
-  ): Promise<void> {
+  ): void {
     const order = submission.signed.order.claims;
     const texts = orderTexts(submission);
     const hearers: { account: AccountName; index: number | undefined }[] = isBatch(order)
       ? submission.items.map(({ payee, index }) => ({ account: payee, index }))
       : [{ account: order.payer, index: undefined }, { account: order.payee, index: undefined }];
     for (const { account, index } of hearers) {
-      const sessions = [...this.presence.sessionsOf(account)].filter((session) =>
-        session !== teller
-      );
-      if (sessions.length === 0) continue;
-      const answer = await this.settledAnswer(account, texts, entries, index);
-      for (const session of sessions) session.notify("payment.settled", answer);
+      let answer: Promise<SettledAnswer> | null = null;
+      const make = () => answer ??= this.settledAnswer(account, texts, entries, index);
+      for (const session of this.presence.sessionsOf(account)) {
+        if (session !== teller) session.pushes.add(make);
+      }
     }
   }
 
@@ -441,7 +451,8 @@ export class PaymentServer {
 
   private async cancel(session: Session, params: Members): Promise<object> {
     const id = params.uuid("id");
-    const outcome = await this.ledger.submit({ type: "cancel", payer: session.account, id });
+    const { account } = session;
+    const outcome = await this.submit(account, { type: "cancel", payer: account, id });
     if (outcome.state === "rejected") throw refusal(outcome);
     return await this.status(session, new Members({ id }, "params", "invalid_params"));
   }

@@ -11,7 +11,7 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys.ts";
-import { verifyHeader } from "../ledger/block.ts";
+import { type SignedHeader, verifyHeader } from "../ledger/block.ts";
 import { parseEntry } from "../ledger/entry.ts";
 import { PATH_STEPS_MAX, rootFromPath } from "../ledger/merkle.ts";
 import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
@@ -22,6 +22,8 @@ import { HeadMemory } from "./memory.ts";
 import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } from "./wire.ts";
 
 const TEXT_CHARACTERS_MAX = 16_384;
+/** A block header is stored so long after it was verified, or when the session ends. */
+const REMEMBER_AFTER_MS = 200;
 
 export interface SessionOptions extends ConnectServerOptions {
   readonly account: AccountName;
@@ -66,6 +68,9 @@ export interface Payee {
 }
 
 export class ClientSession {
+  /** The highest header verified, when it is not stored yet. */
+  private unstored: SignedHeader | null = null;
+
   private constructor(
     private readonly link: ServerLink,
     private readonly options: SessionOptions,
@@ -92,6 +97,9 @@ export class ClientSession {
       const claims = { account, session: sessionKey.publicKey, server: link.server.thumbprint };
       const { cert, nonce } = link;
       const delegation = await signDelegation(pair, { ...claims, cert, nonce }, now_s());
+      // Read before the server says its head: another process of this account may raise it meanwhile.
+      const heads = new HeadMemory(keysFolder, account);
+      const seen = heads.get(link.server.thumbprint);
       const { register, presence, watch } = login;
       const params = {
         delegation: delegation.text,
@@ -106,9 +114,8 @@ export class ClientSession {
         "login",
         "bad_answer",
       );
-      const heads = new HeadMemory(keysFolder, account);
       session = new ClientSession(link, options, heads, delegation, answer.text("balance", 32));
-      await session.checkHead(answer.raw("head"));
+      await session.checkHead(seen, answer.raw("head"));
       return session;
     } catch (error) {
       link.peer.destroy();
@@ -130,7 +137,13 @@ export class ClientSession {
   }
 
   async end(): Promise<void> {
+    this.storeHead();
     await this.link.peer.end();
+  }
+
+  /** Ends it at once. */
+  destroy(): void {
+    this.link.peer.destroy();
   }
 
   async lookup(name: AccountName): Promise<Payee> {
@@ -247,14 +260,38 @@ export class ClientSession {
         cause,
       });
     });
-    this.heads.raise(receipt.header);
+    this.remember(receipt.header);
     return receipt;
   }
 
+  /**
+   * Two disk syncs are kept out of the way of whoever waits for a receipt, and headers that come together are stored once. A
+   * client that dies before that remembers a lower block: it asks for less, and is told nothing wrong.
+   */
+  private remember(header: SignedHeader): void {
+    if (this.unstored === null) setTimeout(() => this.storeHeadLater(), REMEMBER_AFTER_MS);
+    else if (header.claims.height <= this.unstored.claims.height) return;
+    this.unstored = header;
+  }
+
+  private storeHead(): void {
+    const header = this.unstored;
+    this.unstored = null;
+    if (header !== null) this.heads.raise(header);
+  }
+
+  /** A client that cannot remember goes no further: its next login fails for the same reason, and says so. */
+  private storeHeadLater(): void {
+    try {
+      this.storeHead();
+    } catch (error) {
+      this.link.peer.destroy(error as SealwireError);
+    }
+  }
+
   /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
-  private async checkHead(headText: unknown): Promise<void> {
+  private async checkHead(seen: SignedHeader | null, headText: unknown): Promise<void> {
     const head = headText === null ? null : await verifyHeader(headText, this.server);
-    const seen = this.heads.get(this.server.thumbprint);
     if (seen !== null) {
       const { height } = seen.claims;
       if (head === null || head.claims.height < height) {
