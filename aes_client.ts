@@ -1,0 +1,153 @@
+/** Sends messages and files to `aes_server.ts` over an encrypted channel. */
+import { existsSync } from "node:fs";
+import process from "node:process";
+import { createInterface } from "node:readline/promises";
+import { loadKeyFile, writeKeyFile } from "./lib/aes_utils.ts";
+import { STALL_MS } from "./lib/channel/channel.ts";
+import { SendDisplay } from "./lib/channel/display.ts";
+import { requestKey } from "./lib/channel/pairing.ts";
+import { parsePairingCode } from "./lib/channel/pairing_code.ts";
+import { checkMessageSize } from "./lib/channel/receive_message.ts";
+import { FileSender } from "./lib/channel/send_files.ts";
+import { sendAll } from "./lib/channel/transfer.ts";
+import { checkPaths, walkFiles } from "./lib/channel/walk_files.ts";
+import {
+  formatBytes,
+  type Invocation,
+  parsePort,
+  parseTimeoutMs,
+  printable,
+  runTool,
+  usageError,
+} from "./lib/cli.ts";
+import { SealwireError } from "./lib/errors.ts";
+import { connectTcp, formatAddress } from "./lib/net.ts";
+
+const HELP = `
+Sends a message, files and folders to aes_server.ts over an encrypted, authenticated channel.
+
+  aes_client.ts [message...] [--host 127.0.0.1] [--port 8080] [--key aes_key.bin] [--file PATH]...
+  aes_client.ts --pair [CODE] [--host 127.0.0.1] [--port 8080] [--key aes_key.bin]
+
+  message            words are joined with spaces; "-" reads standard input; without a message and
+                     without --file, "Hello Server!"
+  --file PATH        a file or folder to send; may be given several times
+  --host HOST        the server                                     (127.0.0.1)
+  --port PORT        its port                                       (8080)
+  --key FILE         the key that both ends hold                    (aes_key.bin)
+  --pair [CODE]      get the key from a server that was started with --pair; asks for the code
+  --timeout SECONDS  give up when nothing moves                     (30)
+  --json             one JSON object a line on standard output
+  --quiet, -q        no remarks and bars on standard error
+  --version, --help
+`;
+
+const DEFAULT_MESSAGE = "Hello Server!";
+const CONNECT_TIMEOUT_MS = 10_000;
+
+const OPTIONS = {
+  host: { type: "string" },
+  port: { type: "string" },
+  key: { type: "string" },
+  file: { type: "string", multiple: true },
+  pair: { type: "boolean" },
+  timeout: { type: "string" },
+} as const;
+
+type Run = Invocation<typeof OPTIONS>;
+
+await runTool({
+  name: "aes_client.ts",
+  help: HELP,
+  options: OPTIONS,
+  exitOnInterrupt: 130,
+  run: (run) => run.values.pair ? pair(run) : send(run),
+});
+
+async function send({ positionals, values, out, interrupted }: Run): Promise<void> {
+  const target = serverAddress(values);
+  const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
+  const paths = values.file ?? [];
+  checkPaths(paths);
+  const { bytes: psk, warnings } = loadKeyFile(values.key ?? "aes_key.bin");
+  for (const warning of warnings) out.warn(printable(warning));
+  const message = await readMessage(positionals, paths.length > 0);
+  const display = new SendDisplay(out, out.lively ? sizeOf(paths) : 0);
+  const skipped = (path: string, reason: SealwireError) => display.fail(path, reason);
+  const files = paths.length > 0 ? new FileSender(walkFiles(paths, skipped), display, 1) : null;
+  await sendAll({ ...target, psk, stall_ms, interrupted }, {
+    message,
+    files,
+    onMessageSent: ({ length }) =>
+      out.result(
+        { sent: "message", size_bytes: length },
+        `Sent a message (${formatBytes(length)})`,
+      ),
+    onReconnect: ({ message }) => out.note(`${printable(message)}; connecting again`),
+  });
+  display.finish();
+}
+
+async function pair({ positionals, values, out, interrupted }: Run): Promise<void> {
+  const target = serverAddress(values);
+  const path = values.key ?? "aes_key.bin";
+  if (positionals.length > 1 || values.file) {
+    throw usageError("--pair takes a code and sends nothing");
+  }
+  if (existsSync(path)) {
+    throw new SealwireError("key_exists", `${path} exists already: move it away to pair again`);
+  }
+  const code = parsePairingCode(positionals[0] ?? await ask("Pairing code: ", interrupted));
+  const connection = await connectTcp({
+    ...target,
+    timeout_ms: CONNECT_TIMEOUT_MS,
+    signal: interrupted,
+  });
+  await requestKey(connection, code, (key) => writeKeyFile(path, key));
+  const address = formatAddress(target.host, target.port);
+  out.result({ paired: address, key: path }, `Paired with ${address}: the key is in ${path}`);
+}
+
+function serverAddress(values: Run["values"]): { host: string; port: number } {
+  return {
+    host: values.host ?? "127.0.0.1",
+    port: parsePort("--port", values.port ?? "8080", 1),
+  };
+}
+
+async function readMessage(words: string[], hasFiles: boolean): Promise<Uint8Array | null> {
+  if (words.length === 0 && hasFiles) return null;
+  if (words.length === 1 && words[0] === "-") return await readInput();
+  const text = words.length === 0 ? DEFAULT_MESSAGE : words.join(" ");
+  return new TextEncoder().encode(text);
+}
+
+async function readInput(): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let size_bytes = 0;
+  for await (const piece of process.stdin as AsyncIterable<Uint8Array>) {
+    size_bytes += piece.length;
+    checkMessageSize(size_bytes);
+    pieces.push(piece);
+  }
+  return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+}
+
+/** For the bar: what all files have together. */
+function sizeOf(paths: readonly string[]): number {
+  let total_bytes = 0;
+  for (const { size_bytes } of walkFiles(paths, () => {})) total_bytes += size_bytes;
+  return total_bytes;
+}
+
+async function ask(question: string, interrupted: AbortSignal): Promise<string> {
+  const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const closed = new Promise<never>((_, reject) => {
+      prompt.on("close", () => reject(usageError("a pairing code is needed")));
+    });
+    return await Promise.race([prompt.question(question, { signal: interrupted }), closed]);
+  } finally {
+    prompt.close();
+  }
+}

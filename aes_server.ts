@@ -1,0 +1,123 @@
+/** Takes messages and files from `aes_client.ts` over an encrypted channel. */
+import { loadOrMakeKeyFile } from "./lib/aes_utils.ts";
+import { showMessage, showReceivedFile } from "./lib/channel/display.ts";
+import { PairingOffer } from "./lib/channel/pairing_code.ts";
+import { servePairing } from "./lib/channel/pairing.ts";
+import { ReceiveFolder } from "./lib/channel/receive_folder.ts";
+import { MessageMemory } from "./lib/channel/receive_message.ts";
+import { serveConnection } from "./lib/channel/transfer.ts";
+import { STALL_MS } from "./lib/channel/channel.ts";
+import {
+  type Output,
+  parsePort,
+  parseTimeoutMs,
+  printable,
+  runTool,
+  usageError,
+} from "./lib/cli.ts";
+import { internalError, isSealwireError } from "./lib/errors.ts";
+import { type Connection, formatAddress, listenTcp } from "./lib/net.ts";
+
+const HELP = `
+Takes messages and files from aes_client.ts over an encrypted, authenticated channel.
+
+  aes_server.ts [--port 8080] [--host 0.0.0.0] [--key aes_key.bin] [--out received]
+                [--once] [--pair]
+
+  --port PORT        where to listen; 0 lets the system choose      (8080)
+  --host ADDRESS     the address to listen on                       (0.0.0.0)
+  --key FILE         the key that both ends hold; made if missing   (aes_key.bin)
+  --out FOLDER       where received files go                        (received)
+  --once             end after the first client that was served to its end
+  --pair             show a one-time code with which one client can get the key
+  --timeout SECONDS  end a connection on which nothing moves        (30)
+  --json             one JSON object a line on standard output
+  --quiet, -q        no remarks on standard error
+  --version, --help
+`;
+
+/** Clients at once; more are turned away as they come. */
+const CONNECTIONS_MAX = 256;
+
+const OPTIONS = {
+  port: { type: "string" },
+  host: { type: "string" },
+  key: { type: "string" },
+  out: { type: "string" },
+  once: { type: "boolean" },
+  pair: { type: "boolean" },
+  timeout: { type: "string" },
+} as const;
+
+await runTool({
+  name: "aes_server.ts",
+  help: HELP,
+  options: OPTIONS,
+  exitOnInterrupt: 0,
+  async run({ positionals, values, out, interrupted }) {
+    if (positionals.length > 0) {
+      throw usageError(`no argument is expected, not "${positionals[0]}"`);
+    }
+    const port = parsePort("--port", values.port ?? "8080");
+    const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
+    const psk = loadKey(values.key ?? "aes_key.bin", out);
+    const folder = ReceiveFolder.open(values.out ?? "received");
+    const offer = values.pair ? new PairingOffer() : null;
+    const memory = new MessageMemory();
+    const ended = Promise.withResolvers<void>();
+    interrupted.addEventListener("abort", () => ended.resolve());
+
+    const serve = async (connection: Connection) => {
+      const from = formatAddress(connection.remoteHost, connection.remotePort);
+      try {
+        await serveConnection(connection, {
+          psk,
+          stall_ms,
+          folder,
+          memory,
+          onMessage: (message) => showMessage(out, from, message),
+          onFile: (file) => showReceivedFile(out, from, file),
+          onPairing: async (connection, reader) => {
+            await servePairing(connection, reader, offer, psk);
+            out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
+          },
+        });
+        if (values.once) ended.resolve();
+      } catch (error) {
+        if (!interrupted.aborted) explain(out, from, error);
+      }
+    };
+    const host = values.host ?? "0.0.0.0";
+    const listener = await listenTcp({ host, port, connections_max: CONNECTIONS_MAX }, serve);
+    const address = { host: listener.host, port: listener.port };
+    out.result(
+      { event: "listening", ...address },
+      `Listening on ${formatAddress(address.host, address.port)}`,
+    );
+    if (offer) showOffer(out, offer);
+    await ended.promise;
+    await listener.close();
+    folder.close();
+  },
+});
+
+function loadKey(path: string, out: Output): Uint8Array {
+  const { bytes, made, warnings } = loadOrMakeKeyFile(path);
+  for (const warning of warnings) out.warn(printable(warning));
+  if (made) out.note(`Made ${printable(path)}: give clients a copy of it, or use --pair`);
+  return bytes;
+}
+
+function showOffer(out: Output, { code }: PairingOffer): void {
+  out.result(
+    { event: "pairing", code },
+    `Pairing code, for one client within ten minutes: ${code}\n` +
+      `There: aes_client.ts --pair ${code} --host <this machine>`,
+  );
+}
+
+/** Why a client was not served to its end: a remark, for it concerns that client alone. */
+function explain(out: Output, from: string, error: unknown): void {
+  const { message } = isSealwireError(error) ? error : internalError(error);
+  out.note(`${from}: ${printable(message)}`);
+}

@@ -1,0 +1,230 @@
+/**
+ * The channel: frames in both directions over one connection, secret and unalterable
+ * (PROTOCOL.md, "The AES channel"). Under it lie the handshake (`handshake.ts`), the records
+ * (`records.ts`) and the cipher (`cbc_hs256.ts`); what the frames say is in `frames.ts`.
+ *
+ * A record carries one or more frames, so that small ones do not cost a record each:
+ *
+ *     u8 type | u32 BE length | body
+ *
+ * After the first failure nothing more is released or sent.
+ */
+import { setImmediate } from "node:timers";
+import { internalError, SealwireError } from "../errors.ts";
+import { cutOff } from "./byte_reader.ts";
+import { RecordCipher } from "./cbc_hs256.ts";
+import { FRAME, type Frame, protocolError } from "./frames.ts";
+import type { Handshaken } from "./handshake.ts";
+import { RecordReader, RecordWriter } from "./records.ts";
+import { Turnstile } from "./turnstile.ts";
+
+/**
+ * Content is sent in pieces of this size: large enough for the cipher, small enough to lose one in
+ * a crash.
+ */
+export const CHUNK_BYTES = 256 * 1024;
+/** Frames are gathered into one record up to this size: one chunk and some small ones. */
+const RECORD_PLAINTEXT_BYTES = CHUNK_BYTES + 4 * 1024;
+const FRAME_HEADER_BYTES = 5;
+/** So long nothing may move in either direction while something is waited for. */
+export const STALL_MS = 30_000;
+/** The watchdog looks so many times during the time allowed. */
+const STALL_LOOKS = 10;
+
+interface Outgoing {
+  readonly parts: readonly Uint8Array[];
+  readonly size_bytes: number;
+}
+
+export class Channel {
+  /** IP literal and port of the other end. */
+  readonly remoteHost: string;
+  readonly remotePort: number;
+  private readonly writer: RecordWriter;
+  private readonly reader: RecordReader;
+  private readonly watchdog: ReturnType<typeof setInterval>;
+  private readonly turnstile = new Turnstile();
+  private readonly outgoing: Outgoing[] = [];
+  private outgoing_bytes = 0;
+  private incoming: Frame[] = [];
+  private pumping = false;
+  private receiving = false;
+  private closedByPeer = false;
+  private failure: SealwireError | null = null;
+  private moved_at_ms = performance.now();
+
+  constructor(private readonly handshaken: Handshaken, options: { stall_ms?: number } = {}) {
+    const { connection, reader, keys } = handshaken;
+    const stall_ms = options.stall_ms ?? STALL_MS;
+    const onMove = () => this.moved_at_ms = performance.now();
+    this.remoteHost = connection.remoteHost;
+    this.remotePort = connection.remotePort;
+    this.writer = new RecordWriter(connection, new RecordCipher(keys.sendKey), onMove);
+    this.reader = new RecordReader(reader, new RecordCipher(keys.receiveKey), onMove);
+    this.watchdog = setInterval(() => this.watch(stall_ms), stall_ms / STALL_LOOKS);
+  }
+
+  /**
+   * Sends a frame whose body is `parts` one after the other; they must not be changed any more.
+   * Resolves at once, or, where much is waiting to be sent, when the frame has been taken into a
+   * record: waiting for it is the backpressure.
+   *
+   * @throws {SealwireError} what ended the channel.
+   */
+  send(type: number, ...parts: Uint8Array[]): Promise<void> {
+    if (this.failure) return rejected(this.failure);
+    const body_bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    const header = frameHeader(type, body_bytes);
+    const size_bytes = FRAME_HEADER_BYTES + body_bytes;
+    this.outgoing.push({ parts: [header, ...parts], size_bytes });
+    this.outgoing_bytes += size_bytes;
+    if (!this.pumping) this.pump();
+    return this.outgoing_bytes < RECORD_PLAINTEXT_BYTES ? Promise.resolve() : this.roomToSend();
+  }
+
+  /**
+   * The next frame, or null when the other end has closed the channel. One call at a time.
+   *
+   * @throws {SealwireError} `decrypt_failed`, `protocol_error`, `connection_lost` (also an end
+   * without `close`), `timeout`.
+   */
+  async receive(): Promise<Frame | null> {
+    if (this.incoming.length === 0 && !this.closedByPeer) await this.receiveRecord();
+    const frame = this.incoming.shift();
+    if (frame === undefined) return null;
+    if (frame.type !== FRAME.close) return frame;
+    if (this.incoming.length > 0) throw this.fail(protocolError("frames after the close"));
+    this.closedByPeer = true;
+    return null;
+  }
+
+  /**
+   * Sends what is pending and a `close`, then ends the connection. Throws what ended the channel
+   * before.
+   */
+  async close(): Promise<void> {
+    this.send(FRAME.close);
+    try {
+      while (this.outgoing.length > 0) await this.turnstile.wait();
+      await this.writer.flushed();
+    } catch (error) {
+      throw this.fail(error);
+    }
+    clearInterval(this.watchdog);
+    this.failure = new SealwireError("connection_lost", "the channel is closed");
+    await this.handshaken.connection.end();
+  }
+
+  /** Ends the channel at once, because of `reason`; what waits for it rejects with that. */
+  destroy(reason: SealwireError): void {
+    this.fail(reason);
+  }
+
+  private async receiveRecord(): Promise<void> {
+    if (this.failure) throw this.failure;
+    this.moved_at_ms = performance.now();
+    this.receiving = true;
+    try {
+      const plaintext = await this.reader.read();
+      if (plaintext === null) throw cutOff();
+      this.incoming = parseFrames(plaintext);
+    } catch (error) {
+      throw this.fail(error);
+    } finally {
+      this.receiving = false;
+    }
+  }
+
+  private async roomToSend(): Promise<void> {
+    while (this.outgoing_bytes >= RECORD_PLAINTEXT_BYTES) await this.turnstile.wait();
+  }
+
+  /** Gathers what is to be sent into records as long as there is anything. */
+  private async pump(): Promise<void> {
+    this.pumping = true;
+    this.moved_at_ms = performance.now();
+    while (this.outgoing.length > 0) {
+      // Frames that are sent in one turn of the event loop go together.
+      if (this.outgoing_bytes < RECORD_PLAINTEXT_BYTES) await turnOfTheLoop();
+      await this.writer.room();
+      if (this.failure) break;
+      this.writer.write(this.takeRecord()).catch((error) => this.fail(error));
+      this.turnstile.turn();
+    }
+    this.pumping = false;
+  }
+
+  private takeRecord(): Uint8Array {
+    let size_bytes = 0;
+    let count = 0;
+    for (const frame of this.outgoing) {
+      if (count > 0 && size_bytes + frame.size_bytes > RECORD_PLAINTEXT_BYTES) break;
+      size_bytes += frame.size_bytes;
+      count++;
+    }
+    this.outgoing_bytes -= size_bytes;
+    const plaintext = new Uint8Array(size_bytes);
+    let offset = 0;
+    for (const frame of this.outgoing.splice(0, count)) {
+      for (const part of frame.parts) {
+        plaintext.set(part, offset);
+        offset += part.length;
+      }
+    }
+    return plaintext;
+  }
+
+  private watch(stall_ms: number): void {
+    const waiting = this.receiving || this.writer.in_flight > 0;
+    if (!waiting || performance.now() - this.moved_at_ms < stall_ms) return;
+    const message = `nothing came or went for ${stall_ms / 1000} s`;
+    this.fail(new SealwireError("timeout", message));
+  }
+
+  /** The first failure ends everything; it is returned. */
+  private fail(error: unknown): SealwireError {
+    if (this.failure) return this.failure;
+    const failure = error instanceof SealwireError ? error : internalError(error);
+    this.failure = failure;
+    clearInterval(this.watchdog);
+    this.incoming = [];
+    this.handshaken.connection.destroy();
+    this.outgoing.length = 0;
+    this.turnstile.break(failure);
+    return failure;
+  }
+}
+
+/** A rejection that nobody has to wait for: it is told by `receive` as well. */
+function rejected(error: SealwireError): Promise<never> {
+  const rejection = Promise.reject(error);
+  rejection.catch(() => {});
+  return rejection;
+}
+
+function turnOfTheLoop(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function frameHeader(type: number, body_bytes: number): Uint8Array {
+  const header = new Uint8Array(FRAME_HEADER_BYTES);
+  header[0] = type;
+  new DataView(header.buffer).setUint32(1, body_bytes);
+  return header;
+}
+
+function parseFrames(plaintext: Uint8Array): Frame[] {
+  const view = new DataView(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
+  const frames: Frame[] = [];
+  let offset = 0;
+  while (offset < plaintext.length) {
+    const start = offset + FRAME_HEADER_BYTES;
+    if (start > plaintext.length) throw protocolError("a frame is cut off");
+    const end = start + view.getUint32(offset + 1);
+    if (end > plaintext.length) throw protocolError("a frame is cut off");
+    frames.push({ type: plaintext[offset]!, body: plaintext.subarray(start, end) });
+    offset = end;
+  }
+  if (frames.length === 0) throw protocolError("an empty record");
+  return frames;
+}

@@ -1,0 +1,292 @@
+/**
+ * The server's side of a channel: takes messages, files and folders from one client until it
+ * closes. Frames are handled in order; only the last step of a file, making it last on the disk,
+ * goes on beside them, many at once.
+ */
+import { internalError, SealwireError, systemErrorCode } from "../errors.ts";
+import type { Channel } from "./channel.ts";
+import {
+  type Answer,
+  decodeChunk,
+  decodeEnd,
+  decodeItem,
+  decodeOffer,
+  decodePosition,
+  encodeAcknowledgement,
+  encodeAnswer,
+  encodePosition,
+  encodeRefusal,
+  type End,
+  FRAME,
+  type Frame,
+  type Offer,
+  type Position,
+  protocolError,
+  SHA256_BYTES,
+} from "./frames.ts";
+import { parseFileName } from "./names.ts";
+import { IncomingFile } from "./receive_file.ts";
+import type { ReceiveFolder } from "./receive_folder.ts";
+import { IncomingMessage, type MessageMemory } from "./receive_message.ts";
+
+/** Files and folders that a client may have offered and not yet brought to an end. */
+export const ITEMS_IN_FLIGHT_MAX = 512;
+/** While a file is hashed the other end hears so often that it goes on. */
+export const WORKING_INTERVAL_MS = 1_000;
+
+export interface ReceivedFile {
+  readonly name: string;
+  /** Under `--out`, as that was given. */
+  readonly path: string;
+  readonly size_bytes: number;
+  readonly sha256: Uint8Array;
+}
+
+export interface Receiver {
+  readonly folder: ReceiveFolder;
+  readonly memory: MessageMemory;
+  /** Called once for each whole message, before it is acknowledged. */
+  onMessage(message: Uint8Array, sha256: Uint8Array): void;
+  /** Called once for each new file, when it is safely on the disk and before it is acknowledged. */
+  onFile(file: ReceivedFile): void;
+}
+
+interface ActiveFile {
+  readonly offer: Offer;
+  readonly incoming: IncomingFile;
+}
+
+/**
+ * Serves one client to its `close`. Throws what ended the channel; unfinished files stay for the
+ * next time.
+ */
+export async function receiveItems(channel: Channel, receiver: Receiver): Promise<void> {
+  const session = new ReceiveSession(channel, receiver);
+  try {
+    for (let frame = await channel.receive(); frame; frame = await channel.receive()) {
+      await session.handle(frame);
+    }
+    await session.finished();
+    await channel.close();
+  } catch (error) {
+    channel.destroy(toSealwireError(error));
+    throw error;
+  } finally {
+    await session.release();
+  }
+}
+
+class ReceiveSession {
+  private message: IncomingMessage | null = null;
+  private readonly files = new Map<number, ActiveFile>();
+  private readonly finishing = new Set<Promise<void>>();
+  private item_max = -1;
+
+  constructor(private readonly channel: Channel, private readonly receiver: Receiver) {}
+
+  async handle({ type, body }: Frame): Promise<void> {
+    switch (type) {
+      case FRAME.message:
+        return this.startMessage(decodePosition(body));
+      case FRAME.offer:
+        return await this.answerOffer(decodeOffer(body));
+      case FRAME.start:
+        return await this.startFile(decodePosition(body));
+      case FRAME.chunk:
+        return await this.takeChunk(decodeChunk(body));
+      case FRAME.end:
+        return await this.takeEnd(decodeEnd(body));
+      case FRAME.abort:
+        return await this.abort(decodeItem(body));
+      case FRAME.working:
+        return;
+      default:
+        throw protocolError(`a frame of type ${type}`);
+    }
+  }
+
+  /** Resolves when every file whose content has come is on the disk and acknowledged. */
+  async finished(): Promise<void> {
+    await Promise.all(this.finishing);
+  }
+
+  /** Gives up what is unfinished. */
+  async release(): Promise<void> {
+    this.message?.release();
+    this.message = null;
+    await Promise.allSettled(this.finishing);
+    for (const { offer, incoming } of this.files.values()) await this.leave(offer, incoming);
+    this.files.clear();
+  }
+
+  private startMessage(announced: Position): void {
+    this.requireNewItem(announced.item);
+    if (this.message) throw protocolError("two messages at once");
+    try {
+      this.message = new IncomingMessage(announced, this.receiver.memory);
+    } catch (error) {
+      this.refuse(announced.item, error);
+    }
+  }
+
+  private async answerOffer(offer: Offer): Promise<void> {
+    this.requireNewItem(offer.item);
+    if (this.files.size + this.finishing.size >= ITEMS_IN_FLIGHT_MAX) {
+      throw protocolError("too many offers at once");
+    }
+    const { folder } = this.receiver;
+    try {
+      const parts = parseFileName(offer.name);
+      if (offer.kind === "folder") return await this.takeFolder(offer, parts);
+      await folder.claim(offer.name, this);
+      try {
+        const incoming = new IncomingFile(folder, offer, parts);
+        const answer = await this.prepareAnswer(offer, incoming);
+        this.files.set(offer.item, { offer, incoming });
+        this.channel.send(FRAME.answer, encodeAnswer(answer));
+      } catch (error) {
+        folder.release(offer.name, this);
+        throw error;
+      }
+    } catch (error) {
+      this.refuse(offer.item, error);
+    }
+  }
+
+  private prepareAnswer(offer: Offer, incoming: IncomingFile): Promise<Answer> {
+    let told_at_ms = performance.now();
+    return incoming.answer((offset_bytes) => {
+      if (performance.now() - told_at_ms < WORKING_INTERVAL_MS) return;
+      told_at_ms = performance.now();
+      this.channel.send(FRAME.working, encodePosition({ item: offer.item, offset_bytes }));
+    });
+  }
+
+  private async takeFolder(offer: Offer, parts: readonly string[]): Promise<void> {
+    await this.receiver.folder.makeFolders(parts);
+    this.acknowledge(offer.item, new Uint8Array(SHA256_BYTES));
+  }
+
+  private async startFile({ item, offset_bytes }: Position): Promise<void> {
+    await this.withFile(item, ({ incoming }) => incoming.start(offset_bytes));
+  }
+
+  private async takeChunk({ item, bytes }: { item: number; bytes: Uint8Array }): Promise<void> {
+    if (this.message?.item === item) return this.message.write(bytes);
+    await this.withFile(item, async ({ incoming }) => {
+      const offset_bytes = await incoming.write(bytes);
+      if (offset_bytes > 0) {
+        this.channel.send(FRAME.written, encodePosition({ item, offset_bytes }));
+      }
+    });
+  }
+
+  private async takeEnd(end: End): Promise<void> {
+    if (this.message?.item === end.item) return this.finishMessage(this.message, end);
+    const file = this.activeFile(end.item);
+    if (!file) return;
+    await this.receiver.folder.enterFinishing();
+    this.files.delete(end.item);
+    const finishing = this.finishFile(file, end)
+      .catch((error) => this.channel.destroy(toSealwireError(error)))
+      .finally(() => {
+        this.receiver.folder.leaveFinishing();
+        this.finishing.delete(finishing);
+      });
+    this.finishing.add(finishing);
+  }
+
+  private finishMessage(message: IncomingMessage, end: End): void {
+    const bytes = message.finish(end);
+    message.release();
+    this.message = null;
+    this.receiver.onMessage(bytes, end.sha256);
+    this.acknowledge(end.item, end.sha256);
+  }
+
+  private async finishFile({ offer, incoming }: ActiveFile, end: End): Promise<void> {
+    try {
+      if (await incoming.finish(end)) {
+        const { name, size_bytes } = offer;
+        const path = incoming.shownPath;
+        this.receiver.onFile({ name, path, size_bytes, sha256: end.sha256 });
+      }
+      this.acknowledge(offer.item, end.sha256);
+    } catch (error) {
+      this.refuse(offer.item, error);
+    } finally {
+      await this.leave(offer, incoming);
+    }
+  }
+
+  private async abort(item: number): Promise<void> {
+    const file = this.activeFile(item);
+    if (!file) return;
+    this.files.delete(item);
+    await this.leave(file.offer, file.incoming);
+  }
+
+  /**
+   * Runs a step of a file that is being received; a failure of the step refuses the file and harms
+   * nothing else.
+   */
+  private async withFile(
+    item: number,
+    step: (file: ActiveFile) => void | Promise<void>,
+  ): Promise<void> {
+    const file = this.activeFile(item);
+    if (!file) return;
+    try {
+      await step(file);
+    } catch (error) {
+      this.files.delete(item);
+      await this.leave(file.offer, file.incoming);
+      this.refuse(item, error);
+    }
+  }
+
+  /** Null for one that was refused or aborted: what was under way for it is passed over. */
+  private activeFile(item: number): ActiveFile | null {
+    if (item > this.item_max) throw protocolError("content without an offer");
+    return this.files.get(item) ?? null;
+  }
+
+  private requireNewItem(item: number): void {
+    if (item <= this.item_max) throw protocolError("item numbers do not rise");
+    this.item_max = item;
+  }
+
+  private acknowledge(item: number, sha256: Uint8Array): void {
+    this.channel.send(FRAME.acknowledged, encodeAcknowledgement({ item, sha256 }));
+  }
+
+  private refuse(item: number, error: unknown): void {
+    const { code, message } = refusalFor(error);
+    this.channel.send(FRAME.refused, encodeRefusal({ item, code, message }));
+  }
+
+  private async leave(offer: Offer, incoming: IncomingFile): Promise<void> {
+    await incoming.close();
+    this.receiver.folder.release(offer.name, this);
+  }
+}
+
+function toSealwireError(error: unknown): SealwireError {
+  return error instanceof SealwireError ? error : internalError(error);
+}
+
+const DISK_FULL_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** What the client is told. Rethrows what concerns more than the one item. */
+function refusalFor(error: unknown): SealwireError {
+  if (error instanceof SealwireError && error.code !== "protocol_error") return error;
+  const code = systemErrorCode(error);
+  if (error instanceof SealwireError || code === undefined) throw error;
+  if (DISK_FULL_CODES.has(code)) {
+    const message = "the server's disk is full; what has arrived is kept to go on from";
+    return new SealwireError("disk_full", message, { cause: error });
+  }
+  return new SealwireError("write_failed", `the server cannot store it (${code})`, {
+    cause: error,
+  });
+}

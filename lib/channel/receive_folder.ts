@@ -1,0 +1,272 @@
+/**
+ * The folder that received files go to: which names are being received, the unfinished files, and
+ * paths under it that no symbolic link leads out of.
+ *
+ * An unfinished file is `.partial/<SHA-256 of its name>`; it outlives connections and servers, so
+ * that a transfer can go on. It belongs to one connection at a time, and the folder to one server.
+ */
+import { createHash } from "node:crypto";
+import {
+  constants,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  type Stats,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { SealwireError, systemErrorCode } from "../errors.ts";
+import { FolderSync } from "./folder_sync.ts";
+import { PARTIALS_FOLDER } from "./names.ts";
+import { Turnstile } from "./turnstile.ts";
+
+/**
+ * So long an offer waits for another connection that is receiving the same file, which may be just
+ * ending.
+ */
+const CLAIM_WAIT_MS = 5_000;
+/**
+ * An unfinished file that nobody has gone on with for so long is deleted when the server starts.
+ */
+const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
+/**
+ * Files of all connections that are being synced at once: each is an open file and a waiting
+ * thread.
+ */
+const FINISHING_MAX = 256;
+const LOCK_NAME = "server.pid";
+const PARTIAL_NAME = /^[0-9a-f]{64}$/;
+const PARTIALS_MODE = 0o700;
+/** Less the umask, as for any new file. */
+const FILE_MODE = 0o666;
+
+export class ReceiveFolder {
+  readonly syncs = new FolderSync();
+  private readonly partials: string;
+  private readonly claims = new Map<string, object>();
+  private readonly turnstile = new Turnstile();
+  private readonly unfinished = new Set<string>();
+  private finishing = 0;
+  private locked = false;
+
+  private constructor(
+    /** As it was given, for people to read. */
+    readonly shownPath: string,
+    private readonly path: string,
+  ) {
+    this.partials = join(path, PARTIALS_FOLDER);
+  }
+
+  /** Makes the folder where it is missing. Throws `folder_unwritable`. */
+  static open(path: string): ReceiveFolder {
+    try {
+      mkdirSync(path, { recursive: true });
+      const folder = new ReceiveFolder(path, realpathSync(path));
+      folder.openPartials();
+      return folder;
+    } catch (cause) {
+      const reason = systemErrorCode(cause) ?? String(cause);
+      throw new SealwireError("folder_unwritable", `cannot write in ${path} (${reason})`, {
+        cause,
+      });
+    }
+  }
+
+  /** Lets another server have the folder. */
+  close(): void {
+    if (this.locked) unlinkIfThere(join(this.partials, LOCK_NAME));
+    this.locked = false;
+  }
+
+  /**
+   * Waits until no other connection is receiving this name, and keeps it from all others until
+   * `owner` releases it.
+   *
+   * @throws {SealwireError} `file_busy` after {@linkcode CLAIM_WAIT_MS}; `folder_in_use` by another
+   * server.
+   */
+  async claim(name: string, owner: object): Promise<void> {
+    this.lock();
+    let waiting = true;
+    const timer = setTimeout(() => {
+      waiting = false;
+      this.turnstile.turn();
+    }, CLAIM_WAIT_MS);
+    while (waiting && this.claims.has(name) && this.claims.get(name) !== owner) {
+      await this.turnstile.wait();
+    }
+    clearTimeout(timer);
+    if (this.claims.has(name)) {
+      throw new SealwireError("file_busy", `"${name}" is being received from another connection`);
+    }
+    this.claims.set(name, owner);
+  }
+
+  release(name: string, owner: object): void {
+    if (this.claims.get(name) !== owner) return;
+    this.claims.delete(name);
+    this.turnstile.turn();
+  }
+
+  /** Waits until one more file may be synced; then {@linkcode leaveFinishing} must follow. */
+  async enterFinishing(): Promise<void> {
+    while (this.finishing >= FINISHING_MAX) await this.turnstile.wait();
+    this.finishing++;
+  }
+
+  leaveFinishing(): void {
+    this.finishing--;
+    this.turnstile.turn();
+  }
+
+  /** Where a name's unfinished file is or would be. */
+  partialPath(name: string): string {
+    return join(this.partials, createHash("sha256").update(name).digest("hex"));
+  }
+
+  /** Looks at an unfinished file without asking the system for one that never was. */
+  lookAtPartial(path: string): Stats | null {
+    return this.unfinished.has(path) ? lstatIfThere(path) : null;
+  }
+
+  /** Makes a new unfinished file, in place of an older one, and opens it for writing. */
+  createPartial(path: string): number {
+    this.deletePartial(path);
+    this.unfinished.add(path);
+    return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
+  }
+
+  deletePartial(path: string): void {
+    if (this.unfinished.delete(path)) unlinkIfThere(path);
+  }
+
+  /** Where a name would be, and what is there now; null where nothing is. Throws `unsafe_path`. */
+  look(parts: readonly string[]): { path: string; found: Stats | null } {
+    let path = this.path;
+    for (const part of parts.slice(0, -1)) {
+      path = join(path, part);
+      const found = lstatIfThere(path);
+      if (found === null) break;
+      requireFolder(path, found);
+    }
+    path = join(this.path, ...parts);
+    return { path, found: lstatIfThere(path) };
+  }
+
+  /**
+   * Makes the folders that lead to a name, and returns the last of them. Throws `unsafe_path` and
+   * the system's errors.
+   */
+  async makeFolders(parts: readonly string[]): Promise<string> {
+    let path = this.path;
+    const made = [];
+    for (const part of parts) {
+      const parent = path;
+      path = join(path, part);
+      const found = lstatIfThere(path);
+      if (found === null && makeFolder(path)) made.push(this.syncs.sync(parent));
+      else requireFolder(path, found ?? lstatSync(path));
+    }
+    await Promise.all(made);
+    return path;
+  }
+
+  private openPartials(): void {
+    makeFolder(this.partials, PARTIALS_MODE);
+    requireFolder(this.partials, lstatSync(this.partials));
+    for (const name of readdirSync(this.partials)) {
+      const path = join(this.partials, name);
+      const age_ms = Date.now() - lstatSync(path).mtimeMs;
+      if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) unlinkIfThere(path);
+    }
+  }
+
+  /** Two servers that write the same unfinished file would spoil it unseen. */
+  private lock(): void {
+    if (this.locked) return;
+    const path = join(this.partials, LOCK_NAME);
+    const draft = `${path}.${process.pid}`;
+    writeFileSync(draft, String(process.pid));
+    try {
+      if (!takeName(draft, path)) {
+        const pid = Number(readFileSync(path, "utf8"));
+        if (pid !== process.pid && isRunning(pid)) throw folderInUse(this.shownPath, pid, path);
+        unlinkIfThere(path);
+        if (!takeName(draft, path)) throw folderInUse(this.shownPath, pid, path);
+      }
+      this.locked = true;
+      for (const name of readdirSync(this.partials)) {
+        if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
+      }
+    } finally {
+      unlinkIfThere(draft);
+    }
+  }
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Asking first is cheaper for what is not there. A symbolic link to nothing counts as nothing. */
+function lstatIfThere(path: string): Stats | null {
+  return existsSync(path) ? lstatSync(path, { throwIfNoEntry: false }) ?? null : null;
+}
+
+/** Gives a file a second name; false where that is taken already. */
+export function takeName(path: string, name: string): boolean {
+  try {
+    linkSync(path, name);
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+/** False where it is there already. */
+function makeFolder(path: string, mode?: number): boolean {
+  try {
+    mkdirSync(path, { mode });
+    return true;
+  } catch (error) {
+    if (systemErrorCode(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function requireFolder(path: string, found: Stats): void {
+  if (found.isDirectory()) return;
+  const what = found.isSymbolicLink() ? "a symbolic link" : "no folder";
+  throw new SealwireError("unsafe_path", `${path} is ${what}`);
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Without Deno's permission to run programs nobody may ask: then the server that comes last has
+    // the folder.
+    return systemErrorCode(error) === "EPERM";
+  }
+}
+
+function folderInUse(folder: string, pid: number, lock: string): SealwireError {
+  return new SealwireError(
+    "folder_in_use",
+    `another server (process ${pid}) receives files in ${folder}; ` +
+      `if it is not running, delete ${lock}`,
+  );
+}

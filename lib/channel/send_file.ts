@@ -1,0 +1,100 @@
+/**
+ * The content of one file on its way out: from where the receiver can go on, in pieces, with its
+ * hash.
+ */
+import { createHash, type Hash, timingSafeEqual } from "node:crypto";
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { SealwireError } from "../errors.ts";
+import { CHUNK_BYTES } from "./channel.ts";
+import { hashOpenFile, readAt } from "./file_hash.ts";
+import type { Answer } from "./frames.ts";
+import { type LocalFile, unreadable } from "./walk_files.ts";
+
+type OnProgress = (done_bytes: number, total_bytes: number) => void;
+
+/**
+ * An open file, held against what was offered of it. Every method throws `file_unreadable` or
+ * `file_changed`.
+ */
+export class OutgoingFile {
+  private hash: Hash = createHash("sha256");
+  private offset_bytes = 0;
+
+  private constructor(private readonly file: LocalFile, private readonly fd: number) {}
+
+  static open(file: LocalFile): OutgoingFile {
+    try {
+      return new OutgoingFile(file, openSync(file.path, "r"));
+    } catch (error) {
+      throw unreadable(file.path, error);
+    }
+  }
+
+  /**
+   * From which byte on the content must be sent: the whole size where the receiver has all of it.
+   * What the receiver has counts only if the same bytes are here.
+   */
+  async resumeFrom(answer: Answer, onProgress: OnProgress): Promise<number> {
+    const { length_bytes } = answer;
+    if (answer.has === "nothing" || length_bytes > this.file.size_bytes) return 0;
+    const { hash, sha256 } = await this.reading(hashOpenFile(this.fd, length_bytes, onProgress));
+    if (timingSafeEqual(sha256, answer.sha256)) {
+      this.hash = hash;
+      this.offset_bytes = length_bytes;
+    }
+    return this.offset_bytes;
+  }
+
+  /** The content from {@linkcode resumeFrom} on, the next piece being read while one is used. */
+  async *pieces(): AsyncGenerator<Uint8Array> {
+    const { size_bytes } = this.file;
+    let next = this.readNext();
+    try {
+      while (this.offset_bytes < size_bytes) {
+        const piece = await this.reading(next);
+        const wanted_bytes = Math.min(CHUNK_BYTES, size_bytes - this.offset_bytes);
+        if (piece.length < wanted_bytes) throw changed(this.file.path);
+        this.offset_bytes += piece.length;
+        next = this.readNext();
+        this.hash.update(piece);
+        yield piece;
+      }
+    } finally {
+      // The file must not be closed under a read.
+      await Promise.allSettled([next]);
+    }
+  }
+
+  /** The SHA-256 of the whole content, if the file is still what was offered. */
+  finish(): Uint8Array {
+    const found = fstatSync(this.fd);
+    const same = found.size === this.file.size_bytes &&
+      Math.floor(found.mtimeMs) === this.file.modified_ms;
+    if (!same) throw changed(this.file.path);
+    return this.hash.digest();
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  private readNext(): Promise<Uint8Array> {
+    const left_bytes = this.file.size_bytes - this.offset_bytes;
+    const next = readAt(this.fd, this.offset_bytes, Math.min(CHUNK_BYTES, left_bytes));
+    // Its failure is told when its turn has come.
+    next.catch(() => {});
+    return next;
+  }
+
+  private async reading<Result>(result: Promise<Result>): Promise<Result> {
+    try {
+      return await result;
+    } catch (error) {
+      throw unreadable(this.file.path, error);
+    }
+  }
+}
+
+function changed(path: string): SealwireError {
+  return new SealwireError("file_changed", `${path} changed while it was being sent`);
+}
