@@ -130,16 +130,16 @@ async function runCommand(
   args: readonly string[],
 ): Promise<void> {
   const batch = command === "pay" && values.batch !== undefined;
-  const counts: Record<string, number> = {
-    register: 0,
-    balance: 0,
-    list: 0,
-    listen: 0,
-    history: 0,
-    receipt: 1,
-    pay: batch ? 0 : 2,
-  };
-  const count = counts[command];
+  const counts = new Map([
+    ["register", 0],
+    ["balance", 0],
+    ["list", 0],
+    ["listen", 0],
+    ["history", 0],
+    ["receipt", 1],
+    ["pay", batch ? 0 : 2],
+  ]);
+  const count = counts.get(command);
   if (count === undefined) throw usageError(`there is no command "${command}"`);
   if (args.length !== count) {
     throw usageError(`${command} takes ${count} arguments, not ${args.length}`);

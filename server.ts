@@ -59,10 +59,10 @@ await runTool({ name: "server.ts", help: HELP, options: OPTIONS, exitOnInterrupt
 
 async function run(invocation: ServerInvocation): Promise<void> {
   const [command, ...rest] = invocation.positionals;
-  const counts: Record<string, number> = { audit: 0, keygen: 0, grant: 2 };
+  const counts = new Map([["audit", 0], ["keygen", 0], ["grant", 2]]);
   if (command === undefined) throw usageError("say which port to listen on: server.ts 8080");
-  if (rest.length !== (counts[command] ?? 0)) {
-    throw usageError(`${command} takes ${counts[command] ?? "no"} more arguments`);
+  if (rest.length !== (counts.get(command) ?? 0)) {
+    throw usageError(`${command} takes ${counts.get(command) || "no"} more arguments`);
   }
   if (command === "audit") return await runAudit(invocation);
   if (command === "grant") return await runGrant(invocation, rest[0]!, rest[1]!);

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ByteReader } from "../lib/channel/byte_reader.ts";
-import { Channel, CHUNK_BYTES } from "../lib/channel/channel.ts";
+import { Channel } from "../lib/channel/channel.ts";
 import { FRAME } from "../lib/channel/frames.ts";
+import { CHUNK_BYTES } from "../lib/channel/gather.ts";
 import {
   clientHandshake,
   HANDSHAKE_TIMEOUT_MS,

@@ -278,6 +278,32 @@ describe("a payment is its payer's and payee's business alone", () => {
   });
 });
 
+test(
+  "voids without end are stopped for who signs them, and not for the payee who hands them in",
+  OPTIONS,
+  async () => {
+    const codes = new Set<string | null>();
+    for (let round = 0; round < 11; round++) {
+      const orders = Array.from(
+        { length: 100 },
+        () => mallorys.order(mallory, bob, { amount: "99999.00" }),
+      );
+      for (const code of await Promise.all(orders.map((signed) => codeOf(bobs.settle(signed))))) {
+        codes.add(code);
+      }
+    }
+    assert.deepEqual([...codes], ["insufficient_funds", "too_many_voids"]);
+    await wire.assertRefused(
+      "too_many_voids",
+      () => mallorys.call("payment.cancel", { id: randomUUID() }),
+    );
+    await wire.assertSettles(bobs, order());
+    await wire.assertSettles(bobs, bobs.order(bob, alice));
+    const { state } = await bobs.call("payment.cancel", { id: randomUUID() });
+    assert.equal(state, "void");
+  },
+);
+
 /** A batch that pays bob and mallory; its id. */
 async function settledBatch(): Promise<string> {
   const batch = alices.batch(alice, [bob, mallory]);

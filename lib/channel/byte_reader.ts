@@ -15,19 +15,24 @@ export class ByteReader {
    */
   async read(size_bytes: number): Promise<Uint8Array | null> {
     const target = new Uint8Array(size_bytes);
-    for (let filled = 0; filled < size_bytes;) {
+    return await this.fill(target) ? target : null;
+  }
+
+  /** As {@linkcode read}, into all of `target`; false where the stream ended before. */
+  async fill(target: Uint8Array): Promise<boolean> {
+    for (let filled = 0; filled < target.length;) {
       if (this.rest.length === 0) {
         const bytes = await this.connection.read();
-        if (bytes === null && filled === 0) return null;
+        if (bytes === null && filled === 0) return false;
         if (bytes === null) throw cutOff();
         this.rest = bytes;
       }
-      const taken = this.rest.subarray(0, size_bytes - filled);
+      const taken = this.rest.subarray(0, target.length - filled);
       target.set(taken, filled);
       filled += taken.length;
       this.rest = this.rest.subarray(taken.length);
     }
-    return target;
+    return true;
   }
 }
 

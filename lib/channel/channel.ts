@@ -3,10 +3,6 @@
  * (PROTOCOL.md, "The AES channel"). Under it lie the handshake (`handshake.ts`), the records
  * (`records.ts`) and the cipher (`cbc_hs256.ts`); what the frames say is in `frames.ts`.
  *
- * A record carries one or more frames, so that small ones do not cost a record each:
- *
- *     u8 type | u32 BE length | body
- *
  * After the first failure nothing more is released or sent.
  */
 import { setImmediate } from "node:timers";
@@ -14,27 +10,15 @@ import { internalError, SealwireError } from "../errors.ts";
 import { cutOff } from "./byte_reader.ts";
 import { RecordCipher } from "./cbc_hs256.ts";
 import { FRAME, type Frame, protocolError } from "./frames.ts";
+import { FrameGatherer, parseFrames } from "./gather.ts";
 import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
 import { Turnstile } from "./turnstile.ts";
 
-/**
- * Content is sent in pieces of this size: large enough for the cipher, small enough to lose one in
- * a crash.
- */
-export const CHUNK_BYTES = 256 * 1024;
-/** Frames are gathered into one record up to this size: one chunk and some small ones. */
-const RECORD_PLAINTEXT_BYTES = CHUNK_BYTES + 4 * 1024;
-const FRAME_HEADER_BYTES = 5;
 /** So long nothing may move in either direction while something is waited for. */
 export const STALL_MS = 30_000;
 /** The watchdog looks so many times during the time allowed. */
 const STALL_LOOKS = 10;
-
-interface Outgoing {
-  readonly parts: readonly Uint8Array[];
-  readonly size_bytes: number;
-}
 
 export class Channel {
   /** IP literal and port of the other end. */
@@ -44,8 +28,7 @@ export class Channel {
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
   private readonly turnstile = new Turnstile();
-  private readonly outgoing: Outgoing[] = [];
-  private outgoing_bytes = 0;
+  private readonly outgoing = new FrameGatherer();
   private incoming: Frame[] = [];
   private pumping = false;
   private receiving = false;
@@ -65,21 +48,16 @@ export class Channel {
   }
 
   /**
-   * Sends a frame whose body is `parts` one after the other; they must not be changed any more.
-   * Resolves at once, or, where much is waiting to be sent, when the frame has been taken into a
-   * record: waiting for it is the backpressure.
+   * Sends a frame whose body is `parts` one after the other, which are copied. Resolves at once, or
+   * where much is waiting to be sent, when there is room again: that is the backpressure.
    *
    * @throws {SealwireError} what ended the channel.
    */
   send(type: number, ...parts: Uint8Array[]): Promise<void> {
     if (this.failure) return rejected(this.failure);
-    const body_bytes = parts.reduce((sum, part) => sum + part.length, 0);
-    const header = frameHeader(type, body_bytes);
-    const size_bytes = FRAME_HEADER_BYTES + body_bytes;
-    this.outgoing.push({ parts: [header, ...parts], size_bytes });
-    this.outgoing_bytes += size_bytes;
+    this.outgoing.add(type, parts);
     if (!this.pumping) this.pump();
-    return this.outgoing_bytes < RECORD_PLAINTEXT_BYTES ? Promise.resolve() : this.roomToSend();
+    return this.outgoing.hasFull ? this.roomToSend() : Promise.resolve();
   }
 
   /**
@@ -105,7 +83,7 @@ export class Channel {
   async close(): Promise<void> {
     this.send(FRAME.close);
     try {
-      while (this.outgoing.length > 0) await this.turnstile.wait();
+      while (this.outgoing.waiting_bytes > 0) await this.turnstile.wait();
       await this.writer.flushed();
     } catch (error) {
       throw this.fail(error);
@@ -136,42 +114,31 @@ export class Channel {
   }
 
   private async roomToSend(): Promise<void> {
-    while (this.outgoing_bytes >= RECORD_PLAINTEXT_BYTES) await this.turnstile.wait();
+    while (this.outgoing.hasFull) await this.turnstile.wait();
   }
 
-  /** Gathers what is to be sent into records as long as there is anything. */
+  /** Makes records of what is to be sent as long as there is anything. */
   private async pump(): Promise<void> {
     this.pumping = true;
     this.moved_at_ms = performance.now();
-    while (this.outgoing.length > 0) {
+    while (this.outgoing.waiting_bytes > 0) {
       // Frames that are sent in one turn of the event loop go together.
-      if (this.outgoing_bytes < RECORD_PLAINTEXT_BYTES) await turnOfTheLoop();
+      if (!this.outgoing.hasFull) await turnOfTheLoop();
       await this.writer.room();
       if (this.failure) break;
-      this.writer.write(this.takeRecord()).catch((error) => this.fail(error));
+      this.writeRecord(this.outgoing.take());
       this.turnstile.turn();
     }
     this.pumping = false;
   }
 
-  private takeRecord(): Uint8Array {
-    let size_bytes = 0;
-    let count = 0;
-    for (const frame of this.outgoing) {
-      if (count > 0 && size_bytes + frame.size_bytes > RECORD_PLAINTEXT_BYTES) break;
-      size_bytes += frame.size_bytes;
-      count++;
+  private async writeRecord(plaintext: Uint8Array): Promise<void> {
+    try {
+      await this.writer.write(plaintext);
+      this.outgoing.reuse(plaintext);
+    } catch (error) {
+      this.fail(error);
     }
-    this.outgoing_bytes -= size_bytes;
-    const plaintext = new Uint8Array(size_bytes);
-    let offset = 0;
-    for (const frame of this.outgoing.splice(0, count)) {
-      for (const part of frame.parts) {
-        plaintext.set(part, offset);
-        offset += part.length;
-      }
-    }
-    return plaintext;
   }
 
   private watch(stall_ms: number): void {
@@ -189,7 +156,6 @@ export class Channel {
     clearInterval(this.watchdog);
     this.incoming = [];
     this.handshaken.connection.destroy();
-    this.outgoing.length = 0;
     this.turnstile.break(failure);
     return failure;
   }
@@ -204,27 +170,4 @@ function rejected(error: SealwireError): Promise<never> {
 
 function turnOfTheLoop(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function frameHeader(type: number, body_bytes: number): Uint8Array {
-  const header = new Uint8Array(FRAME_HEADER_BYTES);
-  header[0] = type;
-  new DataView(header.buffer).setUint32(1, body_bytes);
-  return header;
-}
-
-function parseFrames(plaintext: Uint8Array): Frame[] {
-  const view = new DataView(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
-  const frames: Frame[] = [];
-  let offset = 0;
-  while (offset < plaintext.length) {
-    const start = offset + FRAME_HEADER_BYTES;
-    if (start > plaintext.length) throw protocolError("a frame is cut off");
-    const end = start + view.getUint32(offset + 1);
-    if (end > plaintext.length) throw protocolError("a frame is cut off");
-    frames.push({ type: plaintext[offset]!, body: plaintext.subarray(start, end) });
-    offset = end;
-  }
-  if (frames.length === 0) throw protocolError("an empty record");
-  return frames;
 }

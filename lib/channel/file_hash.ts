@@ -38,13 +38,14 @@ export async function hashOpenFile(
   onProgress: (done_bytes: number, total_bytes: number) => void = () => {},
 ): Promise<FileDigest> {
   const hash = createHash("sha256");
+  const buffers = new BufferPair(PIECE_BYTES);
   let done_bytes = 0;
-  let next = readAt(fd, 0, Math.min(PIECE_BYTES, size_bytes));
+  let next = readAt(fd, 0, buffers.next(size_bytes));
   while (done_bytes < size_bytes) {
     const piece = await next;
     if (piece.length === 0) break;
     done_bytes += piece.length;
-    next = readAt(fd, done_bytes, Math.min(PIECE_BYTES, size_bytes - done_bytes));
+    next = readAt(fd, done_bytes, buffers.next(size_bytes - done_bytes));
     hash.update(piece);
     onProgress(done_bytes, size_bytes);
   }
@@ -52,23 +53,37 @@ export async function hashOpenFile(
   return { hash, sha256: hash.copy().digest(), size_bytes: done_bytes };
 }
 
-/**
- * Up to `size_bytes` bytes from `position`, in an array of their own; fewer only at the end of the
- * file.
- */
+/** Two buffers in turn: one to read into while the other is used. */
+export class BufferPair {
+  private current: Uint8Array | null = null;
+  private other: Uint8Array | null = null;
+
+  constructor(private readonly size_bytes: number) {}
+
+  /** The one that was given out before the last, cut to `wanted_bytes` where that is less. */
+  next(wanted_bytes: number): Uint8Array {
+    const size_bytes = Math.min(wanted_bytes, this.size_bytes);
+    const reused = this.other ?? new Uint8Array(size_bytes);
+    const buffer = reused.length < size_bytes ? new Uint8Array(size_bytes) : reused;
+    [this.current, this.other] = [buffer, this.current];
+    return buffer.subarray(0, size_bytes);
+  }
+}
+
+/** Reads from `position` into all of `target`; gives less only at the end of the file. */
 export async function readAt(
   fd: number,
   position: number,
-  size_bytes: number,
+  target: Uint8Array,
 ): Promise<Uint8Array> {
-  const piece = new Uint8Array(size_bytes);
-  if (size_bytes <= SMALL_BYTES) return fillNow(fd, position, piece);
+  const size_bytes = target.length;
+  if (size_bytes <= SMALL_BYTES) return fillNow(fd, position, target);
   return await new Promise((resolve, reject) => {
     const fill = (filled: number) => {
-      if (filled === size_bytes) return resolve(piece);
-      read(fd, piece, filled, size_bytes - filled, position + filled, (error, read_bytes) => {
+      if (filled === size_bytes) return resolve(target);
+      read(fd, target, filled, size_bytes - filled, position + filled, (error, read_bytes) => {
         if (error) reject(error);
-        else if (read_bytes === 0) resolve(piece.subarray(0, filled));
+        else if (read_bytes === 0) resolve(target.subarray(0, filled));
         else fill(filled + read_bytes);
       });
     };
@@ -76,12 +91,12 @@ export async function readAt(
   });
 }
 
-function fillNow(fd: number, position: number, piece: Uint8Array): Uint8Array {
+function fillNow(fd: number, position: number, target: Uint8Array): Uint8Array {
   let filled = 0;
-  while (filled < piece.length) {
-    const read_bytes = readSync(fd, piece, filled, piece.length - filled, position + filled);
+  while (filled < target.length) {
+    const read_bytes = readSync(fd, target, filled, target.length - filled, position + filled);
     if (read_bytes === 0) break;
     filled += read_bytes;
   }
-  return piece.subarray(0, filled);
+  return target.subarray(0, filled);
 }

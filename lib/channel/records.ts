@@ -74,6 +74,7 @@ export class RecordWriter {
 export class RecordReader {
   private n = 0n;
   private readonly opened: Promise<Uint8Array | null>[] = [];
+  private readonly spare: Uint8Array[] = [];
   private readonly turnstile = new Turnstile();
 
   /** `onRead` is called for each record that has come in whole. */
@@ -105,7 +106,7 @@ export class RecordReader {
       try {
         const sealed = await this.readSealed();
         const n = this.n++;
-        this.push(sealed ? this.cipher.open(n, recordNumber(n), sealed) : Promise.resolve(null));
+        this.push(sealed ? this.open(n, sealed) : Promise.resolve(null));
         more = sealed !== null;
       } catch (error) {
         this.push(Promise.reject(error));
@@ -128,10 +129,22 @@ export class RecordReader {
     if (size_bytes < RECORD_BYTES_MIN || size_bytes > RECORD_BYTES_MAX) {
       throw protocolError(`a record of ${size_bytes} bytes`);
     }
-    const sealed = await this.reader.read(size_bytes);
-    if (sealed === null) throw cutOff();
+    const sealed = this.newBuffer(size_bytes).subarray(0, size_bytes);
+    if (!await this.reader.fill(sealed)) throw cutOff();
     this.onRead();
     return sealed;
+  }
+
+  private async open(n: bigint, sealed: Uint8Array): Promise<Uint8Array> {
+    const plaintext = await this.cipher.open(n, recordNumber(n), sealed);
+    this.spare.push(new Uint8Array(sealed.buffer));
+    return plaintext;
+  }
+
+  /** One that was used before, where it is large enough: there are never more than are in flight. */
+  private newBuffer(size_bytes: number): Uint8Array {
+    const buffer = this.spare.pop();
+    return buffer && buffer.length >= size_bytes ? buffer : new Uint8Array(size_bytes);
   }
 }
 

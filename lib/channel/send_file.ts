@@ -5,9 +5,9 @@
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { SealwireError } from "../errors.ts";
-import { CHUNK_BYTES } from "./channel.ts";
-import { hashOpenFile, readAt } from "./file_hash.ts";
+import { BufferPair, hashOpenFile, readAt } from "./file_hash.ts";
 import type { Answer } from "./frames.ts";
+import { CHUNK_BYTES } from "./gather.ts";
 import { type LocalFile, unreadable } from "./walk_files.ts";
 
 type OnProgress = (done_bytes: number, total_bytes: number) => void;
@@ -18,6 +18,7 @@ type OnProgress = (done_bytes: number, total_bytes: number) => void;
  */
 export class OutgoingFile {
   private hash: Hash = createHash("sha256");
+  private readonly buffers = new BufferPair(CHUNK_BYTES);
   private offset_bytes = 0;
 
   private constructor(private readonly file: LocalFile, private readonly fd: number) {}
@@ -45,7 +46,10 @@ export class OutgoingFile {
     return this.offset_bytes;
   }
 
-  /** The content from {@linkcode resumeFrom} on, the next piece being read while one is used. */
+  /**
+   * The content from {@linkcode resumeFrom} on, the next piece being read while one is used. A piece
+   * is valid until the next is asked for.
+   */
   async *pieces(): AsyncGenerator<Uint8Array> {
     const { size_bytes } = this.file;
     let next = this.readNext();
@@ -79,8 +83,8 @@ export class OutgoingFile {
   }
 
   private readNext(): Promise<Uint8Array> {
-    const left_bytes = this.file.size_bytes - this.offset_bytes;
-    const next = readAt(this.fd, this.offset_bytes, Math.min(CHUNK_BYTES, left_bytes));
+    const target = this.buffers.next(this.file.size_bytes - this.offset_bytes);
+    const next = readAt(this.fd, this.offset_bytes, target);
     // Its failure is told when its turn has come.
     next.catch(() => {});
     return next;

@@ -1,7 +1,7 @@
 /** A message on its way out. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isSealwireError, SealwireError } from "../errors.ts";
-import { type Channel, CHUNK_BYTES } from "./channel.ts";
+import type { Channel } from "./channel.ts";
 import {
   decodeAcknowledgement,
   decodeRefusal,
@@ -12,6 +12,7 @@ import {
   type Frame,
   protocolError,
 } from "./frames.ts";
+import { CHUNK_BYTES } from "./gather.ts";
 
 /**
  * Sends a message (16 MiB at most) as item number `item`, and resolves when the server has said

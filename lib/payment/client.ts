@@ -4,6 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { printable } from "../cli.ts";
 import { makeSessionKey } from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import type { AccountName, RsaPublicKey } from "../keys.ts";
@@ -197,7 +198,7 @@ export class PaymentClient {
         ? `batch payment ${order.id} of ${formatAmount(order.total)}`
         : `payment ${order.id} of ${formatAmount(order.amount)} to ${order.payee}`;
       const end = await naming(order.id, () => this.resolve(pending));
-      const became = "refused" in end ? `not paid: ${end.refused.message}` : "settled";
+      const became = "refused" in end ? `not paid: ${printable(end.refused.message)}` : "settled";
       this.options.notices.note(`${what}, left unfinished before, is ${became}`);
     }
   }

@@ -3,6 +3,7 @@
  * brings the news (a push, an offer just settled, a new connection), what is shown comes from the account's history after
  * the last payment shown, so nothing is shown twice and nothing is lost while nobody listened.
  */
+import { printable } from "../cli.ts";
 import { internalError, isSealwireError, SealwireError } from "../errors.ts";
 import { ShownMemory } from "./memory.ts";
 import { TREASURY } from "../ledger/entry.ts";
@@ -166,7 +167,8 @@ export class Listening {
         // A connection that went comes back, and then this is done again.
         const passing = isSealwireError(error) && PASSING_CODES.has(error.code);
         if (!passing) {
-          this.options.notices.warn(`cannot show what was paid: ${internalError(error).message}`);
+          const why = printable(internalError(error).message);
+          this.options.notices.warn(`cannot show what was paid: ${why}`);
         }
         return;
       }

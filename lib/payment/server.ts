@@ -318,7 +318,7 @@ export class PaymentServer {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.submit(session.account, submission);
+    const outcome = await this.submit(order.payer, submission);
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
@@ -334,10 +334,11 @@ export class PaymentServer {
     );
   }
 
-  private async submit(account: AccountName, submission: Submission): Promise<Outcome> {
-    this.voids.require(account);
+  /** A void counts for the payer, who signed it, whoever hands it in: a payee's listener hands in what strangers sign. */
+  private async submit(payer: AccountName, submission: Submission): Promise<Outcome> {
+    this.voids.require(payer);
     const outcome = await this.ledger.submit(submission);
-    if (outcome.state === "void" && !outcome.again) this.voids.spend(account);
+    if (outcome.state === "void" && !outcome.again) this.voids.spend(payer);
     return outcome;
   }
 

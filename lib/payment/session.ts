@@ -2,24 +2,37 @@
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
  * verified is verified (headers, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import { type Delegation, type SessionKeyPair, signDelegation } from "../delegations.ts";
+import {
+  type Delegation,
+  type SessionKeyPair,
+  signDelegation,
+  verifyDelegation,
+} from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import {
   type AccountName,
-  parseAccountName,
   parseRsaPublicJwk,
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys.ts";
 import { type SignedHeader, verifyHeader } from "../ledger/block.ts";
-import { parseEntry } from "../ledger/entry.ts";
+import { parseEntry, type Transfer } from "../ledger/entry.ts";
 import { PATH_STEPS_MAX, rootFromPath } from "../ledger/merkle.ts";
 import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
 import { Members, type Uuid } from "../parse.ts";
-import type { Token } from "../tokens.ts";
+import { sha256Text, type Token } from "../tokens.ts";
+import {
+  mayConnectTo,
+  parseHistoryRow,
+  parseName,
+  parseOnlineRow,
+  parsePresence,
+  readBalance,
+  readReason,
+} from "./answers.ts";
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
 import { HeadMemory } from "./memory.ts";
-import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } from "./wire.ts";
+import { type HistoryAnswerRow, type OnlineRow, PAGE_ROWS_MAX } from "./wire.ts";
 
 const TEXT_CHARACTERS_MAX = 16_384;
 /** A block header is stored so long after it was verified, or when the session ends. */
@@ -114,7 +127,7 @@ export class ClientSession {
         "login",
         "bad_answer",
       );
-      session = new ClientSession(link, options, heads, delegation, answer.text("balance", 32));
+      session = new ClientSession(link, options, heads, delegation, readBalance(answer));
       await session.checkHead(seen, answer.raw("head"));
       return session;
     } catch (error) {
@@ -159,7 +172,10 @@ export class ClientSession {
     if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
-    return { name, key, presence: parsePresence(answer.raw("presence")) };
+    const presence = parsePresence(answer.raw("presence"));
+    const { remoteHost } = this.link.peer.connection;
+    const reachable = presence !== null && mayConnectTo(presence.host, remoteHost);
+    return { name, key, presence: reachable ? presence : null };
   }
 
   /** One page of those online, and the name to go on after. */
@@ -168,7 +184,7 @@ export class ClientSession {
     const online = answer.list("online", PAGE_ROWS_MAX).map(parseOnlineRow);
     return {
       online,
-      next: answer.raw("next") === null ? null : parseAccountName(answer.raw("next")),
+      next: answer.raw("next") === null ? null : parseName(answer.raw("next")),
     };
   }
 
@@ -188,27 +204,33 @@ export class ClientSession {
       delegation,
       ...(batch && { items }),
     });
-    return batch ? null : await this.settled(answer);
+    const orderSha256 = sha256Text(order);
+    return batch ? null : await this.settled(answer, (paid) => paid.orderSha256 === orderSha256);
   }
 
-  async status(id: Uuid, payer?: AccountName): Promise<PaymentState> {
-    return await this.paymentState(
-      await this.call("payment.status", { id, ...(payer && { payer }) }),
-    );
+  async status(id: Uuid, payer = this.options.account): Promise<PaymentState> {
+    return await this.paymentState(id, payer, await this.call("payment.status", { id, payer }));
   }
 
   /** Voids an id that is not settled yet; answers what it has come to. */
   async cancel(id: Uuid): Promise<PaymentState> {
-    return await this.paymentState(await this.call("payment.cancel", { id }));
+    const answer = await this.call("payment.cancel", { id });
+    return await this.paymentState(id, this.options.account, answer);
   }
 
-  async receipt(id: Uuid, index: number | null, payer?: AccountName): Promise<VerifiedReceipt> {
-    const params = { id, ...(index !== null && { index }), ...(payer && { payer }) };
-    return await this.verified((await this.call("payment.receipt", params)).raw("receipt"));
+  async receipt(
+    id: Uuid,
+    index: number | null,
+    payer = this.options.account,
+  ): Promise<VerifiedReceipt> {
+    const params = { id, ...(index !== null && { index }), payer };
+    const answer = await this.call("payment.receipt", params);
+    const isIt = (paid: Transfer) => paid.id === id && paid.index === index && paid.payer === payer;
+    return await this.verified(answer.raw("receipt"), isIt);
   }
 
   async currentBalance(): Promise<string> {
-    return (await this.call("account.balance", {})).text("balance", 32);
+    return readBalance(await this.call("account.balance", {}));
   }
 
   /** Pages of this account's transfers after entry `after`, oldest first. */
@@ -234,32 +256,58 @@ export class ClientSession {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    const members = new Members(params, method, "bad_answer");
-    if (!members.has("receipt")) return login.onSettled(null);
-    // A receipt that does not verify says nothing; whoever waits asks the server.
-    this.settled(members).then(login.onSettled, () => {});
+    // A push that is wrong says nothing; whoever waits asks the server.
+    this.pushed(params).then(login.onSettled, () => {});
   }
 
-  private async paymentState(answer: Members): Promise<PaymentState> {
+  /** Null for a payment that nobody signed, which has no receipt. */
+  private async pushed(params: unknown): Promise<Settled | null> {
+    const push = new Members(params, "push", "bad_answer");
+    return push.has("receipt") ? await this.settled(push, () => true) : null;
+  }
+
+  private async paymentState(
+    id: Uuid,
+    payer: AccountName,
+    answer: Members,
+  ): Promise<PaymentState> {
     const state = answer.raw("state");
     if (state === "unknown") return { state };
-    if (state === "void") return { state, reason: answer.text("reason", 64) };
-    const balance = answer.text("balance", 32);
-    const settled = answer.has("receipt") ? await this.settled(answer) : null;
-    return { state: answer.constant("state", "settled"), settled, balance };
+    if (state === "void") return { state, reason: readReason(answer) };
+    const isIt = (paid: Transfer) => paid.id === id && paid.payer === payer;
+    const settled = answer.has("receipt") ? await this.settled(answer, isIt) : null;
+    return {
+      state: answer.constant("state", "settled"),
+      settled,
+      balance: readBalance(answer),
+    };
   }
 
-  private async settled(answer: Members): Promise<Settled> {
-    const receipt = await this.verified(answer.raw("receipt"));
-    return { receipt, balance: answer.text("balance", 32) };
+  private async settled(
+    answer: Members,
+    isIt: (transfer: Transfer) => boolean,
+  ): Promise<Settled> {
+    const receipt = await this.verified(answer.raw("receipt"), isIt);
+    return { receipt, balance: readBalance(answer) };
   }
 
-  private async verified(text: unknown): Promise<VerifiedReceipt> {
-    const receipt = await verifyReceipt(text, this.server).catch((cause) => {
+  /** A receipt that is genuine, and of the payment that was asked about. */
+  private async verified(
+    text: unknown,
+    isIt: (transfer: Transfer) => boolean,
+  ): Promise<VerifiedReceipt> {
+    const ownOrAny = (delegation: unknown) =>
+      delegation === this.delegation.text
+        ? Promise.resolve(this.delegation)
+        : verifyDelegation(delegation);
+    const receipt = await verifyReceipt(text, this.server, ownOrAny).catch((cause) => {
       throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
         cause,
       });
     });
+    if (!isIt(receipt.transfer)) {
+      throw new SealwireError("bad_answer", "the server sent the receipt of another payment");
+    }
     this.remember(receipt.header);
     return receipt;
   }
@@ -340,34 +388,4 @@ export function isRefusal(error: unknown): error is SealwireError {
 
 export function isVoid(error: SealwireError): boolean {
   return "void" in error.details && error.details.void === true;
-}
-
-function parsePresence(value: unknown): Payee["presence"] {
-  if (value === null) return null;
-  const presence = new Members(value, "presence", "bad_answer");
-  return { host: presence.text("host", 45), port: presence.integer("port", P2P_PORT_MIN, 65_535) };
-}
-
-function parseOnlineRow(value: unknown): OnlineRow {
-  const row = new Members(value, "online", "bad_answer");
-  return {
-    name: parseAccountName(row.raw("name")),
-    host: row.text("host", 45),
-    port: row.integer("port", P2P_PORT_MIN, 65_535),
-    fingerprint: row.sha256("fingerprint"),
-  };
-}
-
-function parseHistoryRow(value: unknown): HistoryAnswerRow {
-  const row = new Members(value, "history", "bad_answer");
-  return {
-    seq: row.integer("seq", 1, Number.MAX_SAFE_INTEGER),
-    payment: row.text("payment", 64),
-    time: row.time_s("time"),
-    payer: row.text("payer", 32),
-    payee: row.text("payee", 32),
-    amount: row.text("amount", 32),
-    memo: row.raw("memo"),
-    balance: row.text("balance", 32),
-  };
 }
