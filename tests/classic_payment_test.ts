@@ -3,7 +3,10 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { parseAccountName } from "../lib/keys.ts";
+import type { Uuid } from "../lib/parse.ts";
 import { ClassicPeer, OpensslClient, readList } from "./classic_peer.ts";
+import { openSessionOf } from "./payment_clients.ts";
 import { jsonLines, PaymentWorld } from "./payment_world.ts";
 
 const SLOW = { timeout: 60_000 };
@@ -360,6 +363,10 @@ test(
     await listener.stop();
     const [, row] = jsonLines(await world.client(keyed, "history"));
     assert.deepEqual([row!.payer, row!.amount], [name, "7.00"]);
+    const session = await openSessionOf(world, keyed);
+    const state = await session.status(row!.payment as Uuid, parseAccountName(name));
+    assert.deepEqual(state, { state: "settled", settled: null, balance: "10007.00" });
+    await session.end();
     const receipt = await world.client(keyed, "receipt", String(row!.payment));
     assert.equal((jsonLines(receipt)[0]!.error as { code: string }).code, "unknown_payment");
   },
