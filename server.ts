@@ -6,6 +6,7 @@ import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
 import { certificateFingerprint, certificateSha256 } from "./lib/certificate.ts";
+import { ClassicPaymentServer } from "./lib/classic/payment_server.ts";
 import { CLOCK_LEAD_S_MAX } from "./lib/delegations.ts";
 import { SealwireError } from "./lib/errors.ts";
 import { loadServerPublicKey, openPair } from "./lib/key_files.ts";
@@ -15,11 +16,11 @@ import { Ledger, requireSameServer } from "./lib/ledger/ledger.ts";
 import { openSqlite } from "./lib/ledger/sqlite.ts";
 import type { LedgerStore } from "./lib/ledger/store.ts";
 import { formatAmount, parseAmount } from "./lib/money.ts";
-import { formatAddress } from "./lib/net.ts";
+import { type Connection, formatAddress } from "./lib/net.ts";
 import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
 import { makeLog } from "./lib/payment/log.ts";
 import { refusal } from "./lib/payment/refusals.ts";
-import { PaymentServer } from "./lib/payment/server.ts";
+import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server.ts";
 import { loadCertificate, loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
 
 const HELP = `
@@ -34,6 +35,7 @@ The Sealwire payment server.
   --keys FOLDER              the server's keys, made where missing (keys)
   --db FILE                  the ledger, made where missing (data/ledger.db)
   --opening-balance AMOUNT   what a new account opens with (10000.00); 0 for nothing
+  --classic                  serve the old C++ clients too, whose accounts nothing protects
   --id UUID                  with grant: the same id never issues twice
   --log text|json            log format, on standard error (text)
   --json                     results as JSON, one object a line
@@ -46,6 +48,7 @@ const OPTIONS = {
   keys: { type: "string" },
   db: { type: "string" },
   "opening-balance": { type: "string" },
+  classic: { type: "boolean" },
   id: { type: "string" },
   log: { type: "string" },
 } as const;
@@ -78,24 +81,45 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
     const head = await store.head();
     requireSameServer(head, keys.pair.publicKey.thumbprint);
     if (head.time_s > now_s() + CLOCK_LEAD_S_MAX) out.warn(clockIsBehind(head.time_s));
-    const server = await PaymentServer.start({
-      host,
-      port,
-      keys,
-      store,
-      openingBalance,
-      now_s,
-      log,
-    });
+    const { pair: serverKeys, certificateSha256: cert } = keys;
+    const ledger = new Ledger({ store, serverKeys, cert, now_s });
+    const common = { keys, ledger, store, openingBalance, now_s, log };
+    const classic = values.classic ? startClassic(invocation, common, () => server) : null;
+    const acceptOther = (other: Connection) => classic ? classic.accept(other) : turnAway(other);
+    const server = await PaymentServer.start({ ...common, host, port, acceptOther });
     const { address } = server;
     const event = { event: "listening", ...address };
     out.result(event, `listening on ${formatAddress(address.host, address.port)}`);
     out.note(`certificate SHA-256 ${certificateFingerprint(keys.certificatePem)}`);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
+    await ledger.idle();
   } finally {
     await store.close();
   }
+}
+
+function startClassic(
+  { out }: ServerInvocation,
+  options: Pick<PaymentServerOptions, "keys" | "ledger" | "store" | "openingBalance" | "log">,
+  server: () => PaymentServer,
+): ClassicPaymentServer {
+  out.warn(
+    "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
+      "their money; accounts that have a key stay protected by it.",
+  );
+  return new ClassicPaymentServer({
+    ...options,
+    serverKey: options.keys.pair.publicKey,
+    announce: (account, seq) => server().announceUnsigned(account, seq),
+  });
+}
+
+/** What a classic client is told by a server that does not serve it. */
+function turnAway(connection: Connection): void {
+  const line = "This server speaks sealwire/1 alone; its operator can start it with --classic.\r\n";
+  void connection.write(new TextEncoder().encode(line)).catch(() => {});
+  void connection.end();
 }
 
 async function runAudit(invocation: ServerInvocation): Promise<void> {

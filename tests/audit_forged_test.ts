@@ -4,13 +4,12 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { before, test } from "node:test";
 import { audit, type AuditResult } from "../lib/ledger/audit.ts";
-import { parseHeader, signHeader } from "../lib/ledger/block.ts";
-import { type Entry, formatEntry, parseEntry, type Transfer } from "../lib/ledger/entry.ts";
-import { merkleRoot } from "../lib/ledger/merkle.ts";
+import { type Entry, parseEntry, type Transfer } from "../lib/ledger/entry.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import { formatBatchItem, type Order, type SignedOrder } from "../lib/orders.ts";
 import { auditedLedger } from "./audited_ledger.ts";
 import { delegate, NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
+import { appendForged } from "./forged_block.ts";
 import { temporaryFolder } from "./support.ts";
 
 const alice = person("alice");
@@ -22,37 +21,6 @@ let original: string;
 before(async () => {
   original = (await auditedLedger()).path;
 });
-
-/** What a dishonest operator does, who has the server's key: makes block 7 out of `entries`, signed as it should be. */
-async function appendForged(database: DatabaseSync, entries: readonly Entry[], time_s: number) {
-  const texts = entries.map(formatEntry);
-  const stored = database.prepare("SELECT header FROM blocks WHERE height = 6").get()!;
-  const header = await signHeader({
-    height: 7,
-    prev: parseHeader(stored.header).sha256,
-    first: 13,
-    count: texts.length,
-    root: merkleRoot(texts),
-    time: time_s,
-    server: serverPair().publicKey.thumbprint,
-  }, serverPair().privateKey);
-  database.prepare("INSERT INTO blocks VALUES (7, 13, ?, ?)").run(texts.length, header.text);
-  const changeBalance = database.prepare(
-    "UPDATE accounts SET balance = balance + ? WHERE name = ?",
-  );
-  const post = database.prepare(
-    "INSERT INTO postings SELECT name, ?, balance FROM accounts WHERE name = ?",
-  );
-  for (const [index, entry] of entries.entries()) {
-    database.prepare("INSERT INTO entries VALUES (?, ?)").run(13 + index, texts[index]!);
-    if (entry.type !== "transfer") continue;
-    const { payer, payee, amount } = entry;
-    for (const [name, change] of [[payer, -amount], [payee, amount]] as const) {
-      changeBalance.run(change, name);
-      post.run(13 + index, name);
-    }
-  }
-}
 
 type Forge = (database: DatabaseSync) => readonly Entry[] | Promise<readonly Entry[]>;
 

@@ -92,9 +92,11 @@ export class SendDisplay implements SendEvents {
       this.checking = null;
       return;
     }
+    // The receiver has hashed its part, and this end begins.
+    if (this.checking && done_bytes < this.checking.done_bytes) this.onChecking(file, null);
     const label = `checking ${printable(file.name)}`;
     this.checking ??= { bar: this.out.progress(label, file.size_bytes), done_bytes: 0 };
-    this.checking.bar.add(Math.max(done_bytes - this.checking.done_bytes, 0));
+    this.checking.bar.add(done_bytes - this.checking.done_bytes);
     this.checking.done_bytes = done_bytes;
   }
 

@@ -286,7 +286,7 @@ export function orderTexts(submission: Submission & { type: "order" }): OrderTex
   return { order: order.text, delegation: delegation.text, items: items.map(formatBatchItem) };
 }
 
-/** Null where there is nothing to quote: what is void, and what the treasury issued. */
+/** Null where there is nothing to quote: what is void, and what nobody signed. */
 export function storedOrderTexts(payment: StoredPayment): OrderTexts | null {
   const { orderText, delegationText, itemTexts } = payment;
   if (orderText === null || delegationText === null) return null;
@@ -299,7 +299,7 @@ function blockRecord(
   sealed: SealedBlock | null,
   time_s: number,
 ): BlockRecord {
-  const openedKeys = new Map<AccountName, { jwk: RsaPublicJwk; seq: number }>();
+  const openedKeys = new Map<AccountName, { jwk: RsaPublicJwk | null; seq: number }>();
   const delegations = new Map<Sha256, string>();
   for (const { submission, end } of settlement.newOutcomes) {
     if (submission.type !== "order" || "void" in end) continue;
@@ -310,9 +310,10 @@ function blockRecord(
     if (entry.type !== "account.open") continue;
     const opening = submissions.find((submission) =>
       submission.type === "open" && submission.delegation.sha256 === entry.delegationSha256
-    ) as Submission & { type: "open" };
-    openedKeys.set(entry.account, { jwk: opening.delegation.claims.key.jwk, seq: entry.seq });
-    delegations.set(entry.delegationSha256, opening.delegation.text);
+    );
+    const delegation = opening?.type === "open" ? opening.delegation : null;
+    openedKeys.set(entry.account, { jwk: delegation?.claims.key.jwk ?? null, seq: entry.seq });
+    if (delegation !== null) delegations.set(delegation.sha256, delegation.text);
   }
   return {
     header: sealed?.header ?? null,

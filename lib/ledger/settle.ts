@@ -19,8 +19,8 @@ import { type Entry, type Party, type Transfer, TREASURY } from "./entry.ts";
 /** An account as it stands. */
 export interface Account {
   readonly name: Party;
-  /** Thumbprint of its RSA key; the server's own for the treasury. */
-  readonly key: Sha256;
+  /** Thumbprint of its RSA key; the server's own for the treasury; null when a classic client opened it. */
+  readonly key: Sha256 | null;
   readonly balance: bigint;
 }
 
@@ -50,6 +50,8 @@ export type RejectReason =
   | DelegationFlaw
   | "name_taken"
   | "order_conflict"
+  | "payer_is_payee"
+  | "signature_required"
   | "treasury_limit"
   | "unknown_account"
   | "wrong_key";
@@ -62,6 +64,13 @@ export type Submission =
     /** Minor units that the treasury opens the account with; may be 0. */
     readonly openingBalance: bigint;
   }
+  /** What a classic client says to register: a name, and no key. */
+  | {
+    readonly type: "open-classic";
+    readonly account: AccountName;
+    readonly id: Uuid;
+    readonly openingBalance: bigint;
+  }
   | {
     readonly type: "grant";
     readonly id: Uuid;
@@ -69,12 +78,21 @@ export type Submission =
     readonly amount: Amount;
   }
   | { readonly type: "order"; readonly signed: SignedOrder; readonly items: readonly BatchItem[] }
+  /** What a classic client says: no signature, and therefore nobody's money but a classic account's. */
+  | {
+    readonly type: "unsigned";
+    readonly id: Uuid;
+    readonly payer: AccountName;
+    readonly payee: AccountName;
+    readonly amount: Amount;
+  }
   | { readonly type: "cancel"; readonly payer: AccountName; readonly id: Uuid };
 
 export type Outcome =
   | { readonly state: "settled"; readonly entries: SettledEntries; readonly again: boolean }
   | { readonly state: "void"; readonly reason: VoidReason; readonly again: boolean }
-  | { readonly state: "rejected"; readonly reason: RejectReason }
+  /** Of an unsigned order also for what makes a signed one void: its id is the server's, so there is none to use up. */
+  | { readonly state: "rejected"; readonly reason: RejectReason | VoidReason }
   | { readonly state: "opened"; readonly again: boolean };
 
 /** What the rules need to know of the ledger: every account and id that the submissions name. */
@@ -128,8 +146,12 @@ export function accountsOf(submission: Submission): Party[] {
   switch (submission.type) {
     case "open":
       return [TREASURY, submission.delegation.claims.account];
+    case "open-classic":
+      return [TREASURY, submission.account];
     case "grant":
       return [TREASURY, submission.payee];
+    case "unsigned":
+      return [submission.payer, submission.payee];
     case "cancel":
       return [];
     case "order": {
@@ -144,8 +166,10 @@ export function accountsOf(submission: Submission): Party[] {
 export function idOf(submission: Submission): { payer: Party; id: Uuid } {
   switch (submission.type) {
     case "open":
+    case "open-classic":
     case "grant":
       return { payer: TREASURY, id: submission.id };
+    case "unsigned":
     case "cancel":
       return submission;
     case "order":
@@ -172,9 +196,13 @@ export function settle(
 function settleOne(book: Book, submission: Submission): Outcome {
   switch (submission.type) {
     case "open":
-      return open(book, submission);
+      return open(book, submission, submission.delegation.claims.account, submission.delegation);
+    case "open-classic":
+      return open(book, submission, submission.account, null);
     case "grant":
       return grant(book, submission);
+    case "unsigned":
+      return payUnsigned(book, submission);
     case "cancel":
       return cancel(book, submission);
     case "order":
@@ -182,28 +210,35 @@ function settleOne(book: Book, submission: Submission): Outcome {
   }
 }
 
-function open(book: Book, submission: Submission & { type: "open" }): Outcome {
-  const { delegation, id, openingBalance } = submission;
-  const { account: name, key } = delegation.claims;
+/** `delegation` null: a classic account, which has no key. */
+function open(
+  book: Book,
+  submission: Submission & { type: "open" | "open-classic" },
+  name: AccountName,
+  delegation: Token<Delegation> | null,
+): Outcome {
+  const { id, openingBalance } = submission;
+  const key = delegation?.claims.key.thumbprint ?? null;
   const existing = book.account(name);
   if (existing !== undefined) {
-    return existing.key === key.thumbprint
+    // Without a key nobody can show that the account is theirs.
+    return key !== null && existing.key === key
       ? { state: "opened", again: true }
       : { state: "rejected", reason: "name_taken" };
   }
-  const flaw = book.flaw(delegation.claims);
+  const flaw = delegation === null ? undefined : book.flaw(delegation.claims);
   if (flaw !== undefined) return { state: "rejected", reason: flaw };
   if (book.before(TREASURY, id, null) !== undefined) {
     return { state: "rejected", reason: "order_conflict" };
   }
-  const account = { name, key: key.thumbprint };
+  const account = { name, key };
   const amount = openingBalance as Amount;
-  if (amount > 0n && book.refusal(TREASURY, [{ payee: name, payeeKey: null, amount }], account)) {
+  if (amount > 0n && book.refusal(TREASURY, [{ payee: name, amount }], account)) {
     return { state: "rejected", reason: "treasury_limit" };
   }
-  book.open(account, id, delegation.sha256);
+  book.open(account, id, delegation?.sha256 ?? null);
   if (amount > 0n) {
-    const contentSha256 = issueSha256(name, amount);
+    const contentSha256 = unsignedSha256(name, amount);
     book.transfer(submission, contentSha256, [issue(id, book.block.server, account, amount)]);
   }
   return { state: "opened", again: false };
@@ -211,25 +246,25 @@ function open(book: Book, submission: Submission & { type: "open" }): Outcome {
 
 function grant(book: Book, submission: Submission & { type: "grant" }): Outcome {
   const { id, payee: name, amount } = submission;
-  const contentSha256 = issueSha256(name, amount);
+  const contentSha256 = unsignedSha256(name, amount);
   const before = book.before(TREASURY, id, contentSha256);
   if (before !== undefined) return before;
   const payee = book.account(name);
   if (payee === undefined) return { state: "rejected", reason: "unknown_account" };
-  const refusal = book.refusal(TREASURY, [{ payee: name, payeeKey: null, amount }]);
+  const refusal = book.refusal(TREASURY, [{ payee: name, amount }]);
   if (refusal !== undefined) return book.void(submission, contentSha256, refusal);
   return book.transfer(submission, contentSha256, [issue(id, book.block.server, payee, amount)]);
 }
 
-/** What makes two issues under one id the same: payee and amount. */
-export function issueSha256(payee: AccountName, amount: Amount): Sha256 {
+/** What makes two payments that nobody signed the same, under one id: payee and amount. */
+export function unsignedSha256(payee: AccountName, amount: Amount): Sha256 {
   return sha256Text(JSON.stringify({ payee, amount: formatAmount(amount) }));
 }
 
 function issue(
   id: Uuid,
   server: Sha256,
-  payee: { readonly name: Party; readonly key: Sha256 },
+  payee: { readonly name: Party; readonly key: Sha256 | null },
   amount: Amount,
 ): Omit<Transfer, "seq"> {
   return {
@@ -288,10 +323,33 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   );
 }
 
-/** One payment as the balance rules see it. `payeeKey` null: whoever the payee is now. */
+/**
+ * An unsigned order can debit only an account that a classic client opened: such an account has no key, and an account that
+ * has a key is paid from by that key alone.
+ */
+function payUnsigned(book: Book, submission: Submission & { type: "unsigned" }): Outcome {
+  const { id, payer: payerName, payee: payeeName, amount } = submission;
+  const payer = book.account(payerName);
+  if (payer === undefined) return { state: "rejected", reason: "unknown_account" };
+  if (payer.key !== null) return { state: "rejected", reason: "signature_required" };
+  if (payerName === payeeName) return { state: "rejected", reason: "payer_is_payee" };
+  const contentSha256 = unsignedSha256(payeeName, amount);
+  const before = book.before(payerName, id, contentSha256);
+  if (before !== undefined) return before;
+  const reason = book.refusal(payerName, [{ payee: payeeName, amount }]);
+  if (reason !== undefined) return { state: "rejected", reason };
+  const payeeKey = book.account(payeeName)!.key;
+  const keys = { payerKey: null, payeeKey, orderSha256: null, delegationSha256: null };
+  const parties = { payer: payerName, payee: payeeName };
+  return book.transfer(submission, contentSha256, [
+    { type: "transfer", id, index: null, ...parties, amount, ...keys },
+  ]);
+}
+
+/** One payment as the balance rules see it. Without `payeeKey`: whoever the payee is now. */
 interface Movement {
   readonly payee: AccountName;
-  readonly payeeKey: Sha256 | null;
+  readonly payeeKey?: Sha256 | null;
   readonly amount: Amount;
 }
 
@@ -333,14 +391,14 @@ class Book {
   refusal(
     payer: Party,
     movements: readonly Movement[],
-    opening?: { readonly name: Party; readonly key: Sha256 },
+    opening?: { readonly name: Party; readonly key: Sha256 | null },
   ): VoidReason | undefined {
     const credits = new Map<string, bigint>();
     let total = 0n;
     for (const { payee: name, payeeKey, amount } of movements) {
       const payee = name === opening?.name ? { ...opening, balance: 0n } : this.account(name);
       if (payee === undefined) return "unknown_payee";
-      if (payeeKey !== null && payee.key !== payeeKey) return "payee_key_changed";
+      if (payeeKey !== undefined && payee.key !== payeeKey) return "payee_key_changed";
       const credited = (credits.get(name) ?? payee.balance) + amount;
       if (credited > AMOUNT_MAX) return "balance_limit";
       credits.set(name, credited);
@@ -352,9 +410,9 @@ class Book {
   }
 
   open(
-    account: { readonly name: AccountName; readonly key: Sha256 },
+    account: { readonly name: AccountName; readonly key: Sha256 | null },
     id: Uuid,
-    delegationSha256: Sha256,
+    delegationSha256: Sha256 | null,
   ): void {
     const { name, key } = account;
     const seq = this.nextSeq();

@@ -104,7 +104,10 @@ class SqliteStore implements LedgerStore {
   }
 
   account(name: string): Promise<StoredAccount | null> {
-    const row = this.read.get("SELECT * FROM accounts WHERE name = ? AND jwk IS NOT NULL", name);
+    const row = this.read.get(
+      "SELECT * FROM accounts WHERE name = ? AND opened_seq IS NOT NULL",
+      name,
+    );
     return Promise.resolve(row === undefined ? null : storedAccount(row));
   }
 
@@ -180,7 +183,7 @@ class SqliteStore implements LedgerStore {
         after,
       );
       if (rows.length === 0) return;
-      yield* rows.map((row) => row.jwk === null ? plainAccount(row) : storedAccount(row));
+      yield* rows.map((row) => row.opened_seq === null ? plainAccount(row) : storedAccount(row));
       after = String(rows.at(-1)!.name);
     }
   }
@@ -311,7 +314,7 @@ class SqliteTransaction implements LedgerTransaction {
         `INSERT INTO accounts VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET balance = excluded.balance`,
         name,
         key,
-        opened === undefined ? null : JSON.stringify(opened.jwk),
+        opened?.jwk ? JSON.stringify(opened.jwk) : null,
         opened?.seq ?? null,
         balance,
       );
@@ -343,13 +346,13 @@ function readHead(statements: Statements): Head {
 }
 
 function plainAccount(row: Row): Account {
-  return { name: row.name as Party, key: row.key as Sha256, balance: row.balance as bigint };
+  return { name: row.name as Party, key: row.key as Sha256 | null, balance: row.balance as bigint };
 }
 
 function storedAccount(row: Row): StoredAccount {
   return {
     ...plainAccount(row),
-    jwk: parseStored(row.jwk) as RsaPublicJwk,
+    jwk: row.jwk === null ? null : parseStored(row.jwk) as RsaPublicJwk,
     openedSeq: Number(row.opened_seq),
   };
 }

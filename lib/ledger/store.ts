@@ -31,7 +31,7 @@ export interface BlockRecord {
   /** The keys of the accounts that this block opens. */
   readonly openedKeys: ReadonlyMap<
     AccountName,
-    { readonly jwk: RsaPublicJwk; readonly seq: number }
+    { readonly jwk: RsaPublicJwk | null; readonly seq: number }
   >;
   readonly postings: readonly Posting[];
   readonly newOutcomes: readonly NewOutcome[];
@@ -51,14 +51,15 @@ export interface LedgerTransaction {
 
 /** An account as people ask for it. */
 export interface StoredAccount extends Account {
-  readonly jwk: RsaPublicJwk;
+  /** Null for a classic account. */
+  readonly jwk: RsaPublicJwk | null;
   /** `seq` of its `account.open` entry. */
   readonly openedSeq: number;
 }
 
 /** One id that has ended, with what was submitted under it. */
 export interface StoredPayment extends RecordedOutcome {
-  /** The order's token; null for what is void and for what the treasury issued. */
+  /** The order's token; null for what is void and for what nobody signed. */
   readonly orderText: string | null;
   readonly delegationText: string | null;
   /** A batch's items, exact texts. */

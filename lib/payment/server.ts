@@ -7,7 +7,7 @@ import { type Delegation, NONCE_BYTES, requireValidFor, verifyDelegation } from 
 import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
-import { Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
+import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
 import type { Outcome, SettledEntries, Submission } from "../ledger/settle.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
@@ -53,11 +53,14 @@ export interface PaymentServerOptions {
   readonly host: string;
   readonly port: number;
   readonly keys: ServerKeys;
+  readonly ledger: Ledger;
   readonly store: LedgerStore;
   /** Minor units that a new account opens with. */
   readonly openingBalance: bigint;
   readonly now_s: () => number;
   readonly log: (event: string, fields: Readonly<Record<string, unknown>>) => void;
+  /** Takes connections whose client does not ask for our protocol. */
+  readonly acceptOther: (connection: Connection) => void;
 }
 
 /** One connection. */
@@ -86,7 +89,6 @@ class Session implements Listed {
 }
 
 export class PaymentServer {
-  private readonly ledger: Ledger;
   private readonly presence = new Presence<Session>();
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
   private readonly voids: VoidBudget;
@@ -94,8 +96,6 @@ export class PaymentServer {
 
   private constructor(private readonly options: PaymentServerOptions) {
     this.voids = new VoidBudget(options.now_s);
-    const { store, keys, now_s } = options;
-    this.ledger = new Ledger({ store, serverKeys: keys.pair, cert: keys.certificateSha256, now_s });
   }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
@@ -115,14 +115,18 @@ export class PaymentServer {
     return { host: this.listener!.host, port: this.listener!.port };
   }
 
-  /** Takes no more, and waits for what is being committed. The store stays open. */
+  /** Takes no more. Ledger and store stay open. */
   async close(): Promise<void> {
     await this.listener?.close();
     this.presence.close();
-    await this.ledger.idle();
+  }
+
+  private get ledger(): Ledger {
+    return this.options.ledger;
   }
 
   private accept(connection: Connection): void {
+    if (connection.alpn !== ALPN) return this.options.acceptOther(connection);
     const session = new Session();
     const from = { host: connection.remoteHost, port: connection.remotePort };
     const onInternalError = (error: unknown) =>
@@ -354,21 +358,28 @@ export class PaymentServer {
   }
 
   /**
-   * What a party hears of a settled payment. `index`: which of a batch; undefined for a plain payment; null for a whole
-   * batch, whose receipts are asked for one by one.
+   * What a party hears of a settled payment. `order` null: nobody signed it, so it has no receipt. `index`: which of a batch;
+   * undefined for a plain payment; null for a whole batch, whose receipts are asked for one by one.
    */
   private async settledAnswer(
     account: AccountName,
-    order: OrderTexts,
+    order: OrderTexts | null,
     entries: SettledEntries,
     index: number | null | undefined,
   ): Promise<SettledAnswer> {
     const seq = entries.seq + (index === null ? entries.count - 1 : index ?? 0);
     const [balance] = await this.options.store.balancesAfter([{ account, seq }]);
-    const receipt = index === null
+    const receipt = index === null || order === null
       ? {}
       : { receipt: await this.ledger.receipt(order, entries, index ?? null) };
     return { state: "settled", ...receipt, balance: formatAmount(balance ?? 0n) };
+  }
+
+  /** Tells `account` of a payment in entry `seq` that nobody signed, and that has no receipt therefore. */
+  announceUnsigned(account: AccountName, seq: number): void {
+    let answer: Promise<SettledAnswer> | null = null;
+    const make = () => answer ??= this.settledAnswer(account, null, { seq, count: 1 }, undefined);
+    for (const session of this.presence.sessionsOf(account)) session.pushes.add(make);
   }
 
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */
@@ -420,12 +431,8 @@ export class PaymentServer {
     if (found === null) return { state: "unknown" };
     const { payment, index } = found;
     if ("void" in payment.end) return { state: "void", reason: payment.end.void };
-    return await this.settledAnswer(
-      session.account,
-      this.requireOrder(payment),
-      payment.end.settled,
-      index,
-    );
+    const order = storedOrderTexts(payment);
+    return await this.settledAnswer(session.account, order, payment.end.settled, index);
   }
 
   private async receipt(session: Session, params: Members): Promise<{ receipt: string }> {
@@ -441,12 +448,6 @@ export class PaymentServer {
       throw new SealwireError("index_required", "this is a batch: say which of its payments");
     }
     return { receipt: await this.ledger.receipt(order, settled, index ?? null) };
-  }
-
-  private requireOrder(payment: StoredPayment): OrderTexts {
-    const order = storedOrderTexts(payment);
-    if (order === null) throw new Error("a settled payment of an account has no order");
-    return order;
   }
 
   private async cancel(session: Session, params: Members): Promise<object> {

@@ -38,7 +38,7 @@ const TEXT_CHARACTERS_MAX = 16_384;
 /** A block header is stored so long after it was verified, or when the session ends. */
 const REMEMBER_AFTER_MS = 200;
 
-export interface SessionOptions extends Omit<ConnectServerOptions, "onNotification"> {
+export interface SessionOptions extends ConnectServerOptions {
   readonly account: AccountName;
   readonly pair: RsaKeyPair;
   readonly sessionKey: SessionKeyPair;
@@ -51,8 +51,8 @@ export interface LoginOptions {
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
-  /** A receipt that the server pushed, verified. */
-  readonly onSettled?: (settled: Settled) => void;
+  /** The server says that a payment of this account is settled: the verified receipt, or null where nobody signed it. */
+  readonly onSettled?: (settled: Settled | null) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
   readonly onPresenceChanged?: () => void;
@@ -74,7 +74,8 @@ export type PaymentState =
 
 export interface Payee {
   readonly name: AccountName;
-  readonly key: RsaPublicKey;
+  /** Null for a classic account, which has none. */
+  readonly key: RsaPublicKey | null;
   /** Where the payee takes offers; null when offline. */
   readonly presence: { readonly host: string; readonly port: number } | null;
 }
@@ -160,14 +161,14 @@ export class ClientSession {
 
   async lookup(name: AccountName): Promise<Payee> {
     const answer = await this.call("directory.lookup", { account: name });
-    const key = parseRsaPublicJwk(answer.raw("key"));
+    const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
     const entryText = answer.text("entry", TEXT_CHARACTERS_MAX);
     const entry = parseEntry(entryText);
     const header = await verifyHeader(answer.raw("header"), this.server);
     const { first, count, root } = header.claims;
     const path = answer.list("path", PATH_STEPS_MAX).map(String);
     const opened = entry.type === "account.open" && entry.account === name &&
-      entry.key === key.thumbprint;
+      entry.key === (key?.thumbprint ?? null);
     if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
@@ -259,8 +260,10 @@ export class ClientSession {
     this.pushed(params).then(login.onSettled, () => {});
   }
 
-  private async pushed(params: unknown): Promise<Settled> {
-    return await this.settled(new Members(params, "push", "bad_answer"), () => true);
+  /** Null for a payment that nobody signed, which has no receipt. */
+  private async pushed(params: unknown): Promise<Settled | null> {
+    const push = new Members(params, "push", "bad_answer");
+    return push.has("receipt") ? await this.settled(push, () => true) : null;
   }
 
   private async paymentState(
