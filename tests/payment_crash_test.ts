@@ -179,8 +179,7 @@ test(
       const { promise: halfHaveBegun, resolve: onHalf } = Promise.withResolvers<void>();
       const onBegin = () => ++begun === PAYERS / 2 && onHalf();
       const paying = payers.map((payer) => payer.payUntilLost(onBegin));
-      await killAtRandom(world.server, halfHaveBegun);
-      await Promise.all(paying);
+      await Promise.all([killAtRandom(world.server, halfHaveBegun), ...paying]);
       if (crash % 10 === 0) await auditInProcess(world);
       await world.startServer();
     }
