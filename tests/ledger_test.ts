@@ -4,7 +4,7 @@ import { audit } from "../lib/ledger/audit.ts";
 import { parseHeader } from "../lib/ledger/block.ts";
 import { Ledger, orderTexts, storedOrderTexts } from "../lib/ledger/ledger.ts";
 import { verifyReceipt } from "../lib/ledger/receipt.ts";
-import type { Outcome, Submission } from "../lib/ledger/settle.ts";
+import type { Outcome, Submission } from "../lib/ledger/submission.ts";
 import type { LedgerStore } from "../lib/ledger/store.ts";
 import {
   amount,

@@ -7,7 +7,7 @@ import { before, test } from "node:test";
 import fc from "fast-check";
 import { audit } from "../lib/ledger/audit.ts";
 import { type Entry, formatEntry, parseEntry, type Party, TREASURY } from "../lib/ledger/entry.ts";
-import type { Submission } from "../lib/ledger/settle.ts";
+import type { Submission } from "../lib/ledger/submission.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import { type AccountName, parseAccountName } from "../lib/keys.ts";
 import { type Amount, AMOUNT_MAX } from "../lib/money.ts";

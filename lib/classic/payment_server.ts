@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../errors.ts";
 import type { AccountName, RsaPublicKey } from "../keys.ts";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { Outcome, RejectReason, VoidReason } from "../ledger/settle.ts";
+import type { Outcome, RejectReason, VoidReason } from "../ledger/submission.ts";
 import type { LedgerStore } from "../ledger/store.ts";
 import type { Connection } from "../net.ts";
 import type { Uuid } from "../parse.ts";

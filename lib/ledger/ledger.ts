@@ -13,16 +13,15 @@ import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
 import { formatEntry, parseEntry } from "./entry.ts";
 import { merklePath, type MerkleTree, merkleTree, treeRoot } from "./merkle.ts";
 import { formatReceipt } from "./receipt.ts";
+import { settle, type Settlement } from "./settle.ts";
 import {
   accountsOf,
   idOf,
   type Outcome,
-  settle,
   type SettledEntries,
-  type Settlement,
   type Submission,
   transferCount,
-} from "./settle.ts";
+} from "./submission.ts";
 import type { BlockRecord, Head, LedgerStore, LedgerTransaction, StoredPayment } from "./store.ts";
 
 /** Transfers waiting for a block; past it the server is overloaded and says so. */

@@ -11,13 +11,8 @@ import { formatBatchItem } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import { parseHeader, type SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
-import {
-  type Account,
-  outcomeKey,
-  type Posting,
-  type RecordedOutcome,
-  type VoidReason,
-} from "./settle.ts";
+import { type Account, type Posting } from "./settle.ts";
+import { outcomeKey, type RecordedOutcome, type VoidReason } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,

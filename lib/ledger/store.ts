@@ -7,7 +7,8 @@ import type { AccountName, RsaPublicJwk } from "../keys.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import type { SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
-import type { Account, NewOutcome, Posting, RecordedOutcome } from "./settle.ts";
+import type { Account, Posting } from "./settle.ts";
+import type { NewOutcome, RecordedOutcome } from "./submission.ts";
 
 /** The end of the chain. */
 export interface Head {

@@ -1,6 +1,6 @@
 /** What the ledger's refusals say to people. */
 import { SealwireError } from "../errors.ts";
-import type { Outcome, RejectReason, VoidReason } from "../ledger/settle.ts";
+import type { Outcome, RejectReason, VoidReason } from "../ledger/submission.ts";
 
 const SENTENCES: Readonly<Record<VoidReason | RejectReason, string>> = {
   balance_limit: "the payee's account cannot hold that much",

@@ -8,7 +8,7 @@ import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
 import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
-import type { Outcome, SettledEntries, Submission } from "../ledger/settle.ts";
+import type { Outcome, SettledEntries, Submission } from "../ledger/submission.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
 import { type Connection, type Listener, listenTls } from "../net.ts";
