@@ -1,7 +1,6 @@
 /** Sends messages and files to `aes_server.ts` over an encrypted channel. */
 import { existsSync } from "node:fs";
 import process from "node:process";
-import { createInterface } from "node:readline/promises";
 import { loadKeyFile, writeKeyFile } from "./lib/aes_utils.ts";
 import { STALL_MS } from "./lib/channel/channel.ts";
 import { SendDisplay } from "./lib/channel/display.ts";
@@ -13,6 +12,7 @@ import { sendAll } from "./lib/channel/transfer.ts";
 import { checkPaths, walkFiles } from "./lib/channel/walk_files.ts";
 import { sendClassicMessage } from "./lib/classic/aes.ts";
 import {
+  askLine,
   formatBytes,
   type Invocation,
   parsePort,
@@ -118,7 +118,9 @@ async function pair({ positionals, values, out, interrupted }: Run): Promise<voi
   if (existsSync(path)) {
     throw new SealwireError("key_exists", `${path} exists already: move it away to pair again`);
   }
-  const code = parsePairingCode(positionals[0] ?? await ask("Pairing code: ", interrupted));
+  const said = positionals[0] ?? await askLine("Pairing code: ", interrupted);
+  if (said === null) throw usageError("a pairing code is needed");
+  const code = parsePairingCode(said);
   const connection = await connectTcp({
     ...target,
     timeout_ms: CONNECT_TIMEOUT_MS,
@@ -159,16 +161,4 @@ function sizeOf(paths: readonly string[]): number {
   let total_bytes = 0;
   for (const { size_bytes } of walkFiles(paths, () => {})) total_bytes += size_bytes;
   return total_bytes;
-}
-
-async function ask(question: string, interrupted: AbortSignal): Promise<string> {
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const closed = new Promise<never>((_, reject) => {
-      prompt.on("close", () => reject(usageError("a pairing code is needed")));
-    });
-    return await Promise.race([prompt.question(question, { signal: interrupted }), closed]);
-  } finally {
-    prompt.close();
-  }
 }

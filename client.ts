@@ -1,7 +1,13 @@
 /** The payment client: registers, pays, listens, and verifies receipts. Without a command it is interactive. */
-import { join } from "node:path";
 import { isIP } from "node:net";
-import { type Invocation, parsePort, parseTimeoutMs, runTool, usageError } from "./lib/cli.ts";
+import {
+  askLine,
+  type Invocation,
+  parsePort,
+  parseTimeoutMs,
+  runTool,
+  usageError,
+} from "./lib/cli.ts";
 import { EXIT_INTERRUPTED } from "./lib/errors.ts";
 import * as classic from "./lib/classic/payment_commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/classic/payment_prompt.ts";
@@ -106,11 +112,7 @@ async function run(invocation: ClientInvocation): Promise<void> {
     if (port === undefined || command !== undefined) {
       throw usageError("verify takes one receipt file");
     }
-    return await verify(
-      out,
-      port,
-      values["server-key"] ?? join(values.keys ?? "keys", "server_public.pem"),
-    );
+    return await verify(out, port, values.keys ?? "keys", values["server-key"] ?? null);
   }
   if (host === undefined || port === undefined) {
     throw usageError("say which server: client.ts <host> <port>");
@@ -140,6 +142,9 @@ async function runCommand(
     ["pay", batch ? 0 : 2],
   ]);
   const count = counts.get(command);
+  if (command === "verify") {
+    throw usageError("verify needs no server: client.ts verify <receipt.json>");
+  }
   if (count === undefined) throw usageError(`there is no command "${command}"`);
   if (args.length !== count) {
     throw usageError(`${command} takes ${count} arguments, not ${args.length}`);
@@ -218,6 +223,8 @@ function makeContext(
     p2pPort: p2pPort === "0" ? 0 : parsePort("--p2p-port", p2pPort, P2P_PORT_MIN),
     out,
     interrupted,
+    ask: (question) => askLine(question, interrupted),
+    aside: (print) => print(),
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeSync } from "node:fs";
 import process from "node:process";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { ParseArgsConfig } from "node:util";
 import {
@@ -24,6 +25,9 @@ type ParsedValue<Config> = Config extends { multiple: true } ? string[]
   : Config extends { type: "boolean" } ? boolean
   : string;
 type ParsedValues<O extends Options> = { [Name in keyof O]?: ParsedValue<O[Name]> };
+
+/** Why the signal of an {@linkcode Invocation} is aborted. */
+const INTERRUPTED = new SealwireError("interrupted", "interrupted");
 
 /** Options that every tool takes. */
 const COMMON_OPTIONS = {
@@ -81,6 +85,8 @@ export class Output {
   failure(error: unknown): void {
     const { code, message, details } = isSealwireError(error) ? error : internalError(error);
     if (this.json) write(1, JSON.stringify({ error: { code, message }, ...details }) + "\n");
+    // Whoever pressed Ctrl-C knows it.
+    if (message === INTERRUPTED.message) return;
     write(2, this.paint("31", "error: ") + printable(message) + "\n");
   }
 
@@ -201,6 +207,26 @@ export function usageError(message: string): SealwireError {
   return new SealwireError("usage", message);
 }
 
+/**
+ * Asks one question and takes a line of standard input as the answer; null when it ends before. A terminal keeps its own
+ * line editing, so that Ctrl-C interrupts.
+ *
+ * @throws the signal's reason when it is aborted meanwhile.
+ */
+export async function askLine(question: string, interrupted: AbortSignal): Promise<string | null> {
+  write(2, question);
+  const reader = createInterface({ input: process.stdin, terminal: false });
+  try {
+    return await new Promise((resolve, reject) => {
+      reader.once("line", (line) => resolve(line.trim()));
+      reader.once("close", () => resolve(null));
+      interrupted.addEventListener("abort", () => reject(interrupted.reason), { once: true });
+    });
+  } finally {
+    reader.close();
+  }
+}
+
 /** Runs a tool to its end and exits the process with its status. */
 export async function runTool<const O extends Options>(tool: Tool<O>): Promise<never> {
   const args = process.argv.slice(2);
@@ -208,7 +234,7 @@ export async function runTool<const O extends Options>(tool: Tool<O>): Promise<n
   const flagged = (flag: string) => args.includes(flag);
   const out = new Output(flagged("--json"), flagged("--quiet") || flagged("-q"), terminal);
   const interruption = new AbortController();
-  const interrupt = () => interruption.abort(new SealwireError("interrupted", "interrupted"));
+  const interrupt = () => interruption.abort(INTERRUPTED);
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
   // A reader that has gone (`| head`) is no fault of ours.
@@ -233,7 +259,7 @@ function parseCommandLine<O extends Options>(tool: Tool<O>, args: string[]) {
     const { positionals, values } = parseArgs({ args, options, allowPositionals: true });
     return { positionals, values: values as ParsedValues<O & typeof COMMON_OPTIONS> };
   } catch (error) {
-    throw usageError(error instanceof Error ? error.message : String(error));
+    throw usageError(internalError(error).message.split(". To specify")[0]!);
   }
 }
 

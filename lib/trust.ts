@@ -45,6 +45,12 @@ export class KnownServers {
     return this.file.read().get(addressOf(host, port)) ?? null;
   }
 
+  /** The key with this thumbprint, of whichever server has it. */
+  findKey(thumbprint: string): RsaPublicJwk | null {
+    const keys = [...this.file.read().values()].flatMap(({ serverKey }) => serverKey ?? []);
+    return keys.find((jwk) => parseRsaPublicJwk(jwk).thumbprint === thumbprint) ?? null;
+  }
+
   /**
    * Replaces what was known of this address: whether that is right, the caller has asked.
    *

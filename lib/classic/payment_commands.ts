@@ -121,29 +121,31 @@ function openDoor(
   privateKey: KeyObject,
   port: number,
 ): Promise<ClassicListener> {
-  const { out } = context;
+  const { out, aside } = context;
+  const note = (text: string) => aside(() => out.note(text));
   const relay = async (text: string, order: ClassicOrder) => {
     const answer = await session.order(text);
     if (isTransferred(answer)) {
       printPaid(context, session, order).catch((error) =>
-        out.note(`cannot ask for the balance: ${printable(String(error))}`)
+        note(`cannot ask for the balance: ${printable(String(error))}`)
       );
     }
     return answer;
   };
-  const onRefused = ({ message }: SealwireError) => out.note(`refused: ${printable(message)}`);
+  const onRefused = ({ message }: SealwireError) => note(`refused: ${printable(message)}`);
   return ClassicListener.start({ port, privateKey, name, relay, onRefused });
 }
 
 async function printPaid(
-  { out }: CommandContext,
+  { out, aside }: CommandContext,
   session: ClassicSession,
   { payer, amount: minor }: ClassicOrder,
 ): Promise<void> {
   const amount = formatAmount(minor);
   const balance = decimal(await session.list());
   const paid = { payment: null, payer: payer!.account, amount, memo: null, balance };
-  out.result({ event: "paid", ...paid }, `${paid.payer} paid you ${amount}; balance ${balance}`);
+  const text = `${paid.payer} paid you ${amount}; balance ${balance}`;
+  aside(() => out.result({ event: "paid", ...paid }, text));
 }
 
 /** Pays from a session that is logged in as `name`, and prints what the server's balance says of it. */

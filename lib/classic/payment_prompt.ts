@@ -1,8 +1,7 @@
 /** The interactive classic client: the commands of old, Register, Login, List, Transaction and Exit, in any case. */
-import process from "node:process";
-import { createInterface } from "node:readline";
 import { parsePort, printable, usageError } from "../cli.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
+import { LinePrompt } from "../line_prompt.ts";
 import { type CommandContext, serverOptions } from "../payment/commands.ts";
 import { P2P_PORT_MIN } from "../payment/wire.ts";
 import { ClassicSession } from "./payment_client.ts";
@@ -26,28 +25,16 @@ const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
   transaction: ["Payee: ", "Amount: "],
 };
 
-/** Reads commands until Exit, the end of the input, or Ctrl-C. */
+/** Reads commands until Exit or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runClassicPrompt(context: CommandContext): Promise<void> {
-  const { out, interrupted } = context;
-  const input = process.stdin;
-  const lines = createInterface({ input, output: process.stderr, terminal: input.isTTY });
-  const prompt = new ClassicPrompt(context);
-  // The end of piped input comes before its last commands are done.
-  let open = true;
-  lines.on("close", () => open = false);
-  const ask = () => {
-    lines.setPrompt(prompt.question);
-    if (open) lines.prompt();
-  };
-  const stop = () => lines.close();
-  interrupted.addEventListener("abort", stop, { once: true });
-  lines.on("SIGINT", stop);
-  out.note(`Commands: ${COMMANDS}`);
+  const lines = new LinePrompt(context.interrupted);
+  const ask = (question: string) => lines.ask(question);
+  const prompt = new ClassicPrompt({ ...context, ask, aside: (print) => lines.aside(print) });
+  context.out.note(`Commands: ${COMMANDS}`);
   try {
-    ask();
-    for await (const line of lines) {
-      if (!await prompt.take(line.trim())) break;
-      ask();
+    while (true) {
+      const line = await ask(prompt.question);
+      if (line === null || !await prompt.take(line)) return;
     }
   } finally {
     lines.close();

@@ -14,8 +14,8 @@ import {
   untimely,
   verifySignedOrder,
 } from "../orders.ts";
-import { Members } from "../parse.ts";
-import { type SignedHeader, verifyHeader } from "./block.ts";
+import { Members, type Sha256 } from "../parse.ts";
+import { parseHeader, type SignedHeader, verifyHeader } from "./block.ts";
 import { parseEntry, type Transfer } from "./entry.ts";
 import { PATH_STEPS_MAX, rootFromPath } from "./merkle.ts";
 
@@ -73,6 +73,11 @@ function parseReceipt(text: unknown): Receipt {
   };
   if (formatReceipt(receipt) !== text) throw bad("is not canonical");
   return receipt;
+}
+
+/** The thumbprint of the server that a receipt says it is from. Nothing is verified. Throws `bad_receipt`, `bad_token`. */
+export function receiptServer(text: unknown): Sha256 {
+  return parseHeader(parseReceipt(text).header).claims.server;
 }
 
 /**

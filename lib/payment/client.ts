@@ -362,9 +362,12 @@ export class PaymentClient {
         this.outbox.remove(id);
         return end;
       } catch (error) {
+        if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
         if (isFinal(error)) throw error;
-        if (Date.now() > until_ms) throw outcomeUnknown(error);
-        await pause(RETRY_PAUSE_MS, signal);
+        if (Date.now() > until_ms) {
+          throw notKnown("outcome_unknown", "the server cannot be asked", error);
+        }
+        await pause(RETRY_PAUSE_MS, signal).catch(() => {});
         await this.replace(current).catch((failure) => {
           if (isFinal(failure)) throw failure;
         });
@@ -407,11 +410,11 @@ function isFinal(error: unknown): boolean {
   return isSealwireError(error) && codes.includes(error.code);
 }
 
-function outcomeUnknown(cause: unknown): SealwireError {
-  const message =
-    "the server cannot be asked what became of the payment; it stays in the outbox, and the next command " +
-    "of this account finds out";
-  return new SealwireError("outcome_unknown", message, { cause });
+/** What became of the payment is not known yet. */
+function notKnown(code: string, why: string, cause: unknown): SealwireError {
+  const message = `${why}; the payment stays in the outbox, and the next command of this account ` +
+    "finds out what became of it";
+  return new SealwireError(code, message, { cause });
 }
 
 function voided(reason: string): SealwireError {

@@ -1,12 +1,22 @@
 /** The client's commands: each logs in, does one thing, and prints it as a line of JSON or as text. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline/promises";
 import { type Output, printable, usageError } from "../cli.ts";
-import { SealwireError } from "../errors.ts";
+import { internalError, isSealwireError, SealwireError, systemErrorCode } from "../errors.ts";
 import { loadAccountKeys, loadOrMakeAccountKeys, loadServerPublicKey } from "../key_files.ts";
-import { type AccountName, parseAccountName } from "../keys.ts";
-import { RECEIPT_CHARACTERS_MAX, type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
+import {
+  type AccountName,
+  parseAccountName,
+  parseRsaPublicJwk,
+  type RsaPublicKey,
+} from "../keys.ts";
+import {
+  RECEIPT_CHARACTERS_MAX,
+  receiptServer,
+  type VerifiedReceipt,
+  verifyReceipt,
+} from "../ledger/receipt.ts";
 import { formatPaymentId } from "../ledger/entry.ts";
 import { type Amount, formatAmount, parseAmount } from "../money.ts";
 import { formatAddress } from "../net.ts";
@@ -20,6 +30,7 @@ import {
 } from "./client.ts";
 import type { ConnectServerOptions } from "./connect.ts";
 import { Listening, type ListenOptions, readMemo } from "./listen.ts";
+import { KnownServers } from "../trust.ts";
 import type { HistoryAnswerRow } from "./wire.ts";
 
 /** What every command knows: where the server is, who acts, and where results go. */
@@ -34,6 +45,10 @@ export interface CommandContext {
   readonly p2pPort: number;
   readonly out: Output;
   readonly interrupted: AbortSignal;
+  /** Asks a person one question; null when there is no answer. */
+  readonly ask: (question: string) => Promise<string | null>;
+  /** Runs what prints news, which may come while a person types. */
+  readonly aside: (print: () => void) => void;
 }
 
 export async function register(context: CommandContext, account: AccountName): Promise<void> {
@@ -129,16 +144,21 @@ export async function startListening(
   context: CommandContext,
   account: AccountName,
 ): Promise<Listening> {
-  const { p2pHost, p2pPort, out } = context;
+  const { p2pHost, p2pPort, out, aside } = context;
   const pair = await accountKeys(context, account);
   const onPaid: ListenOptions["onPaid"] = (paid) => {
     const { payer, amount, memo, balance, payment } = paid;
     const remark = memo === null ? "" : ` "${printable(memo)}"`;
     const text = `${payer} paid you ${amount}${remark}; balance ${balance} (payment ${payment})`;
-    out.result({ event: "paid", ...paid }, text);
+    aside(() => out.result({ event: "paid", ...paid }, text));
+  };
+  const notices = {
+    note: (text: string) => aside(() => out.note(text)),
+    warn: (text: string) => aside(() => out.warn(text)),
   };
   return await Listening.start({
     ...clientOptions(context),
+    notices,
     account,
     pair,
     p2pHost,
@@ -195,11 +215,35 @@ async function findPayer(
   return account;
 }
 
-/** `verify`: needs no server, only its public key. */
-export async function verify(out: Output, path: string, serverKeyPath: string): Promise<void> {
+/** `verify`: needs no server, only its public key: the one given, or one of those that this keys folder trusts. */
+export async function verify(
+  out: Output,
+  path: string,
+  keysFolder: string,
+  serverKeyPath: string | null,
+): Promise<void> {
   const text = readReceipt(path);
-  const verified = await verifyReceipt(text, loadServerPublicKey(serverKeyPath));
+  const verified = await verifyReceipt(text, receiptKey(text, keysFolder, serverKeyPath))
+    .catch((error) => {
+      if (!isSealwireError(error)) throw error;
+      throw new SealwireError(error.code, `this is no valid receipt: ${error.message}`, {
+        cause: error,
+      });
+    });
   out.result({ valid: true, ...describe(verified) }, describeText(verified));
+}
+
+function receiptKey(text: string, keysFolder: string, serverKeyPath: string | null): RsaPublicKey {
+  if (serverKeyPath !== null) return loadServerPublicKey(serverKeyPath);
+  const path = join(keysFolder, "server_public.pem");
+  if (existsSync(path)) return loadServerPublicKey(path);
+  const key = new KnownServers(keysFolder).findKey(receiptServer(text));
+  if (key !== null) return parseRsaPublicJwk(key);
+  const hint = "ask the server's operator for it, and give it with --server-key";
+  throw new SealwireError(
+    "key_missing",
+    `there is no ${path}, and no known server signed this: ${hint}`,
+  );
 }
 
 function describe({ transfer, header }: VerifiedReceipt) {
@@ -214,23 +258,14 @@ function describeText(verified: VerifiedReceipt): string {
 }
 
 function readReceipt(path: string): string {
-  try {
-    const text = readFileSync(path === "-" ? 0 : path, "utf8");
-    if (text.length > RECEIPT_CHARACTERS_MAX + 2) throw new Error("it is too long for a receipt");
-    return text.replace(/\r?\n$/, "");
-  } catch (cause) {
-    throw new SealwireError("file_unreadable", `cannot read the receipt ${path}`, { cause });
-  }
+  const text = readInput("receipt", path).replace(/\r?\n$/, "");
+  if (text.length <= RECEIPT_CHARACTERS_MAX) return text;
+  throw new SealwireError("file_unreadable", `cannot read the receipt ${path}: it is too long`);
 }
 
 /** `--batch FILE`: lines of `name,amount`; empty lines are passed over. */
 export function readBatch(path: string): { payee: AccountName; amount: Amount }[] {
-  let text: string;
-  try {
-    text = readFileSync(path === "-" ? 0 : path, "utf8");
-  } catch (cause) {
-    throw new SealwireError("file_unreadable", `cannot read the batch ${path}`, { cause });
-  }
+  const text = readInput("batch", path);
   const payments = text.split(/\r?\n/).flatMap((line, index) =>
     line.trim() === "" ? [] : [parseBatchLine(path, line, index + 1)]
   );
@@ -238,6 +273,20 @@ export function readBatch(path: string): { payee: AccountName; amount: Amount }[
   throw usageError(
     `${path} must have 1 to ${BATCH_ITEMS_MAX} lines of name,amount, not ${payments.length}`,
   );
+}
+
+/** The text of a file, or of standard input for `-`. */
+function readInput(what: string, path: string): string {
+  try {
+    return readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (cause) {
+    const why = systemErrorCode(cause) === "ENOENT"
+      ? "there is none"
+      : internalError(cause).message;
+    throw new SealwireError("file_unreadable", `cannot read the ${what} ${path}: ${why}`, {
+      cause,
+    });
+  }
 }
 
 function parseBatchLine(
@@ -284,7 +333,11 @@ async function withClient(
 }
 
 async function accountKeys({ keysFolder, out }: CommandContext, account: AccountName) {
-  const { warnings, ...pair } = await loadAccountKeys(keysFolder, account);
+  const { warnings, ...pair } = await loadAccountKeys(keysFolder, account).catch((error) => {
+    if (!isSealwireError(error, "key_missing")) throw error;
+    const hint = "register first, or see whether --as and --keys are right";
+    throw new SealwireError("key_missing", `${error.message}: ${hint}`, { cause: error });
+  });
   for (const warning of warnings) out.warn(warning);
   return pair;
 }
@@ -313,23 +366,18 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
 
 /** First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`. */
 async function confirmServer(context: CommandContext, fingerprint: string): Promise<boolean> {
-  const { acceptNew, out, host, port, interrupted } = context;
+  const { acceptNew, out, host, port } = context;
   const address = formatAddress(host, port);
   if (acceptNew) {
     out.note(`trusting ${address}, certificate SHA-256 ${fingerprint}`);
     return true;
   }
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const question =
-      `${address} is not known here. Its certificate has the SHA-256 fingerprint\n  ${fingerprint}\n` +
-      "Does the operator say the same? Trust it (yes/no)? ";
-    return (await prompt.question(question, { signal: interrupted })).trim().toLowerCase() ===
-      "yes";
-  } finally {
-    prompt.close();
-  }
+  out.note(
+    `${address} is not known here. Its certificate has the SHA-256 fingerprint\n  ${fingerprint}`,
+  );
+  const answer = await context.ask("Does the operator say the same? Trust it (yes/no)? ");
+  return answer?.toLowerCase() === "yes";
 }
 
 /** Seconds since 1970 as `2026-01-31T12:00:00Z`. */

@@ -1,9 +1,8 @@
 /** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
-import process from "node:process";
-import { createInterface } from "node:readline";
 import { printable, usageError } from "../cli.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
+import { LinePrompt } from "../line_prompt.ts";
 import { parseAmount } from "../money.ts";
 import {
   type CommandContext,
@@ -17,7 +16,7 @@ import {
 } from "./commands.ts";
 import type { Listening } from "./listen.ts";
 
-const HELP = `register NAME            make an account, and its keys
+const HELP = `register NAME            make an account, and its keys, and go online with it
 login NAME               go online: payments to you are shown as they arrive
 balance                  what the account has
 list                     who is online
@@ -26,34 +25,21 @@ history                  every payment, oldest first
 receipt PAYMENT-ID       the receipt of a payment
 exit                     leave`;
 
-/** Reads commands until `exit`, the end of the input, or Ctrl-C. */
+/** Reads commands until `exit` or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runPrompt(
   context: CommandContext,
   account: AccountName | null,
 ): Promise<void> {
-  const { out, interrupted } = context;
-  const lines = createInterface({
-    input: process.stdin,
-    output: process.stderr,
-    terminal: process.stdin.isTTY,
-  });
-  lines.setPrompt("sealwire> ");
-  const prompt = new Prompt(context);
-  // The end of piped input comes before its last commands are done.
-  let open = true;
-  lines.on("close", () => open = false);
-  const ask = () => open && lines.prompt();
-  const stop = () => lines.close();
-  interrupted.addEventListener("abort", stop, { once: true });
-  lines.on("SIGINT", stop);
-  out.note("Type help for the commands.");
+  const lines = new LinePrompt(context.interrupted);
+  const ask = (question: string) => lines.ask(question);
+  const prompt = new Prompt({ ...context, ask, aside: (print) => lines.aside(print) });
+  context.out.note("Type help for the commands.");
   try {
     if (account !== null) await prompt.attempt(() => prompt.login(account));
-    ask();
-    for await (const line of lines) {
-      if (/^\s*(exit|quit)\s*$/i.test(line)) break;
-      await prompt.attempt(() => prompt.command(line.trim()));
-      ask();
+    while (true) {
+      const line = await ask("sealwire> ");
+      if (line === null || /^(exit|quit)$/i.test(line)) return;
+      await prompt.attempt(() => prompt.command(line));
     }
   } finally {
     lines.close();
@@ -84,7 +70,7 @@ class Prompt {
       case "help":
         return this.context.out.note(HELP);
       case "register":
-        return await register(this.context, parseAccountName(args[0]));
+        return await this.register(parseAccountName(args[0]));
       case "login":
         return await this.login(parseAccountName(args[0]));
       case "balance":
@@ -100,6 +86,11 @@ class Prompt {
       default:
         throw usageError(`there is no command "${verb}"; type help`);
     }
+  }
+
+  private async register(account: AccountName): Promise<void> {
+    await register(this.context, account);
+    await this.login(account);
   }
 
   async login(account: AccountName): Promise<void> {
@@ -119,6 +110,7 @@ class Prompt {
   }
 
   private async pay([name, amount, ...memo]: string[]): Promise<void> {
+    if (amount === undefined) throw usageError("pay takes a name and an amount: pay bob 12.50");
     const options = {
       payee: parseAccountName(name),
       amount: parseAmount(amount),
@@ -143,6 +135,7 @@ class Prompt {
     if (this.online?.listening !== listening) return;
     await this.logout();
     const why = error instanceof Error ? error.message : String(error);
-    if (!isSealwireError(error, "interrupted")) this.context.out.warn(`offline: ${printable(why)}`);
+    if (isSealwireError(error, "interrupted")) return;
+    this.context.aside(() => this.context.out.warn(`offline: ${printable(why)}`));
   }
 }
