@@ -11,6 +11,7 @@ import { checkMessageSize } from "./lib/channel/receive_message.ts";
 import { FileSender } from "./lib/channel/send_files.ts";
 import { sendAll } from "./lib/channel/transfer.ts";
 import { checkPaths, walkFiles } from "./lib/channel/walk_files.ts";
+import { sendClassicMessage } from "./lib/classic/aes.ts";
 import {
   formatBytes,
   type Invocation,
@@ -28,6 +29,7 @@ Sends a message, files and folders to aes_server.ts over an encrypted, authentic
 
   aes_client.ts [message...] [--host 127.0.0.1] [--port 8080] [--key aes_key.bin] [--file PATH]...
   aes_client.ts --pair [CODE] [--host 127.0.0.1] [--port 8080] [--key aes_key.bin]
+  aes_client.ts --classic [message...] [--host 127.0.0.1] [--port 8080] [--key aes_key.bin]
 
   message            words are joined with spaces; "-" reads standard input; without a message and
                      without --file, "Hello Server!"
@@ -36,6 +38,7 @@ Sends a message, files and folders to aes_server.ts over an encrypted, authentic
   --port PORT        its port                                       (8080)
   --key FILE         the key that both ends hold                    (aes_key.bin)
   --pair [CODE]      get the key from a server that was started with --pair; asks for the code
+  --classic          send the message to the old C++ server, which nothing protects from change
   --timeout SECONDS  give up when nothing moves                     (30)
   --json             one JSON object a line on standard output
   --quiet, -q        no remarks and bars on standard error
@@ -51,6 +54,7 @@ const OPTIONS = {
   key: { type: "string" },
   file: { type: "string", multiple: true },
   pair: { type: "boolean" },
+  classic: { type: "boolean" },
   timeout: { type: "string" },
 } as const;
 
@@ -61,7 +65,7 @@ await runTool({
   help: HELP,
   options: OPTIONS,
   exitOnInterrupt: 130,
-  run: (run) => run.values.pair ? pair(run) : send(run),
+  run: (run) => run.values.classic ? sendClassic(run) : run.values.pair ? pair(run) : send(run),
 });
 
 async function send({ positionals, values, out, interrupted }: Run): Promise<void> {
@@ -86,6 +90,23 @@ async function send({ positionals, values, out, interrupted }: Run): Promise<voi
     onReconnect: ({ message }) => out.note(`${printable(message)}; connecting again`),
   });
   display.finish();
+}
+
+async function sendClassic({ positionals, values, out, interrupted: signal }: Run): Promise<void> {
+  if (values.pair || values.file) throw usageError("--classic sends a message, and nothing else");
+  const target = serverAddress(values);
+  const { aesKey, warnings } = loadKeyFile(values.key ?? "aes_key.bin");
+  for (const warning of warnings) out.warn(printable(warning));
+  out.warn(
+    "--classic: the message is hidden, not protected. Whoever is in between can change it or send it again, and " +
+      "nobody says whether it arrived.",
+  );
+  const message = (await readMessage(positionals, false))!;
+  await sendClassicMessage({ ...target, aesKey, signal }, message);
+  out.result(
+    { sent: "message", size_bytes: message.length },
+    `Sent a message (${formatBytes(message.length)})`,
+  );
 }
 
 async function pair({ positionals, values, out, interrupted }: Run): Promise<void> {

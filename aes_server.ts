@@ -1,5 +1,5 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
-import { loadOrMakeKeyFile } from "./lib/aes_utils.ts";
+import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { showMessage, showReceivedFile } from "./lib/channel/display.ts";
 import { PairingOffer } from "./lib/channel/pairing_code.ts";
 import { servePairing } from "./lib/channel/pairing.ts";
@@ -7,6 +7,7 @@ import { ReceiveFolder } from "./lib/channel/receive_folder.ts";
 import { MessageMemory } from "./lib/channel/receive_message.ts";
 import { serveConnection } from "./lib/channel/transfer.ts";
 import { STALL_MS } from "./lib/channel/channel.ts";
+import { receiveClassicMessage } from "./lib/classic/aes.ts";
 import {
   type Output,
   parsePort,
@@ -22,7 +23,7 @@ const HELP = `
 Takes messages and files from aes_client.ts over an encrypted, authenticated channel.
 
   aes_server.ts [--port 8080] [--host 0.0.0.0] [--key aes_key.bin] [--out received]
-                [--once] [--pair]
+                [--once] [--pair] [--classic]
 
   --port PORT        where to listen; 0 lets the system choose      (8080)
   --host ADDRESS     the address to listen on                       (0.0.0.0)
@@ -30,6 +31,7 @@ Takes messages and files from aes_client.ts over an encrypted, authenticated cha
   --out FOLDER       where received files go                        (received)
   --once             end after the first client that was served to its end
   --pair             show a one-time code with which one client can get the key
+  --classic          take what the old C++ client sends too, which nothing protects from change
   --timeout SECONDS  end a connection on which nothing moves        (30)
   --json             one JSON object a line on standard output
   --quiet, -q        no remarks on standard error
@@ -39,6 +41,10 @@ Takes messages and files from aes_client.ts over an encrypted, authenticated cha
 /** Clients at once; more are turned away as they come. */
 const CONNECTIONS_MAX = 256;
 
+const CLASSIC_WARNING =
+  "--classic: what classic clients send is hidden, not protected. Whoever is in between can change it or send it " +
+  "again, and equal messages look equal; clients of the channel stay protected.";
+
 const OPTIONS = {
   port: { type: "string" },
   host: { type: "string" },
@@ -46,6 +52,7 @@ const OPTIONS = {
   out: { type: "string" },
   once: { type: "boolean" },
   pair: { type: "boolean" },
+  classic: { type: "boolean" },
   timeout: { type: "string" },
 } as const;
 
@@ -60,7 +67,8 @@ await runTool({
     }
     const port = parsePort("--port", values.port ?? "8080");
     const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
-    const psk = loadKey(values.key ?? "aes_key.bin", out);
+    const { bytes: psk, aesKey } = loadKey(values.key ?? "aes_key.bin", out);
+    if (values.classic) out.warn(CLASSIC_WARNING);
     const folder = ReceiveFolder.open(values.out ?? "received");
     const offer = values.pair ? new PairingOffer() : null;
     const memory = new MessageMemory();
@@ -70,18 +78,22 @@ await runTool({
     const serve = async (connection: Connection) => {
       const from = formatAddress(connection.remoteHost, connection.remotePort);
       try {
-        await serveConnection(connection, {
-          psk,
-          stall_ms,
-          folder,
-          memory,
-          onMessage: (message) => showMessage(out, from, message),
-          onFile: (file) => showReceivedFile(out, from, file),
-          onPairing: async (connection, reader) => {
-            await servePairing(connection, reader, offer, psk);
-            out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
-          },
-        });
+        const arrived = values.classic
+          ? await receiveClassicMessage(connection, { aesKey, stall_ms, memory })
+          : connection;
+        if (arrived instanceof Uint8Array) showMessage(out, from, arrived);
+        else {await serveConnection(arrived, {
+            psk,
+            stall_ms,
+            folder,
+            memory,
+            onMessage: (message) => showMessage(out, from, message),
+            onFile: (file) => showReceivedFile(out, from, file),
+            onPairing: async (connection, reader) => {
+              await servePairing(connection, reader, offer, psk);
+              out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
+            },
+          });}
         if (values.once) ended.resolve();
       } catch (error) {
         if (!interrupted.aborted) explain(out, from, error);
@@ -101,11 +113,11 @@ await runTool({
   },
 });
 
-function loadKey(path: string, out: Output): Uint8Array {
-  const { bytes, made, warnings } = loadOrMakeKeyFile(path);
-  for (const warning of warnings) out.warn(printable(warning));
-  if (made) out.note(`Made ${printable(path)}: give clients a copy of it, or use --pair`);
-  return bytes;
+function loadKey(path: string, out: Output): KeyFile {
+  const file = loadOrMakeKeyFile(path);
+  for (const warning of file.warnings) out.warn(printable(warning));
+  if (file.made) out.note(`Made ${printable(path)}: give clients a copy of it, or use --pair`);
+  return file;
 }
 
 function showOffer(out: Output, { code }: PairingOffer): void {

@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { isIP } from "node:net";
 import { type Invocation, parsePort, parseTimeoutMs, runTool, usageError } from "./lib/cli.ts";
 import { EXIT_INTERRUPTED } from "./lib/errors.ts";
+import * as classic from "./lib/classic/payment_commands.ts";
+import { requireAmount, requireName, runClassicPrompt } from "./lib/classic/payment_prompt.ts";
 import { type AccountName, parseAccountName } from "./lib/keys.ts";
 import { parseAmount } from "./lib/money.ts";
 import { parseUuidArgument } from "./lib/parse.ts";
@@ -36,6 +38,8 @@ The Sealwire payment client.
   client.ts <host> <port> history --as <name>
   client.ts <host> <port> receipt <payment-id> --as <name>
   client.ts verify <receipt.json>                          check a receipt; - reads standard input
+  client.ts <host> <port> --classic [register|list|listen|pay <payee> <amount>] --as <name>
+                                                           at an old C++ server, or as one of its clients
 
   --memo TEXT          with pay: up to 140 bytes that only payee and payer can read
   --direct             with pay: only straight to the payee; cancelled when that fails
@@ -48,6 +52,7 @@ The Sealwire payment client.
   --accept-new         trust a server never seen before, without asking
   --p2p-port N         with listen: port to take payments on (the system chooses)
   --p2p-host IP        with listen: the address to publish (the one the server sees)
+  --classic            the old C++ programs' protocol: no signatures, no receipts, whole units
   --timeout SECONDS    for whatever is waited for (30)
   --json               results as JSON, one object a line
   --quiet, -q          no remarks
@@ -67,8 +72,20 @@ const OPTIONS = {
   id: { type: "string" },
   batch: { type: "string" },
   "server-key": { type: "string" },
+  classic: { type: "boolean" },
   timeout: { type: "string" },
 } as const;
+
+/** What the classic protocol has nothing for. */
+const NOT_CLASSIC = [
+  "memo",
+  "direct",
+  "via-server",
+  "id",
+  "batch",
+  "p2p-host",
+  "server-key",
+] as const;
 
 const TIMEOUT_MS_DEFAULT = 30_000;
 
@@ -99,6 +116,7 @@ async function run(invocation: ClientInvocation): Promise<void> {
     throw usageError("say which server: client.ts <host> <port>");
   }
   const context = makeContext(invocation, host, parsePort("<port>", port, 1));
+  if (values.classic) return await runClassic(invocation, context, command, args);
   if (command === undefined) {
     return await runPrompt(context, values.as === undefined ? null : accountOf(values.as));
   }
@@ -112,16 +130,16 @@ async function runCommand(
   args: readonly string[],
 ): Promise<void> {
   const batch = command === "pay" && values.batch !== undefined;
-  const counts: Record<string, number> = {
-    register: 0,
-    balance: 0,
-    list: 0,
-    listen: 0,
-    history: 0,
-    receipt: 1,
-    pay: batch ? 0 : 2,
-  };
-  const count = counts[command];
+  const counts = new Map([
+    ["register", 0],
+    ["balance", 0],
+    ["list", 0],
+    ["listen", 0],
+    ["history", 0],
+    ["receipt", 1],
+    ["pay", batch ? 0 : 2],
+  ]);
+  const count = counts.get(command);
   if (count === undefined) throw usageError(`there is no command "${command}"`);
   if (args.length !== count) {
     throw usageError(`${command} takes ${count} arguments, not ${args.length}`);
@@ -145,6 +163,38 @@ async function runCommand(
   if (batch) return await payBatch(context, account, readBatch(values.batch!), id);
   const [payee, amount] = [parseAccountName(args[0]), parseAmount(args[1])];
   await pay(context, account, { payee, amount, memo: values.memo ?? null, way: wayOf(values), id });
+}
+
+async function runClassic(
+  { values, out }: ClientInvocation,
+  context: CommandContext,
+  command: string | undefined,
+  args: readonly string[],
+): Promise<void> {
+  const option = NOT_CLASSIC.find((name) => values[name] !== undefined);
+  if (option !== undefined) throw usageError(`--${option} is nothing that --classic knows`);
+  const counts: Record<string, number> = { register: 0, list: 0, listen: 0, pay: 2 };
+  const count = command === undefined ? 0 : counts[command];
+  if (count === undefined) throw usageError(`--classic knows no command "${command}"`);
+  if (args.length !== count) {
+    throw usageError(`${command} takes ${count} arguments, not ${args.length}`);
+  }
+  if (command !== undefined && values.as === undefined) {
+    throw usageError("say who you are: --as <name>");
+  }
+  const name = values.as === undefined ? null : requireName(values.as);
+  const payment = command === "pay"
+    ? { payee: requireName(args[0]!), amount: requireAmount(args[1]!) }
+    : null;
+  out.warn(
+    "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +
+      "account's money, and a payment has no receipt.",
+  );
+  if (name === null || command === undefined) return await runClassicPrompt(context);
+  if (payment !== null) return await classic.pay(context, name, payment);
+  if (command === "register") return await classic.register(context, name);
+  if (command === "list") return await classic.list(context, name);
+  return await classic.listen(context, name);
 }
 
 function makeContext(

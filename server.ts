@@ -3,21 +3,25 @@
  */
 import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
+import { join } from "node:path";
 import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
-import { certificateFingerprint } from "./lib/certificate.ts";
+import { certificateFingerprint, certificateSha256 } from "./lib/certificate.ts";
+import { ClassicPaymentServer } from "./lib/classic/payment_server.ts";
+import { CLOCK_LEAD_S_MAX } from "./lib/delegations.ts";
 import { SealwireError } from "./lib/errors.ts";
+import { loadServerPublicKey, openPair } from "./lib/key_files.ts";
 import { parseAccountName } from "./lib/keys.ts";
 import { audit } from "./lib/ledger/audit.ts";
-import { Ledger } from "./lib/ledger/ledger.ts";
+import { Ledger, requireSameServer } from "./lib/ledger/ledger.ts";
 import { openSqlite } from "./lib/ledger/sqlite.ts";
 import type { LedgerStore } from "./lib/ledger/store.ts";
 import { formatAmount, parseAmount } from "./lib/money.ts";
-import { formatAddress } from "./lib/net.ts";
+import { type Connection, formatAddress } from "./lib/net.ts";
 import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
 import { makeLog } from "./lib/payment/log.ts";
 import { refusal } from "./lib/payment/refusals.ts";
-import { PaymentServer } from "./lib/payment/server.ts";
-import { loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
+import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server.ts";
+import { loadCertificate, loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
 
 const HELP = `
 The Sealwire payment server.
@@ -31,6 +35,7 @@ The Sealwire payment server.
   --keys FOLDER              the server's keys, made where missing (keys)
   --db FILE                  the ledger, made where missing (data/ledger.db)
   --opening-balance AMOUNT   what a new account opens with (10000.00); 0 for nothing
+  --classic                  serve the old C++ clients too, whose accounts nothing protects
   --id UUID                  with grant: the same id never issues twice
   --log text|json            log format, on standard error (text)
   --json                     results as JSON, one object a line
@@ -43,6 +48,7 @@ const OPTIONS = {
   keys: { type: "string" },
   db: { type: "string" },
   "opening-balance": { type: "string" },
+  classic: { type: "boolean" },
   id: { type: "string" },
   log: { type: "string" },
 } as const;
@@ -53,10 +59,10 @@ await runTool({ name: "server.ts", help: HELP, options: OPTIONS, exitOnInterrupt
 
 async function run(invocation: ServerInvocation): Promise<void> {
   const [command, ...rest] = invocation.positionals;
-  const counts: Record<string, number> = { audit: 0, keygen: 0, grant: 2 };
+  const counts = new Map([["audit", 0], ["keygen", 0], ["grant", 2]]);
   if (command === undefined) throw usageError("say which port to listen on: server.ts 8080");
-  if (rest.length !== (counts[command] ?? 0)) {
-    throw usageError(`${command} takes ${counts[command] ?? "no"} more arguments`);
+  if (rest.length !== (counts.get(command) ?? 0)) {
+    throw usageError(`${command} takes ${counts.get(command) || "no"} more arguments`);
   }
   if (command === "audit") return await runAudit(invocation);
   if (command === "grant") return await runGrant(invocation, rest[0]!, rest[1]!);
@@ -72,33 +78,57 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
   const store = openLedger(invocation, { create: true });
   try {
     const host = values.host ?? "0.0.0.0";
-    const server = await PaymentServer.start({
-      host,
-      port,
-      keys,
-      store,
-      openingBalance,
-      now_s,
-      log,
-    });
+    const head = await store.head();
+    requireSameServer(head, keys.pair.publicKey.thumbprint);
+    if (head.time_s > now_s() + CLOCK_LEAD_S_MAX) out.warn(clockIsBehind(head.time_s));
+    const { pair: serverKeys, certificateSha256: cert } = keys;
+    const ledger = new Ledger({ store, serverKeys, cert, now_s });
+    const common = { keys, ledger, store, openingBalance, now_s, log };
+    const classic = values.classic ? startClassic(invocation, common, () => server) : null;
+    const acceptOther = (other: Connection) => classic ? classic.accept(other) : turnAway(other);
+    const server = await PaymentServer.start({ ...common, host, port, acceptOther });
     const { address } = server;
     const event = { event: "listening", ...address };
     out.result(event, `listening on ${formatAddress(address.host, address.port)}`);
     out.note(`certificate SHA-256 ${certificateFingerprint(keys.certificatePem)}`);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
+    await ledger.idle();
   } finally {
     await store.close();
   }
 }
 
+function startClassic(
+  { out }: ServerInvocation,
+  options: Pick<PaymentServerOptions, "keys" | "ledger" | "store" | "openingBalance" | "log">,
+  server: () => PaymentServer,
+): ClassicPaymentServer {
+  out.warn(
+    "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
+      "their money; accounts that have a key stay protected by it.",
+  );
+  return new ClassicPaymentServer({
+    ...options,
+    serverKey: options.keys.pair.publicKey,
+    announce: (account, seq) => server().announceUnsigned(account, seq),
+  });
+}
+
+/** What a classic client is told by a server that does not serve it. */
+function turnAway(connection: Connection): void {
+  const line = "This server speaks sealwire/1 alone; its operator can start it with --classic.\r\n";
+  void connection.write(new TextEncoder().encode(line)).catch(() => {});
+  void connection.end();
+}
+
 async function runAudit(invocation: ServerInvocation): Promise<void> {
-  const { out } = invocation;
-  const { pair } = await loadKeys(invocation);
+  const { values, out } = invocation;
+  const publicKey = loadServerPublicKey(join(values.keys ?? "keys", "server_public.pem"));
   const store = openLedger(invocation, { create: false });
   const progress = out.progress("audit", (await store.head()).nextSeq - 1, "entries");
   try {
-    const result = await audit(store, pair.publicKey, (entries) => progress.add(entries));
+    const result = await audit(store, publicKey, (entries) => progress.add(entries));
     progress.finish({ wipe: true });
     const { blocks, entries, accounts, head } = result;
     const text = `valid: ${blocks} blocks, ${entries} entries, ${accounts} accounts, head ${
@@ -122,10 +152,12 @@ async function runGrant(
   const amount = parseAmount(amountText);
   const { values, out } = invocation;
   const id = values.id === undefined ? randomUUID() as Uuid : parseUuidArgument("--id", values.id);
-  const { pair, certificateSha256 } = await loadKeys(invocation);
+  const folder = values.keys ?? "keys";
+  const { pair: serverKeys } = await openPair(folder, "server", { makeMissing: false });
+  const cert = certificateSha256(loadCertificate(join(folder, "server_cert.pem")).raw);
   const store = openLedger(invocation, { create: false });
   try {
-    const ledger = new Ledger({ store, serverKeys: pair, cert: certificateSha256, now_s });
+    const ledger = new Ledger({ store, serverKeys, cert, now_s });
     const outcome = await ledger.submit({ type: "grant", id, payee, amount });
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     const account = await store.account(payee);
@@ -172,6 +204,13 @@ function hostNames(): string[] {
     { address },
   ) => address);
   return [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses])];
+}
+
+function clockIsBehind(time_s: number): string {
+  return `the ledger's last block is dated ${
+    new Date(time_s * 1000).toISOString()
+  }, and block times never fall: until ` +
+    "this machine's clock is past that, every order that is signed now counts as expired";
 }
 
 function parseOpeningBalance(text: string): bigint {

@@ -16,7 +16,7 @@ import { compactVerify } from "jose";
 import { makeSessionKey, signDelegation } from "../lib/delegations.ts";
 import { parseAccountName, type RsaKeyPair, rsaPublicKeyFromPem } from "../lib/keys.ts";
 import { Ledger } from "../lib/ledger/ledger.ts";
-import type { Submission } from "../lib/ledger/settle.ts";
+import type { Submission } from "../lib/ledger/submission.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import type { BlockRecord, LedgerStore } from "../lib/ledger/store.ts";
 import { parseAmount } from "../lib/money.ts";

@@ -12,6 +12,8 @@ export const EXIT_INTERRUPTED = 130;
 /** Codes whose exit status is not {@linkcode EXIT_FAILED}. */
 const EXIT_STATUS_BY_CODE: Readonly<Record<string, number>> = {
   usage: EXIT_USAGE,
+  bad_name: EXIT_USAGE,
+  bad_amount: EXIT_USAGE,
   no_connection: EXIT_NO_CONNECTION,
   connection_lost: EXIT_NO_CONNECTION,
   timeout: EXIT_NO_CONNECTION,

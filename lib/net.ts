@@ -16,7 +16,7 @@ import { listenTcpNode, listenTlsNode } from "./net/node_listen.ts";
 
 export { connectTcp, connectTls, fetchCertificate } from "./net/connect.ts";
 export type { ConnectTlsOptions } from "./net/connect.ts";
-export { END_TIMEOUT_MS, formatAddress } from "./net/connection.ts";
+export { END_TIMEOUT_MS, formatAddress, plainHost } from "./net/connection.ts";
 export type {
   Connection,
   ConnectOptions,

@@ -44,8 +44,8 @@ interface OrderCommon {
 
 export interface Order extends OrderCommon {
   readonly payee: AccountName;
-  /** Thumbprint of the payee's key, as the payer looked it up. */
-  readonly payeeKey: Sha256;
+  /** Thumbprint of the payee's key, as the payer looked it up; null for a classic account, which has none. */
+  readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
   /** Text that only payee and payer can read. */
   readonly memo: SealedMemo | null;
@@ -61,7 +61,7 @@ export interface BatchOrder extends OrderCommon {
 export interface BatchItem {
   readonly index: number;
   readonly payee: AccountName;
-  readonly payeeKey: Sha256;
+  readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
 }
 
@@ -81,7 +81,7 @@ const ORDER = defineToken<Order>({
     const order: Order = {
       ...parseCommon(claims),
       payee: parseAccountName(claims.raw("payee")),
-      payeeKey: claims.sha256("payee_key"),
+      payeeKey: claims.sha256OrNull("payee_key"),
       amount: parseWireAmount(claims.raw("amount")),
       memo: claims.has("memo") ? parseSealedMemo(claims.raw("memo")) : null,
     };
@@ -230,7 +230,7 @@ export function parseBatchItem(text: unknown): BatchItem {
   const item: BatchItem = {
     index: members.integer("index", 0, BATCH_ITEMS_MAX - 1),
     payee: parseAccountName(members.raw("payee")),
-    payeeKey: members.sha256("payee_key"),
+    payeeKey: members.sha256OrNull("payee_key"),
     amount: parseWireAmount(members.raw("amount")),
   };
   if (formatBatchItem(item) !== text) throw bad("is not canonical");

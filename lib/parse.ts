@@ -81,6 +81,10 @@ export class Members {
     return this.bytes(name, SHA256_BYTES) as Sha256;
   }
 
+  sha256OrNull(name: string): Sha256 | null {
+    return this.raw(name) === null ? null : this.sha256(name);
+  }
+
   /** Canonical base64url of exactly `size_bytes`, as text. */
   bytes(name: string, size_bytes: number): string {
     const value = this.raw(name);

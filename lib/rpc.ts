@@ -23,6 +23,8 @@ export interface RpcLimits {
   request_line_bytes_max: number;
   /** An answer. */
   answer_line_bytes_max: number;
+  /** Arrays and objects in one another. */
+  nesting_max: number;
   /** From the first byte of a line to its end. */
   line_ms_max: number;
   /** Requests of one peer that are not yet answered. */
@@ -36,6 +38,7 @@ export interface RpcLimits {
 export const RPC_LIMITS: Readonly<RpcLimits> = {
   request_line_bytes_max: 64 * 1024,
   answer_line_bytes_max: 1024 * 1024,
+  nesting_max: 64,
   line_ms_max: 10_000,
   requests_in_flight_max: 256,
   unsent_bytes_max: 1024 * 1024,
@@ -159,6 +162,16 @@ export class RpcPeer {
     this.send(formatNotification(method, params));
   }
 
+  /** What waits for the peer to read it. */
+  get unsent_bytes(): number {
+    return this.outbox_bytes + this.connection.unsent_bytes;
+  }
+
+  /** Resolves when all that waits is handed to the system, or can no longer be. */
+  async flushed(): Promise<void> {
+    await this.flushing;
+  }
+
   /** Sends what waits, then ends the connection. Resolves when it is closed. */
   end(): Promise<void> {
     return this.endWith(null);
@@ -211,7 +224,7 @@ export class RpcPeer {
     this.heard_at_ms = performance.now();
     let message;
     try {
-      message = parseMessage(line);
+      message = parseMessage(line, this.limits.nesting_max);
     } catch (error) {
       this.refuseWith(error as SealwireError);
       return false;
@@ -281,7 +294,7 @@ export class RpcPeer {
   private send(line: string): void {
     // What a handler answers to a peer that has gone is nobody's loss.
     if (!this.sending) return;
-    if (this.outbox_bytes + this.connection.unsent_bytes > this.limits.unsent_bytes_max) {
+    if (this.unsent_bytes > this.limits.unsent_bytes_max) {
       return this.destroy(this.limitExceeded("unsent_bytes_max"));
     }
     this.outbox += line;
@@ -318,7 +331,9 @@ export class RpcPeer {
   private async endWith(reason: SealwireError | null): Promise<void> {
     this.sending = false;
     this.stopReceiving(reason);
+    const timer = setTimeout(() => this.connection.destroy(), END_TIMEOUT_MS);
     await this.flushing;
+    clearTimeout(timer);
     await this.connection.end();
   }
 

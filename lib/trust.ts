@@ -20,6 +20,8 @@ const SERVERS_MAX = 1000;
 const PAYEES_MAX = 50_000;
 /** The most payees, at some 140 bytes each; servers take 3 kB each. */
 const FILE_BYTES_MAX = 8 * 1024 * 1024;
+/** In the place of a thumbprint: the account has no key. */
+const NO_KEY = "none";
 /** 32 bytes as canonical base64url: the last character has two bits to spare. */
 const THUMBPRINT = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
 const ADDRESS = /^[^A-Z\s]{1,255}:[1-9]\d{0,4}$/;
@@ -68,17 +70,18 @@ export class KnownPayees {
   }
 
   /**
-   * Pins the keys that are about to be paid, thumbprints by payee, all or none, and returns the payees that are new.
+   * Pins the keys that are about to be paid, thumbprints by payee (null for an account that has no key), all or none, and
+   * returns the payees that are new.
    *
    * @throws {SealwireError} `payee_key_changed`: one was paid before under another key; `trust_file_full`, `file_locked`,
    * `folder_unwritable`, `write_failed`.
    */
-  pin(server: string, keys: ReadonlyMap<AccountName, string>): AccountName[] {
+  pin(server: string, keys: ReadonlyMap<AccountName, string | null>): AccountName[] {
     let added = this.findNew(this.file.read(), server, keys);
     if (added.length === 0) return added;
     this.file.update((payees) => {
       added = this.findNew(payees, server, keys);
-      for (const payee of added) payees.set(`${server}/${payee}`, keys.get(payee)!);
+      for (const payee of added) payees.set(`${server}/${payee}`, keys.get(payee) ?? NO_KEY);
       return added.length > 0;
     });
     return added;
@@ -87,9 +90,10 @@ export class KnownPayees {
   private findNew(
     payees: ReadonlyMap<string, string>,
     server: string,
-    keys: ReadonlyMap<AccountName, string>,
+    keys: ReadonlyMap<AccountName, string | null>,
   ): AccountName[] {
-    return [...keys].flatMap(([payee, key]) => {
+    return [...keys].flatMap(([payee, thumbprint]) => {
+      const key = thumbprint ?? NO_KEY;
       const known = payees.get(`${server}/${payee}`);
       if (known === key) return [];
       if (known === undefined) return [payee];
@@ -182,7 +186,7 @@ function parsePayee(key: string, value: unknown): string {
   requireThumbprint(server);
   parseAccountName(payee);
   if (more.length > 0) throw new Error("more than a server and a payee");
-  return requireThumbprint(value);
+  return value === NO_KEY ? value : requireThumbprint(value);
 }
 
 function requireThumbprint(value: unknown): string {

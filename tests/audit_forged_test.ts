@@ -4,13 +4,12 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { before, test } from "node:test";
 import { audit, type AuditResult } from "../lib/ledger/audit.ts";
-import { parseHeader, signHeader } from "../lib/ledger/block.ts";
-import { type Entry, formatEntry, parseEntry, type Transfer } from "../lib/ledger/entry.ts";
-import { merkleRoot } from "../lib/ledger/merkle.ts";
+import { type Entry, parseEntry, type Transfer } from "../lib/ledger/entry.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import { formatBatchItem, type Order, type SignedOrder } from "../lib/orders.ts";
 import { auditedLedger } from "./audited_ledger.ts";
-import { NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
+import { delegate, NOW_S, person, serverPair, signedBatch, signedOrder, uuid } from "./fixtures.ts";
+import { appendForged } from "./forged_block.ts";
 import { temporaryFolder } from "./support.ts";
 
 const alice = person("alice");
@@ -22,37 +21,6 @@ let original: string;
 before(async () => {
   original = (await auditedLedger()).path;
 });
-
-/** What a dishonest operator does, who has the server's key: makes block 7 out of `entries`, signed as it should be. */
-async function appendForged(database: DatabaseSync, entries: readonly Entry[], time_s: number) {
-  const texts = entries.map(formatEntry);
-  const stored = database.prepare("SELECT header FROM blocks WHERE height = 6").get()!;
-  const header = await signHeader({
-    height: 7,
-    prev: parseHeader(stored.header).sha256,
-    first: 13,
-    count: texts.length,
-    root: merkleRoot(texts),
-    time: time_s,
-    server: serverPair().publicKey.thumbprint,
-  }, serverPair().privateKey);
-  database.prepare("INSERT INTO blocks VALUES (7, 13, ?, ?)").run(texts.length, header.text);
-  const changeBalance = database.prepare(
-    "UPDATE accounts SET balance = balance + ? WHERE name = ?",
-  );
-  const post = database.prepare(
-    "INSERT INTO postings SELECT name, ?, balance FROM accounts WHERE name = ?",
-  );
-  for (const [index, entry] of entries.entries()) {
-    database.prepare("INSERT INTO entries VALUES (?, ?)").run(13 + index, texts[index]!);
-    if (entry.type !== "transfer") continue;
-    const { payer, payee, amount } = entry;
-    for (const [name, change] of [[payer, -amount], [payee, amount]] as const) {
-      changeBalance.run(change, name);
-      post.run(13 + index, name);
-    }
-  }
-}
 
 type Forge = (database: DatabaseSync) => readonly Entry[] | Promise<readonly Entry[]>;
 
@@ -180,6 +148,25 @@ const FORGERIES: [string, Forge, RegExp][] = [
     /the delegation is by another account/,
   ],
   [
+    "an account opened under another key than its holder's",
+    async (database) => {
+      const dave = person("dave");
+      const { text, sha256 } = await delegate(dave);
+      database.prepare("INSERT INTO delegations VALUES (?, ?)").run(sha256, text);
+      const key = alice.pair.publicKey.thumbprint;
+      const { id } = entryOf(database, 7);
+      return [{
+        type: "account.open",
+        seq: 13,
+        id,
+        account: dave.name,
+        key,
+        delegationSha256: sha256,
+      }];
+    },
+    /the delegation is by another key/,
+  ],
+  [
     "more than the order says",
     async (database) => {
       const entry = await ordered(database);
@@ -203,6 +190,11 @@ const FORGERIES: [string, Forge, RegExp][] = [
       return [{ ...entry, payer: carol.name, payerKey: carol.pair.publicKey.thumbprint }];
     },
     /the order is not by the payer's key/,
+  ],
+  [
+    "a payee under another key than the account's, as the order says",
+    async (database) => [await ordered(database, { payeeKey: carol.pair.publicKey.thumbprint })],
+    /entry 13: the payee has another key/,
   ],
   [
     "money that the payer does not have",

@@ -138,7 +138,7 @@ const TAMPERINGS: [string, string, number, RegExp][] = [
     "an account's key taken away",
     "UPDATE accounts SET jwk = NULL WHERE name = 'alice'",
     6,
-    /alice is not what/,
+    /alice is stored with another key/,
   ],
   [
     "where an account was opened",

@@ -18,7 +18,7 @@ import {
 } from "../lib/keys.ts";
 import { Ledger } from "../lib/ledger/ledger.ts";
 import { merkleRoot } from "../lib/ledger/merkle.ts";
-import type { Submission } from "../lib/ledger/settle.ts";
+import type { Submission } from "../lib/ledger/submission.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
 import type { LedgerStore } from "../lib/ledger/store.ts";
 import { type Amount, parseAmount } from "../lib/money.ts";

@@ -4,15 +4,17 @@ import { audit } from "../lib/ledger/audit.ts";
 import { parseHeader } from "../lib/ledger/block.ts";
 import { Ledger, orderTexts, storedOrderTexts } from "../lib/ledger/ledger.ts";
 import { verifyReceipt } from "../lib/ledger/receipt.ts";
-import type { Outcome, Submission } from "../lib/ledger/settle.ts";
+import type { Outcome, Submission } from "../lib/ledger/submission.ts";
 import type { LedgerStore } from "../lib/ledger/store.ts";
 import {
   amount,
   CERT,
+  delegate,
   NOW_S,
   openAccounts,
   orderOf,
   person,
+  rsaPair,
   serverPair,
   signedBatch,
   signedOrder,
@@ -124,6 +126,31 @@ test("a second settle of the same order returns the same receipt, also after a r
   assert.equal(await second.ledger.receipt(texts, settled.entries, null), receipt);
   assert.equal(await balanceOf(second.store, "bob"), 1_001_250n);
   await passesAudit(second.store);
+});
+
+test("the same order under another delegation of its session gets the receipt it had", async () => {
+  const { ledger, store } = temporaryLedger();
+  await openAccounts(ledger, alice, bob);
+  const signed = await signedOrder(alice, bob);
+  const settled = await ledger.submit(orderOf(signed));
+  assertSettled(settled);
+  const receipt = await ledger.receipt(orderTexts(orderOf(signed)), settled.entries, null);
+
+  const respelt = orderOf({ ...signed, delegation: await delegate(alice, {}, NOW_S - 59) });
+  assert.notEqual(respelt.signed.delegation.text, signed.delegation.text);
+  assert.deepEqual(await ledger.submit(respelt), { ...settled, again: true });
+  assert.equal(await ledger.receipt(orderTexts(respelt), settled.entries, null), receipt);
+  await store.close();
+});
+
+test("another server's key adds no block to a ledger", async () => {
+  const { ledger, store } = temporaryLedger();
+  await openAccounts(ledger, alice, bob);
+  const serverKeys = rsaPair("another server");
+  const stranger = new Ledger({ store, serverKeys, cert: CERT, now_s: () => NOW_S });
+  await assert.rejects(stranger.submit(grant(bob, "1.00")), { code: "ledger_of_another_server" });
+  assertSettled(await ledger.submit(grant(bob, "1.00")));
+  await passesAudit(store);
 });
 
 test("what is void is void after a restart too, and so is what was cancelled", async () => {

@@ -80,7 +80,7 @@ for (const kind of ["tcp", "tls"] as const) {
     test("bytes come back unchanged, whatever the size of the pieces", OPTIONS, async () => {
       const listener = await listening(kind, echo);
       const client = await connect(kind, listener.port);
-      for (const size_bytes of [1, 100, 16_384, 65_537, MIB, MIB, MIB, 3]) {
+      for (const size_bytes of [0, 1, 100, 16_384, 65_537, MIB, MIB, MIB, 3]) {
         const piece = randomBytes(size_bytes);
         const written = client.write(piece);
         assert.ok(piece.equals(await readBytes(client, size_bytes)));

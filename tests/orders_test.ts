@@ -180,6 +180,23 @@ test("a batch and its items come out of their texts as they went in", async () =
   assert.deepEqual(texts.map(parseBatchItem), items);
 });
 
+test("an item has one spelling", async () => {
+  const { items } = await signedBatch(alice, [[bob, "1.00"]]);
+  const text = formatBatchItem(items[0]!);
+  const others = [
+    ` ${text}`,
+    text.replace(",", ", "),
+    text.replace('"index":0', '"index":0.0'),
+    text.replace("bob", "\\u0062ob"),
+    text.replace("}", ',"extra":1}'),
+    text.replace("{", '{"index":0,'),
+    JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(text)).reverse())),
+  ];
+  for (const other of others) {
+    assert.throws(() => parseBatchItem(other), { code: "bad_item" }, other);
+  }
+});
+
 test("a batch takes the items that were signed and no others", async () => {
   const { signed: { order: { claims } }, items } = await signedBatch(alice, [[bob, "1.00"], [
     carol,

@@ -34,6 +34,19 @@ function claims(): Json {
   return alices.orderClaims(alice, bob);
 }
 
+const MEMO = {
+  protected: Buffer.from('{"alg":"RSA-OAEP-256","enc":"A256GCM","typ":"sealwire-memo+jwe"}')
+    .toString("base64url"),
+  recipients: [{ encrypted_key: "AAAA" }, { encrypted_key: "AAAA" }],
+  iv: Buffer.alloc(12).toString("base64url"),
+  ciphertext: "AAAA",
+  tag: Buffer.alloc(16).toString("base64url"),
+};
+
+function withMemo(memo: unknown): string {
+  return JSON.stringify({ ...claims(), memo });
+}
+
 /** A payload like the order's own, as text. */
 const PAYLOADS: readonly { promise: string; payload: () => string | Uint8Array }[] = [
   { promise: "an extra claim", payload: () => JSON.stringify({ ...claims(), note: "x" }) },
@@ -61,6 +74,21 @@ const PAYLOADS: readonly { promise: string; payload: () => string | Uint8Array }
   { promise: "null", payload: () => "null" },
   { promise: "no JSON", payload: () => "order" },
   { promise: "no UTF-8", payload: () => Buffer.from([0xff, ...Buffer.from("{}")]) },
+  { promise: "a memo that anyone can read", payload: () => withMemo("for lunch") },
+  { promise: "a memo of nothing", payload: () => withMemo({}) },
+  { promise: "no memo, said so", payload: () => withMemo(null) },
+  {
+    promise: "a memo to one reader",
+    payload: () => withMemo({ ...MEMO, recipients: [{ encrypted_key: "AAAA" }] }),
+  },
+  {
+    promise: "a memo under another header",
+    payload: () => withMemo({ ...MEMO, protected: Buffer.from("{}").toString("base64url") }),
+  },
+  {
+    promise: "a memo as long as a book",
+    payload: () => withMemo({ ...MEMO, ciphertext: "A".repeat(2_000) }),
+  },
   { promise: "nested brackets", payload: () => "[".repeat(5_000) },
   {
     promise: "a claim of nested brackets",
@@ -184,6 +212,15 @@ describe("a token is taken in its one form only", () => {
       },
     );
   });
+
+  test(
+    "a memo that nobody can open is the payee's to shrug at: the money moves",
+    OPTIONS,
+    async () => {
+      await wire.assertSettles(alices, forged(ORDER_HEADER, withMemo(MEMO)));
+      await wire.assertSettles(bobs, bobs.order(bob, alice));
+    },
+  );
 
   test("no text at all", OPTIONS, async () => {
     for (const value of [undefined, null, 1, true, [], {}, [order().order], { order: "x" }]) {

@@ -15,11 +15,14 @@ import type { ClientSession } from "../lib/payment/session.ts";
 import { rsaPair, uuid } from "./fixtures.ts";
 import { now_s, openSession, sessionKeyOf } from "./payment_clients.ts";
 import { jsonLines, PaymentWorld } from "./payment_world.ts";
+import type { ToolProcess } from "./support.ts";
 
 const CRASHES = Number(process.env.SEALWIRE_CRASHES ?? 50);
 const PAYERS = 32;
-/** The server lives this long at most, from when it listens to its end. */
-const LIFE_MS_MAX = 1_200;
+/** One in five servers dies while the payers log in, the others while they pay, so long after half of them have begun. */
+const DIES_AT_LOGIN_SHARE = 0.2;
+const LOGIN_MS_MAX = 300;
+const PAYING_MS_MAX = 600;
 /** Between two payments of one payer. */
 const PAUSE_MS_MAX = 60;
 const OPENED_WITH = 1_000_000n;
@@ -46,9 +49,10 @@ class Payer {
   constructor(readonly world: PaymentWorld, readonly name: AccountName) {}
 
   /** Pays at random until the connection is lost. */
-  async payUntilLost(): Promise<void> {
+  async payUntilLost(onBegin: () => void): Promise<void> {
     try {
       this.session = await openSession(this.world, this.name);
+      onBegin();
       await Promise.all([this.askAgain(), this.payOn()]);
     } catch (error) {
       requireLost(error);
@@ -134,6 +138,15 @@ function requireLost(error: unknown): void {
   if (!isSealwireError(error) || !codes.includes(error.code)) throw error;
 }
 
+async function killAtRandom(server: ToolProcess, halfHaveBegun: Promise<void>): Promise<void> {
+  if (Math.random() < DIES_AT_LOGIN_SHARE) await delay(Math.random() * LOGIN_MS_MAX);
+  else {
+    await halfHaveBegun;
+    await delay(Math.random() * PAYING_MS_MAX);
+  }
+  await server.stop("SIGKILL");
+}
+
 async function auditInProcess(world: PaymentWorld): Promise<void> {
   const store = openSqlite(world.db, { create: false });
   try {
@@ -162,9 +175,11 @@ test(
     const payers = names.map((name) => new Payer(world, name));
 
     for (let crash = 1; crash <= CRASHES; crash++) {
-      const { server } = world;
-      const kill = delay(Math.random() * LIFE_MS_MAX).then(() => server.stop("SIGKILL"));
-      await Promise.all([kill, ...payers.map((payer) => payer.payUntilLost())]);
+      let begun = 0;
+      const { promise: halfHaveBegun, resolve: onHalf } = Promise.withResolvers<void>();
+      const onBegin = () => ++begun === PAYERS / 2 && onHalf();
+      const paying = payers.map((payer) => payer.payUntilLost(onBegin));
+      await Promise.all([killAtRandom(world.server, halfHaveBegun), ...paying]);
       if (crash % 10 === 0) await auditInProcess(world);
       await world.startServer();
     }

@@ -4,11 +4,9 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../lib/errors.ts";
-import { merkleRoot } from "../lib/ledger/merkle.ts";
 import { person } from "./fixtures.ts";
 import type { Json } from "./payment_world.ts";
-import { rawToken } from "./raw_tokens.ts";
-import { BATCH_HEADER, idOf, now_s, type SignedTexts, WireClient } from "./wire_client.ts";
+import { idOf, now_s, type SignedTexts, WireClient } from "./wire_client.ts";
 import { WireWorld } from "./wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };
@@ -280,22 +278,37 @@ describe("a payment is its payer's and payee's business alone", () => {
   });
 });
 
-/** A batch that pays bob and mallory 1.00 each; its id. */
+test(
+  "voids without end are stopped for who signs them, and not for the payee who hands them in",
+  OPTIONS,
+  async () => {
+    const codes = new Set<string | null>();
+    for (let round = 0; round < 11; round++) {
+      const orders = Array.from(
+        { length: 100 },
+        () => mallorys.order(mallory, bob, { amount: "99999.00" }),
+      );
+      for (const code of await Promise.all(orders.map((signed) => codeOf(bobs.settle(signed))))) {
+        codes.add(code);
+      }
+    }
+    assert.deepEqual([...codes], ["insufficient_funds", "too_many_voids"]);
+    await wire.assertRefused(
+      "too_many_voids",
+      () => mallorys.call("payment.cancel", { id: randomUUID() }),
+    );
+    await wire.assertSettles(bobs, order());
+    await wire.assertSettles(bobs, bobs.order(bob, alice));
+    const { state } = await bobs.call("payment.cancel", { id: randomUUID() });
+    assert.equal(state, "void");
+  },
+);
+
+/** A batch that pays bob and mallory; its id. */
 async function settledBatch(): Promise<string> {
-  const items = [bob, mallory].map((payee, index) =>
-    JSON.stringify({
-      index,
-      payee: payee.name,
-      payee_key: payee.pair.publicKey.thumbprint,
-      amount: "1.00",
-    })
-  );
-  const { id, server, payer, iat, exp } = alices.orderClaims(alice, bob);
-  const sums = { count: items.length, total: "2.00", items_root: merkleRoot(items) };
-  const payload = JSON.stringify({ v: 1, id, server, payer, ...sums, iat, exp });
-  const text = rawToken(BATCH_HEADER, payload, alice.session.privateKey);
-  await alices.settle({ order: text, delegation: alices.delegation, items });
-  return String(id);
+  const batch = alices.batch(alice, [bob, mallory]);
+  await alices.settle(batch);
+  return idOf(batch);
 }
 
 test("after all of this the sum is zero and the audit passes", OPTIONS, async () => {

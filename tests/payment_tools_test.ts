@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { jsonLines, PaymentWorld } from "./payment_world.ts";
@@ -373,5 +373,32 @@ test(
     assert.equal(outcome.status, 0);
     assert.doesNotMatch(outcome.stderr, /connection was lost/);
     await world.stop();
+  },
+);
+
+test(
+  "a server stops at a ledger that another key signed, and grant and audit make no keys",
+  SLOW,
+  async () => {
+    const world = await PaymentWorld.start();
+    await world.register("bob");
+    await world.stop();
+    const other = join(world.folder, "other_keys");
+    const files = ["--db", world.db, "--json"];
+    const started = await runTool("server.ts", ["0", "--keys", other, ...files]);
+    assert.equal(started.status, 1);
+    assert.equal(
+      (jsonLines(started)[0]!.error as { code: string }).code,
+      "ledger_of_another_server",
+    );
+    const nowhere = join(world.folder, "no_keys");
+    for (const command of [["grant", "bob", "1"], ["audit"]]) {
+      const outcome = await runTool("server.ts", [...command, "--keys", nowhere, ...files]);
+      assert.deepEqual([outcome.status, (jsonLines(outcome)[0]!.error as { code: string }).code], [
+        1,
+        "key_missing",
+      ]);
+    }
+    assert.equal(existsSync(nowhere), false);
   },
 );

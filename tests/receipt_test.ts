@@ -10,7 +10,7 @@ import { formatEntry, type Transfer } from "../lib/ledger/entry.ts";
 import { orderTexts } from "../lib/ledger/ledger.ts";
 import { merklePath, merkleRoot, merkleTree } from "../lib/ledger/merkle.ts";
 import { formatReceipt, type Receipt, verifyReceipt } from "../lib/ledger/receipt.ts";
-import type { Outcome } from "../lib/ledger/settle.ts";
+import type { Outcome } from "../lib/ledger/submission.ts";
 import { type BatchItem, formatBatchItem, type Order, type SignedOrder } from "../lib/orders.ts";
 import { sealMemo } from "../lib/sealing.ts";
 import { sha256Text } from "../lib/tokens.ts";

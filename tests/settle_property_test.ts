@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type Entry, formatEntry, parseEntry, type Party, TREASURY } from "../lib/ledger/entry.ts";
-import type { Outcome, Submission } from "../lib/ledger/settle.ts";
+import type { Outcome, Submission } from "../lib/ledger/submission.ts";
 import type { Amount } from "../lib/money.ts";
 import { NOW_S, type Person, person, uuid } from "./fixtures.ts";
 import { batch, cancel, open, order, World } from "./settle_world.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Delegation } from "../lib/delegations.ts";
 import { TREASURY } from "../lib/ledger/entry.ts";
-import type { Outcome, Submission } from "../lib/ledger/settle.ts";
+import type { Outcome, Submission } from "../lib/ledger/submission.ts";
 import { type Amount, AMOUNT_MAX } from "../lib/money.ts";
 import { sha256Text } from "../lib/tokens.ts";
 import { amount, NOW_S, person, uuid } from "./fixtures.ts";

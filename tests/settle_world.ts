@@ -5,17 +5,15 @@
 import assert from "node:assert/strict";
 import type { Delegation } from "../lib/delegations.ts";
 import type { Entry, Party } from "../lib/ledger/entry.ts";
+import { type Account, settle, type Settlement } from "../lib/ledger/settle.ts";
 import {
-  type Account,
   accountsOf,
   idOf,
   type Outcome,
   outcomeKey,
   type RecordedOutcome,
-  settle,
-  type Settlement,
   type Submission,
-} from "../lib/ledger/settle.ts";
+} from "../lib/ledger/submission.ts";
 import type { Amount } from "../lib/money.ts";
 import type { BatchItem, BatchOrder, Order } from "../lib/orders.ts";
 import type { Uuid } from "../lib/parse.ts";

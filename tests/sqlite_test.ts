@@ -20,7 +20,7 @@ import {
   uuid,
 } from "./fixtures.ts";
 import { grant } from "./settle_world.ts";
-import { spawnTool, temporaryFolder } from "./support.ts";
+import { spawnTool, temporaryFolder, type ToolProcess } from "./support.ts";
 
 const alice = person("alice");
 const bob = person("bob");
@@ -182,6 +182,26 @@ test("on a full disk payments are store_unavailable, nothing is recorded, and it
   await audit(store, serverPair().publicKey);
 });
 
+test("a COMMIT that SQLite refuses leaves nothing, and it works again after", async () => {
+  const { ledger, store } = temporaryLedger();
+  await openAccounts(ledger, alice);
+  const writer = writerOf(store);
+  // A constraint that is checked at COMMIT and not before.
+  writer.exec(`
+    PRAGMA foreign_keys = ON;
+    CREATE TABLE faults (name TEXT REFERENCES accounts (name) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER fault AFTER INSERT ON entries BEGIN INSERT INTO faults VALUES ('nobody'); END;
+  `);
+  const submission = grant(alice, "1.00");
+  await assert.rejects(ledger.submit(submission), { code: "store_unavailable" });
+  assert.equal((await store.head()).height, 1);
+  assert.equal((await store.account("alice"))!.balance, 1_000_000n);
+  writer.exec("DROP TRIGGER fault");
+  assert.equal((await ledger.submit(submission)).state, "settled");
+  assert.equal((await store.account("alice"))!.balance, 1_000_100n);
+  await audit(store, serverPair().publicKey);
+});
+
 test("while another process writes, payments wait for it and this process goes on", async () => {
   const { ledger, store, path } = temporaryLedger();
   await openAccounts(ledger, alice);
@@ -216,41 +236,64 @@ test("a lock that is never let go of makes payments store_unavailable, after fiv
   assert.equal((await ledger.submit(grant(alice, "1.00"))).state, "settled");
 });
 
+/** Starts a second process that issues 0.01 to bob again and again, saying so line by line. */
+async function startGranting(path: string): Promise<ToolProcess> {
+  const keyPath = join(temporaryFolder(), "server_private.pem");
+  const pem = serverPair().privateKey.export({ type: "pkcs8", format: "pem" });
+  writeFileSync(keyPath, pem, { mode: 0o600 });
+  const worker = spawnTool("tests/grants_worker.ts", [path, keyPath, CERT, "bob"]);
+  assert.equal(await worker.nextLine(), "ready");
+  return worker;
+}
+
 test("two processes that write at once make one chain, and audit passes while they do", {
   timeout: 60_000,
 }, async () => {
   const { ledger, store, path } = temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  const keyPath = join(temporaryFolder(), "server_private.pem");
-  const pem = serverPair().privateKey.export({ type: "pkcs8", format: "pem" });
-  writeFileSync(keyPath, pem, { mode: 0o600 });
-  const grants = 40;
-  const args = [path, keyPath, CERT, "bob", String(grants)];
-  const worker = spawnTool("tests/grants_worker.ts", args);
-  assert.equal(await worker.nextLine(), "ready");
-
-  let own = 0;
-  let audits = 0;
-  let isRunning = true;
-  const ended = worker.ended.finally(() => isRunning = false);
+  const worker = await startGranting(path);
   const auditStore = openSqlite(path, { create: false });
-  while (isRunning) {
+  const rounds = 20;
+  for (let round = 0; round < rounds; round++) {
     const [outcome] = await Promise.all([
       ledger.submit(grant(alice, "0.01")),
-      audit(auditStore, serverPair().publicKey).then(() => audits++),
+      audit(auditStore, serverPair().publicKey),
     ]);
-    assert.equal(outcome!.state, "settled");
-    own++;
+    assert.equal(outcome.state, "settled");
   }
-  const { status, stdout, stderr } = await ended;
+  worker.endInput();
+  const { status, stdout, stderr } = await worker.ended;
   assert.equal(status, 0, stderr);
-  assert.equal(stdout, "ready\n" + "settled\n".repeat(grants));
-  assert.ok(own >= 3 && audits >= 3, `${own} payments, ${audits} audits: too few beside it`);
+  const [ready, ...answers] = stdout.trimEnd().split("\n");
+  const grants = answers.length;
+  assert.equal(ready, "ready");
+  assert.ok(answers.every((answer) => answer === "settled"));
+  assert.ok(grants > 3, `the other process wrote ${grants} times: too few beside this one`);
   assert.equal((await store.account("bob"))!.balance, 1_000_000n + BigInt(grants));
-  assert.equal((await store.account("alice"))!.balance, 1_000_000n + BigInt(own));
+  assert.equal((await store.account("alice"))!.balance, 1_000_000n + BigInt(rounds));
   const { blocks } = await audit(store, serverPair().publicKey);
-  assert.equal(blocks, 2 + grants + own);
+  assert.equal(blocks, 2 + grants + rounds);
   await auditStore.close();
+});
+
+test("a process killed at any moment loses nothing that it answered, and leaves a sound ledger", {
+  timeout: 60_000,
+}, async () => {
+  const { ledger, store, path } = temporaryLedger();
+  await openAccounts(ledger, bob);
+  let answered = 0;
+  for (let round = 0; round < 5; round++) {
+    const worker = await startGranting(path);
+    await worker.nextLine();
+    await sleep(Math.random() * 40);
+    const { stdout } = await worker.stop("SIGKILL");
+    answered += stdout.split("settled\n").length - 1;
+    const issued = (await store.account("bob"))!.balance - 1_000_000n;
+    // The one that it was at when it was killed may be there or not.
+    assert.ok(issued >= answered && issued <= answered + round + 1, `${issued} for ${answered}`);
+    await audit(store, serverPair().publicKey);
+  }
+  assert.equal((await ledger.submit(grant(bob, "1.00"))).state, "settled");
 });
 
 test("voids are kept for a week of the chain's time, and settled payments for ever", async () => {

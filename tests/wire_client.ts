@@ -11,6 +11,7 @@ import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
 import { certificateSha256 } from "../lib/certificate.ts";
 import { parseRsaPublicJwk } from "../lib/keys.ts";
+import { merkleRoot } from "../lib/ledger/merkle.ts";
 import { connectTls } from "../lib/net.ts";
 import { RpcPeer } from "../lib/rpc.ts";
 import type { Person } from "./fixtures.ts";
@@ -51,11 +52,11 @@ export class WireClient {
 
   private constructor() {}
 
-  /** Connects and says hello. */
-  static async connect(world: PaymentWorld): Promise<WireClient> {
+  /** Connects and says hello. `port`: of what stands before the server, if anything does. */
+  static async connect(world: PaymentWorld, port = world.port): Promise<WireClient> {
     const client = new WireClient();
     const certificate = readFileSync(join(world.serverKeys, "server_cert.pem"), "utf8");
-    const target = { host: HOST, port: world.port, timeout_ms: TIMEOUT_MS };
+    const target = { host: HOST, port, timeout_ms: TIMEOUT_MS };
     client.peer = new RpcPeer(await connectTls({ ...target, certificate, alpn: [ALPN] }), {
       role: "client",
       onNotification: (method, params) =>
@@ -74,8 +75,9 @@ export class WireClient {
     by: Person,
     method: "session.login" | "account.register" = "session.login",
     params: object = {},
+    port = world.port,
   ): Promise<WireClient> {
-    const client = await WireClient.connect(world);
+    const client = await WireClient.connect(world, port);
     client.delegation = client.delegate(by);
     await client.call(method, { delegation: client.delegation, ...params });
     return client;
@@ -127,6 +129,19 @@ export class WireClient {
     return { order, delegation: this.delegation };
   }
 
+  /** A batch order of `payer`'s that pays each of `payees` 0.01. */
+  batch(payer: Person, payees: readonly Person[]): SignedTexts {
+    const items = payees.map((payee, index) => formatItem(index, payee, "0.01"));
+    const { id, server, payer: name, iat, exp } = this.orderClaims(payer, payer);
+    const total = `${Math.floor(items.length / 100)}.${
+      String(items.length % 100).padStart(2, "0")
+    }`;
+    const sums = { count: items.length, total, items_root: merkleRoot(items) };
+    const claims = JSON.stringify({ v: 1, id, server, payer: name, ...sums, iat, exp });
+    const order = rawToken(BATCH_HEADER, claims, payer.session.privateKey);
+    return { order, delegation: this.delegation, items };
+  }
+
   async settle(signed: SignedTexts): Promise<Json> {
     return await this.call("payment.settle", signed);
   }
@@ -149,6 +164,12 @@ export class WireClient {
   close(): void {
     this.peer.destroy();
   }
+}
+
+/** The text of one item of a batch. */
+export function formatItem(index: number, payee: Person, amount: string): string {
+  const { name, pair } = payee;
+  return JSON.stringify({ index, payee: name, payee_key: pair.publicKey.thumbprint, amount });
 }
 
 /** The claim `id` of an order. */

@@ -8,12 +8,12 @@ import { jsonLines, PaymentWorld } from "./payment_world.ts";
 import { refusalOf } from "./refusal.ts";
 import { type SignedTexts, WireClient } from "./wire_client.ts";
 
-/** Codes that PROTOCOL.md lists under "Errors" as a server's, in the first cells of its table. */
+/** Codes that PROTOCOL.md lists under "Errors" as a server's or a listener's: in first cells of its table, and below. */
 const LISTED_CODES: ReadonlySet<string> = new Set(
   readFileSync(new URL("../PROTOCOL.md", import.meta.url), "utf8")
     .split("\n## Errors\n")[1]!
-    .matchAll(/^\| (`.*?) \|/gm)
-    .flatMap(([, cell]) => cell!.matchAll(/`([a-z_]+)`/g).map(([, code]) => code!)),
+    .matchAll(/^(?:\| (`.*?) \||From a payee's listener: (.*)$)/gm)
+    .flatMap(([line]) => line.matchAll(/`([a-z_]+)`/g).map(([, code]) => code!)),
 );
 
 export class WireWorld {

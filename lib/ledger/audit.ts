@@ -24,7 +24,7 @@ import {
   TREASURY,
 } from "./entry.ts";
 import { merkleRoot } from "./merkle.ts";
-import { type Account, issueSha256, type Posting } from "./settle.ts";
+import { type Account, type Posting, unsignedSha256 } from "./settle.ts";
 import type { LedgerStore, StoredAccount, StoredPayment } from "./store.ts";
 
 const HEADERS_PAGE = 100;
@@ -105,7 +105,7 @@ class Replay {
   private postings = 0;
   private settled = 0;
   private readonly balances = new Map<Party, bigint>([[TREASURY, 0n]]);
-  private readonly keys = new Map<Party, Sha256>();
+  private readonly keys = new Map<Party, Sha256 | null>();
   /** `seq` of each account's opening. */
   private readonly opened = new Map<Party, number>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
@@ -156,7 +156,8 @@ class Replay {
     const at = `entry ${entry.seq}`;
     require(this.keys.get(entry.payer) === entry.payerKey, `${at}: the payer has another key`);
     require(this.keys.get(entry.payee) === entry.payeeKey, `${at}: the payee has another key`);
-    if (entry.payer === TREASURY) await this.issued(entry);
+    // Only the treasury, and accounts that have no key, are paid from without an order.
+    if (entry.payer === TREASURY || entry.payerKey === null) await this.unsigned(entry);
     else await this.ordered(entry, time_s);
     this.move(entry.payer, -entry.amount, entry.seq, postings);
     this.move(entry.payee, entry.amount, entry.seq, postings);
@@ -165,19 +166,25 @@ class Replay {
   private async accountOpen(entry: AccountOpen, time_s: number): Promise<void> {
     const at = `entry ${entry.seq}`;
     require(!this.keys.has(entry.account), `${at}: ${entry.account} exists already`);
-    const { claims } = await this.delegation(entry.delegationSha256);
-    require(claims.account === entry.account, `${at}: the delegation is by another account`);
-    require(claims.key.thumbprint === entry.key, `${at}: the delegation is by another key`);
-    requireValidFor(claims, { server: this.server.thumbprint, cert: claims.cert, now_s: time_s });
+    if (entry.delegationSha256 !== null) {
+      const { claims } = await this.delegation(entry.delegationSha256);
+      require(claims.account === entry.account, `${at}: the delegation is by another account`);
+      require(claims.key.thumbprint === entry.key, `${at}: the delegation is by another key`);
+      requireValidFor(claims, { server: this.server.thumbprint, cert: claims.cert, now_s: time_s });
+    }
     this.keys.set(entry.account, entry.key);
     this.opened.set(entry.account, entry.seq);
     this.balances.set(entry.account, 0n);
   }
 
-  /** What the treasury pays, the operator issued: its id settles once, like any other. */
-  private async issued(entry: Transfer): Promise<void> {
+  /** What nobody signed: its id settles once, like any other. */
+  private async unsigned(entry: Transfer): Promise<void> {
     require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
-    const { count } = await this.outcome(entry, issueSha256(entry.payee, entry.amount));
+    require(
+      entry.payer !== entry.payee,
+      `entry ${entry.seq}: payer and payee are the same account`,
+    );
+    const { count } = await this.outcome(entry, unsignedSha256(entry.payee, entry.amount));
     require(count === 1, `entry ${entry.seq}: its outcome counts other payments`);
   }
 
@@ -322,8 +329,9 @@ class Replay {
       `account ${name} is not what the entries say`,
     );
     if ("jwk" in stored) {
+      const thumbprint = stored.jwk === null ? null : parseRsaPublicJwk(stored.jwk).thumbprint;
       require(
-        parseRsaPublicJwk(stored.jwk).thumbprint === key,
+        thumbprint === key,
         `account ${name} is stored with another key`,
       );
     }

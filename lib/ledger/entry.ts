@@ -14,19 +14,25 @@ export const TREASURY = "@treasury";
 /** A party of a transfer. */
 export type Party = AccountName | typeof TREASURY;
 
-/** An account comes to be, with the RSA key that its holder proved. */
+/**
+ * An account comes to be, with the RSA key that its holder proved; or, opened by a classic client, with no key and nothing
+ * proved, and then it can never get one.
+ */
 export interface AccountOpen {
   readonly type: "account.open";
   readonly seq: number;
   readonly id: Uuid;
   readonly account: AccountName;
-  /** Thumbprint of the account's key. */
-  readonly key: Sha256;
-  /** The delegation that the key's holder signed to register. */
-  readonly delegationSha256: Sha256;
+  /** Thumbprint of the account's key; null for a classic account. */
+  readonly key: Sha256 | null;
+  /** The delegation that the key's holder signed to register; null for a classic account. */
+  readonly delegationSha256: Sha256 | null;
 }
 
-/** Money moves. From the treasury it is issued, and then nobody's order or delegation stands behind it. */
+/**
+ * Money moves. Nobody's order or delegation stands behind it when the treasury issues it, and when a classic account, which
+ * has no key, pays.
+ */
 export interface Transfer {
   readonly type: "transfer";
   readonly seq: number;
@@ -36,9 +42,9 @@ export interface Transfer {
   readonly payer: Party;
   readonly payee: AccountName;
   readonly amount: Amount;
-  /** Thumbprint of the payer's key; of the server's own key when the treasury pays. */
-  readonly payerKey: Sha256;
-  readonly payeeKey: Sha256;
+  /** Thumbprint of the payer's key; of the server's own key when the treasury pays; null for a classic account. */
+  readonly payerKey: Sha256 | null;
+  readonly payeeKey: Sha256 | null;
   readonly orderSha256: Sha256 | null;
   readonly delegationSha256: Sha256 | null;
 }
@@ -101,39 +107,43 @@ export function parseEntry(text: unknown): Entry {
 }
 
 function parseAccountOpen(members: Members): AccountOpen {
+  const key = members.sha256OrNull("key");
   return {
     type: "account.open",
     seq: members.integer("seq", 1, Number.MAX_SAFE_INTEGER),
     id: members.uuid("id"),
     account: parseAccountName(members.raw("account")),
-    key: members.sha256("key"),
-    delegationSha256: members.sha256("delegation_sha256"),
+    key,
+    delegationSha256: statement(members, "delegation_sha256", key !== null),
   };
 }
 
 function parseTransfer(members: Members): Transfer {
   const payer = members.raw("payer");
   const issued = payer === TREASURY;
+  const payerKey = issued ? members.sha256("payer_key") : members.sha256OrNull("payer_key");
+  const ordered = !issued && payerKey !== null;
   return {
     type: members.constant("type", "transfer"),
     seq: members.integer("seq", 1, Number.MAX_SAFE_INTEGER),
     id: members.uuid("id"),
-    index: members.has("index") ? members.integer("index", 0, BATCH_ITEMS_MAX - 1) : null,
+    // Only an order can be a batch.
+    index: ordered && members.has("index")
+      ? members.integer("index", 0, BATCH_ITEMS_MAX - 1)
+      : null,
     payer: issued ? TREASURY : parseAccountName(payer),
     payee: parseAccountName(members.raw("payee")),
     amount: parseWireAmount(members.raw("amount")),
-    payerKey: members.sha256("payer_key"),
-    payeeKey: members.sha256("payee_key"),
-    orderSha256: issued ? nullMember(members, "order_sha256") : members.sha256("order_sha256"),
-    delegationSha256: issued
-      ? nullMember(members, "delegation_sha256")
-      : members.sha256("delegation_sha256"),
+    payerKey,
+    payeeKey: members.sha256OrNull("payee_key"),
+    orderSha256: statement(members, "order_sha256", ordered),
+    delegationSha256: statement(members, "delegation_sha256", ordered),
   };
 }
 
-function nullMember(members: Members, name: string): null {
-  if (members.raw(name) === null) return null;
-  throw new SealwireError("bad_entry", `entry: ${name} must be null when the treasury pays`);
+/** The hash of what a key's holder signed; null where there is no key. */
+function statement(members: Members, name: string, signed: boolean): Sha256 | null {
+  return signed ? members.sha256(name) : members.constant(name, null);
 }
 
 /** How people and scripts name a payment: its id, and its index within a batch: `<uuid>` or `<uuid>/<index>`. */

@@ -8,20 +8,20 @@ import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import { formatBatchItem } from "../orders.ts";
 import type { Sha256 } from "../parse.ts";
+import { sha256Text } from "../tokens.ts";
 import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
-import { formatEntry } from "./entry.ts";
+import { formatEntry, parseEntry } from "./entry.ts";
 import { merklePath, type MerkleTree, merkleTree, treeRoot } from "./merkle.ts";
 import { formatReceipt } from "./receipt.ts";
+import { settle, type Settlement } from "./settle.ts";
 import {
   accountsOf,
   idOf,
   type Outcome,
-  settle,
   type SettledEntries,
-  type Settlement,
   type Submission,
   transferCount,
-} from "./settle.ts";
+} from "./submission.ts";
 import type { BlockRecord, Head, LedgerStore, LedgerTransaction, StoredPayment } from "./store.ts";
 
 /** Transfers waiting for a block; past it the server is overloaded and says so. */
@@ -72,7 +72,8 @@ export class Ledger {
   /**
    * Has the rules applied to `submission` in the next block. Resolves when the outcome is durable.
    *
-   * @throws {SealwireError} `overloaded` (nothing was taken), `store_unavailable` (nothing was recorded).
+   * @throws {SealwireError} `overloaded` (nothing was taken), `store_unavailable` (nothing was recorded),
+   * `ledger_of_another_server`.
    */
   submit(submission: Submission): Promise<Outcome> {
     if (this.waitingTransfers >= QUEUE_TRANSFERS_MAX) {
@@ -154,6 +155,7 @@ export class Ledger {
   ): Promise<{ sealed: SealedBlock | null; settlement: Settlement }> {
     const { serverKeys, cert, now_s } = this.options;
     const head = await transaction.head();
+    requireSameServer(head, serverKeys.publicKey.thumbprint);
     const view = {
       accounts: await transaction.accounts(submissions.flatMap(accountsOf)),
       outcomes: await transaction.outcomes(submissions.map(idOf)),
@@ -233,11 +235,35 @@ export class Ledger {
     index: number | null,
   ): Promise<string> {
     const proven = await this.prove(entries.seq + (index ?? 0));
+    const delegation = await this.settledDelegation(signed, proven.entry);
     const item = index === null
       ? null
       : { text: signed.items[index]!, path: merklePath(this.itemTree(signed), index) };
-    return formatReceipt({ order: signed.order, delegation: signed.delegation, item, ...proven });
+    return formatReceipt({ order: signed.order, delegation, item, ...proven });
   }
+
+  /** An order may come again under another delegation of its session: a receipt quotes the one that settled it. */
+  private async settledDelegation(signed: OrderTexts, entryText: string): Promise<string> {
+    const entry = parseEntry(entryText);
+    if (entry.delegationSha256 === null) throw new Error("nobody ordered what the treasury issued");
+    if (sha256Text(signed.delegation) === entry.delegationSha256) return signed.delegation;
+    const stored = await this.options.store.delegation(entry.delegationSha256);
+    if (stored === null) throw new Error(`the delegation of entry ${entry.seq} is missing`);
+    return stored;
+  }
+}
+
+/**
+ * One key signs a whole chain: a block by another would spoil it for every reader.
+ *
+ * @throws {SealwireError} `ledger_of_another_server`.
+ */
+export function requireSameServer(head: Head, server: Sha256): void {
+  if (head.server === null || head.server === server) return;
+  throw new SealwireError(
+    "ledger_of_another_server",
+    "the ledger is signed by another server's key: put back the keys it was made with",
+  );
 }
 
 /** Sets `key` and drops the oldest past {@linkcode TREES_KEPT_MAX}. */
@@ -259,7 +285,7 @@ export function orderTexts(submission: Submission & { type: "order" }): OrderTex
   return { order: order.text, delegation: delegation.text, items: items.map(formatBatchItem) };
 }
 
-/** Null where there is nothing to quote: what is void, and what the treasury issued. */
+/** Null where there is nothing to quote: what is void, and what nobody signed. */
 export function storedOrderTexts(payment: StoredPayment): OrderTexts | null {
   const { orderText, delegationText, itemTexts } = payment;
   if (orderText === null || delegationText === null) return null;
@@ -272,7 +298,7 @@ function blockRecord(
   sealed: SealedBlock | null,
   time_s: number,
 ): BlockRecord {
-  const openedKeys = new Map<AccountName, { jwk: RsaPublicJwk; seq: number }>();
+  const openedKeys = new Map<AccountName, { jwk: RsaPublicJwk | null; seq: number }>();
   const delegations = new Map<Sha256, string>();
   for (const { submission, end } of settlement.newOutcomes) {
     if (submission.type !== "order" || "void" in end) continue;
@@ -283,9 +309,10 @@ function blockRecord(
     if (entry.type !== "account.open") continue;
     const opening = submissions.find((submission) =>
       submission.type === "open" && submission.delegation.sha256 === entry.delegationSha256
-    ) as Submission & { type: "open" };
-    openedKeys.set(entry.account, { jwk: opening.delegation.claims.key.jwk, seq: entry.seq });
-    delegations.set(entry.delegationSha256, opening.delegation.text);
+    );
+    const delegation = opening?.type === "open" ? opening.delegation : null;
+    openedKeys.set(entry.account, { jwk: delegation?.claims.key.jwk ?? null, seq: entry.seq });
+    if (delegation !== null) delegations.set(delegation.sha256, delegation.text);
   }
   return {
     header: sealed?.header ?? null,

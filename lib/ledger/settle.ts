@@ -1,81 +1,31 @@
 /**
  * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals out. What decides over
  * money is all here; nothing here waits, reads a clock or touches a disk.
- *
- * Every submission ends in one of these outcomes:
- * - `settled`: the money moved, as entries of this block, or of an earlier one when the same bytes came before (`again`);
- * - `void`: a validly signed order that the rules refuse, or one its payer cancelled; recorded, and void for ever;
- * - `rejected`: not the payer's valid order for this server, or other bytes under a used id; nothing is recorded;
- * - `opened`: the account exists under that key, now or before.
  */
 import { type Delegation, type DelegationFlaw, delegationFlaw } from "../delegations.ts";
 import type { AccountName } from "../keys.ts";
 import { type Amount, AMOUNT_MAX, formatAmount } from "../money.ts";
-import { type BatchItem, isBatch, type SignedOrder, untimely } from "../orders.ts";
+import { isBatch, untimely } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import { sha256Text, type Token } from "../tokens.ts";
 import { type Entry, type Party, type Transfer, TREASURY } from "./entry.ts";
+import {
+  idOf,
+  type NewOutcome,
+  type Outcome,
+  outcomeKey,
+  type RecordedOutcome,
+  type Submission,
+  type VoidReason,
+} from "./submission.ts";
 
 /** An account as it stands. */
 export interface Account {
   readonly name: Party;
-  /** Thumbprint of its RSA key; the server's own for the treasury. */
-  readonly key: Sha256;
+  /** Thumbprint of its RSA key; the server's own for the treasury; null when a classic client opened it. */
+  readonly key: Sha256 | null;
   readonly balance: bigint;
 }
-
-/** What an id ended as. */
-export interface RecordedOutcome {
-  /** SHA-256 of what was submitted under the id; null for one cancelled before any order came. */
-  readonly contentSha256: Sha256 | null;
-  readonly end: { readonly settled: SettledEntries } | { readonly void: VoidReason };
-}
-
-/** Where a payment's entries are: `count` of them from `seq` on. */
-export interface SettledEntries {
-  readonly seq: number;
-  readonly count: number;
-}
-
-export type VoidReason =
-  | "cancelled"
-  | "order_expired"
-  | "order_from_future"
-  | "unknown_payee"
-  | "payee_key_changed"
-  | "insufficient_funds"
-  | "balance_limit";
-
-export type RejectReason =
-  | DelegationFlaw
-  | "name_taken"
-  | "order_conflict"
-  | "treasury_limit"
-  | "unknown_account"
-  | "wrong_key";
-
-export type Submission =
-  | {
-    readonly type: "open";
-    readonly delegation: Token<Delegation>;
-    readonly id: Uuid;
-    /** Minor units that the treasury opens the account with; may be 0. */
-    readonly openingBalance: bigint;
-  }
-  | {
-    readonly type: "grant";
-    readonly id: Uuid;
-    readonly payee: AccountName;
-    readonly amount: Amount;
-  }
-  | { readonly type: "order"; readonly signed: SignedOrder; readonly items: readonly BatchItem[] }
-  | { readonly type: "cancel"; readonly payer: AccountName; readonly id: Uuid };
-
-export type Outcome =
-  | { readonly state: "settled"; readonly entries: SettledEntries; readonly again: boolean }
-  | { readonly state: "void"; readonly reason: VoidReason; readonly again: boolean }
-  | { readonly state: "rejected"; readonly reason: RejectReason }
-  | { readonly state: "opened"; readonly again: boolean };
 
 /** What the rules need to know of the ledger: every account and id that the submissions name. */
 export interface LedgerView {
@@ -92,13 +42,6 @@ export interface BlockContext {
   readonly server: Sha256;
   /** SHA-256 of the server's certificate. */
   readonly cert: Sha256;
-}
-
-/** An id that ends in this block. */
-export interface NewOutcome extends RecordedOutcome {
-  readonly payer: Party;
-  readonly id: Uuid;
-  readonly submission: Submission;
 }
 
 /** One account's balance after one entry. */
@@ -118,46 +61,6 @@ export interface Settlement {
   readonly postings: readonly Posting[];
 }
 
-/** The idempotency key: an id is the payer's own, so nobody can use up another's. */
-export function outcomeKey(payer: Party, id: Uuid): string {
-  return `${payer} ${id}`;
-}
-
-/** The names of all accounts that `submission` may touch, so that they can be loaded before. */
-export function accountsOf(submission: Submission): Party[] {
-  switch (submission.type) {
-    case "open":
-      return [TREASURY, submission.delegation.claims.account];
-    case "grant":
-      return [TREASURY, submission.payee];
-    case "cancel":
-      return [];
-    case "order": {
-      const order = submission.signed.order.claims;
-      const payees = isBatch(order) ? submission.items.map((item) => item.payee) : [order.payee];
-      return [order.payer, ...payees];
-    }
-  }
-}
-
-/** The ids that `submission` uses. */
-export function idOf(submission: Submission): { payer: Party; id: Uuid } {
-  switch (submission.type) {
-    case "open":
-    case "grant":
-      return { payer: TREASURY, id: submission.id };
-    case "cancel":
-      return submission;
-    case "order":
-      return submission.signed.order.claims;
-  }
-}
-
-/** How many transfers `submission` may add to a block. */
-export function transferCount(submission: Submission): number {
-  return submission.type === "order" ? Math.max(submission.items.length, 1) : 1;
-}
-
 /** Applies the rules to `submissions` in order. */
 export function settle(
   block: BlockContext,
@@ -172,9 +75,13 @@ export function settle(
 function settleOne(book: Book, submission: Submission): Outcome {
   switch (submission.type) {
     case "open":
-      return open(book, submission);
+      return open(book, submission, submission.delegation.claims.account, submission.delegation);
+    case "open-classic":
+      return open(book, submission, submission.account, null);
     case "grant":
       return grant(book, submission);
+    case "unsigned":
+      return payUnsigned(book, submission);
     case "cancel":
       return cancel(book, submission);
     case "order":
@@ -182,28 +89,35 @@ function settleOne(book: Book, submission: Submission): Outcome {
   }
 }
 
-function open(book: Book, submission: Submission & { type: "open" }): Outcome {
-  const { delegation, id, openingBalance } = submission;
-  const { account: name, key } = delegation.claims;
+/** `delegation` null: a classic account, which has no key. */
+function open(
+  book: Book,
+  submission: Submission & { type: "open" | "open-classic" },
+  name: AccountName,
+  delegation: Token<Delegation> | null,
+): Outcome {
+  const { id, openingBalance } = submission;
+  const key = delegation?.claims.key.thumbprint ?? null;
   const existing = book.account(name);
   if (existing !== undefined) {
-    return existing.key === key.thumbprint
+    // Without a key nobody can show that the account is theirs.
+    return key !== null && existing.key === key
       ? { state: "opened", again: true }
       : { state: "rejected", reason: "name_taken" };
   }
-  const flaw = book.flaw(delegation.claims);
+  const flaw = delegation === null ? undefined : book.flaw(delegation.claims);
   if (flaw !== undefined) return { state: "rejected", reason: flaw };
   if (book.before(TREASURY, id, null) !== undefined) {
     return { state: "rejected", reason: "order_conflict" };
   }
-  const account = { name, key: key.thumbprint };
+  const account = { name, key };
   const amount = openingBalance as Amount;
-  if (amount > 0n && book.refusal(TREASURY, [{ payee: name, payeeKey: null, amount }], account)) {
+  if (amount > 0n && book.refusal(TREASURY, [{ payee: name, amount }], account)) {
     return { state: "rejected", reason: "treasury_limit" };
   }
-  book.open(account, id, delegation.sha256);
+  book.open(account, id, delegation?.sha256 ?? null);
   if (amount > 0n) {
-    const contentSha256 = issueSha256(name, amount);
+    const contentSha256 = unsignedSha256(name, amount);
     book.transfer(submission, contentSha256, [issue(id, book.block.server, account, amount)]);
   }
   return { state: "opened", again: false };
@@ -211,25 +125,25 @@ function open(book: Book, submission: Submission & { type: "open" }): Outcome {
 
 function grant(book: Book, submission: Submission & { type: "grant" }): Outcome {
   const { id, payee: name, amount } = submission;
-  const contentSha256 = issueSha256(name, amount);
+  const contentSha256 = unsignedSha256(name, amount);
   const before = book.before(TREASURY, id, contentSha256);
   if (before !== undefined) return before;
   const payee = book.account(name);
   if (payee === undefined) return { state: "rejected", reason: "unknown_account" };
-  const refusal = book.refusal(TREASURY, [{ payee: name, payeeKey: null, amount }]);
+  const refusal = book.refusal(TREASURY, [{ payee: name, amount }]);
   if (refusal !== undefined) return book.void(submission, contentSha256, refusal);
   return book.transfer(submission, contentSha256, [issue(id, book.block.server, payee, amount)]);
 }
 
-/** What makes two issues under one id the same: payee and amount. */
-export function issueSha256(payee: AccountName, amount: Amount): Sha256 {
+/** What makes two payments that nobody signed the same, under one id: payee and amount. */
+export function unsignedSha256(payee: AccountName, amount: Amount): Sha256 {
   return sha256Text(JSON.stringify({ payee, amount: formatAmount(amount) }));
 }
 
 function issue(
   id: Uuid,
   server: Sha256,
-  payee: { readonly name: Party; readonly key: Sha256 },
+  payee: { readonly name: Party; readonly key: Sha256 | null },
   amount: Amount,
 ): Omit<Transfer, "seq"> {
   return {
@@ -288,10 +202,33 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   );
 }
 
-/** One payment as the balance rules see it. `payeeKey` null: whoever the payee is now. */
+/**
+ * An unsigned order can debit only an account that a classic client opened: such an account has no key, and an account that
+ * has a key is paid from by that key alone.
+ */
+function payUnsigned(book: Book, submission: Submission & { type: "unsigned" }): Outcome {
+  const { id, payer: payerName, payee: payeeName, amount } = submission;
+  const payer = book.account(payerName);
+  if (payer === undefined) return { state: "rejected", reason: "unknown_account" };
+  if (payer.key !== null) return { state: "rejected", reason: "signature_required" };
+  if (payerName === payeeName) return { state: "rejected", reason: "payer_is_payee" };
+  const contentSha256 = unsignedSha256(payeeName, amount);
+  const before = book.before(payerName, id, contentSha256);
+  if (before !== undefined) return before;
+  const reason = book.refusal(payerName, [{ payee: payeeName, amount }]);
+  if (reason !== undefined) return { state: "rejected", reason };
+  const payeeKey = book.account(payeeName)!.key;
+  const keys = { payerKey: null, payeeKey, orderSha256: null, delegationSha256: null };
+  const parties = { payer: payerName, payee: payeeName };
+  return book.transfer(submission, contentSha256, [
+    { type: "transfer", id, index: null, ...parties, amount, ...keys },
+  ]);
+}
+
+/** One payment as the balance rules see it. Without `payeeKey`: whoever the payee is now. */
 interface Movement {
   readonly payee: AccountName;
-  readonly payeeKey: Sha256 | null;
+  readonly payeeKey?: Sha256 | null;
   readonly amount: Amount;
 }
 
@@ -333,14 +270,14 @@ class Book {
   refusal(
     payer: Party,
     movements: readonly Movement[],
-    opening?: { readonly name: Party; readonly key: Sha256 },
+    opening?: { readonly name: Party; readonly key: Sha256 | null },
   ): VoidReason | undefined {
     const credits = new Map<string, bigint>();
     let total = 0n;
     for (const { payee: name, payeeKey, amount } of movements) {
       const payee = name === opening?.name ? { ...opening, balance: 0n } : this.account(name);
       if (payee === undefined) return "unknown_payee";
-      if (payeeKey !== null && payee.key !== payeeKey) return "payee_key_changed";
+      if (payeeKey !== undefined && payee.key !== payeeKey) return "payee_key_changed";
       const credited = (credits.get(name) ?? payee.balance) + amount;
       if (credited > AMOUNT_MAX) return "balance_limit";
       credits.set(name, credited);
@@ -352,9 +289,9 @@ class Book {
   }
 
   open(
-    account: { readonly name: AccountName; readonly key: Sha256 },
+    account: { readonly name: AccountName; readonly key: Sha256 | null },
     id: Uuid,
-    delegationSha256: Sha256,
+    delegationSha256: Sha256 | null,
   ): void {
     const { name, key } = account;
     const seq = this.nextSeq();

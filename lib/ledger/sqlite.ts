@@ -11,13 +11,8 @@ import { formatBatchItem } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import { parseHeader, type SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
-import {
-  type Account,
-  outcomeKey,
-  type Posting,
-  type RecordedOutcome,
-  type VoidReason,
-} from "./settle.ts";
+import { type Account, type Posting } from "./settle.ts";
+import { outcomeKey, type RecordedOutcome, type VoidReason } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -37,7 +32,7 @@ import type {
   StoredPayment,
 } from "./store.ts";
 
-const BUSY_RETRY_MS = 5;
+const BUSY_RETRY_MS = 2;
 /** Voids are kept longer than any order can live (a day), and then forgotten: such an order is expired by itself. */
 const VOID_KEPT_S = 7 * 86_400;
 
@@ -104,7 +99,10 @@ class SqliteStore implements LedgerStore {
   }
 
   account(name: string): Promise<StoredAccount | null> {
-    const row = this.read.get("SELECT * FROM accounts WHERE name = ? AND jwk IS NOT NULL", name);
+    const row = this.read.get(
+      "SELECT * FROM accounts WHERE name = ? AND opened_seq IS NOT NULL",
+      name,
+    );
     return Promise.resolve(row === undefined ? null : storedAccount(row));
   }
 
@@ -180,7 +178,7 @@ class SqliteStore implements LedgerStore {
         after,
       );
       if (rows.length === 0) return;
-      yield* rows.map((row) => row.jwk === null ? plainAccount(row) : storedAccount(row));
+      yield* rows.map((row) => row.opened_seq === null ? plainAccount(row) : storedAccount(row));
       after = String(rows.at(-1)!.name);
     }
   }
@@ -311,7 +309,7 @@ class SqliteTransaction implements LedgerTransaction {
         `INSERT INTO accounts VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET balance = excluded.balance`,
         name,
         key,
-        opened === undefined ? null : JSON.stringify(opened.jwk),
+        opened?.jwk ? JSON.stringify(opened.jwk) : null,
         opened?.seq ?? null,
         balance,
       );
@@ -331,24 +329,25 @@ function readHead(statements: Statements): Head {
   const row = statements.get(
     "SELECT height, first, count, header FROM blocks ORDER BY height DESC LIMIT 1",
   );
-  if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0 };
+  if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0, server: null };
   const { sha256, claims } = parseHeader(row.header);
   return {
     height: Number(row.height),
     sha256,
     nextSeq: Number(row.first) + Number(row.count),
     time_s: claims.time,
+    server: claims.server,
   };
 }
 
 function plainAccount(row: Row): Account {
-  return { name: row.name as Party, key: row.key as Sha256, balance: row.balance as bigint };
+  return { name: row.name as Party, key: row.key as Sha256 | null, balance: row.balance as bigint };
 }
 
 function storedAccount(row: Row): StoredAccount {
   return {
     ...plainAccount(row),
-    jwk: parseStored(row.jwk) as RsaPublicJwk,
+    jwk: row.jwk === null ? null : parseStored(row.jwk) as RsaPublicJwk,
     openedSeq: Number(row.opened_seq),
   };
 }

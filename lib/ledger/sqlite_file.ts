@@ -22,7 +22,7 @@ const SCHEMA = `
   CREATE TABLE entries (seq INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
   CREATE TABLE accounts (
     name TEXT PRIMARY KEY,
-    key TEXT NOT NULL,
+    key TEXT,
     jwk TEXT,
     opened_seq INTEGER,
     balance INTEGER NOT NULL

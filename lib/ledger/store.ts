@@ -7,7 +7,8 @@ import type { AccountName, RsaPublicJwk } from "../keys.ts";
 import type { Sha256, Uuid } from "../parse.ts";
 import type { SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
-import type { Account, NewOutcome, Posting, RecordedOutcome } from "./settle.ts";
+import type { Account, Posting } from "./settle.ts";
+import type { NewOutcome, RecordedOutcome } from "./submission.ts";
 
 /** The end of the chain. */
 export interface Head {
@@ -17,6 +18,8 @@ export interface Head {
   readonly sha256: Sha256 | null;
   readonly nextSeq: number;
   readonly time_s: number;
+  /** Thumbprint of the key that signs the chain; null before the first block. */
+  readonly server: Sha256 | null;
 }
 
 /** All that one block changes. */
@@ -29,7 +32,7 @@ export interface BlockRecord {
   /** The keys of the accounts that this block opens. */
   readonly openedKeys: ReadonlyMap<
     AccountName,
-    { readonly jwk: RsaPublicJwk; readonly seq: number }
+    { readonly jwk: RsaPublicJwk | null; readonly seq: number }
   >;
   readonly postings: readonly Posting[];
   readonly newOutcomes: readonly NewOutcome[];
@@ -49,14 +52,15 @@ export interface LedgerTransaction {
 
 /** An account as people ask for it. */
 export interface StoredAccount extends Account {
-  readonly jwk: RsaPublicJwk;
+  /** Null for a classic account. */
+  readonly jwk: RsaPublicJwk | null;
   /** `seq` of its `account.open` entry. */
   readonly openedSeq: number;
 }
 
 /** One id that has ended, with what was submitted under it. */
 export interface StoredPayment extends RecordedOutcome {
-  /** The order's token; null for what is void and for what the treasury issued. */
+  /** The order's token; null for what is void and for what nobody signed. */
   readonly orderText: string | null;
   readonly delegationText: string | null;
   /** A batch's items, exact texts. */

@@ -14,6 +14,9 @@ const READ_QUEUE_PAUSE_BYTES = 256 * 1024;
 /** node:tls in Deno reads on when paused: there a connection that piles up more than this is destroyed. */
 const READ_QUEUE_BYTES_MAX = 2 * 1024 * 1024;
 
+/** What a piece in the queue counts beside its bytes, so that a flood of tiny ones is as bounded. */
+const READ_QUEUE_PIECE_BYTES = 256;
+
 interface Settle<Value> {
   resolve: (value: Value) => void;
   reject: (error: Error) => void;
@@ -52,7 +55,7 @@ export class NodeConnection implements Connection {
   read(): Promise<Uint8Array | null> {
     const bytes = this.queue.shift();
     if (bytes) {
-      this.queued_bytes -= bytes.length;
+      this.queued_bytes -= bytes.length + READ_QUEUE_PIECE_BYTES;
       if (this.queued_bytes < READ_QUEUE_PAUSE_BYTES && this.socket.isPaused()) {
         this.socket.resume();
       }
@@ -66,6 +69,8 @@ export class NodeConnection implements Connection {
   write(bytes: Uint8Array): Promise<void> {
     const written = new Promise<void>((resolve, reject) => {
       if (this.failure || this.ending) return reject(this.failure ?? connectionLost());
+      // The callback of an empty write never comes in Deno.
+      if (bytes.length === 0) return resolve();
       const writer = { resolve, reject };
       this.writers.add(writer);
       this.unsent_bytes += bytes.length;
@@ -110,7 +115,7 @@ export class NodeConnection implements Connection {
       return resolve(chunk);
     }
     this.queue.push(chunk);
-    this.queued_bytes += chunk.length;
+    this.queued_bytes += chunk.length + READ_QUEUE_PIECE_BYTES;
     if (this.heedsPause && this.queued_bytes >= READ_QUEUE_PAUSE_BYTES) this.socket.pause();
     else if (this.queued_bytes > READ_QUEUE_BYTES_MAX) this.destroy();
   }

@@ -4,9 +4,10 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { printable } from "../cli.ts";
 import { makeSessionKey } from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
-import type { AccountName } from "../keys.ts";
+import type { AccountName, RsaPublicKey } from "../keys.ts";
 import { formatPaymentId } from "../ledger/entry.ts";
 import { merkleRoot } from "../ledger/merkle.ts";
 import { type Amount, AMOUNT_MAX, formatAmount } from "../money.ts";
@@ -117,16 +118,21 @@ export class PaymentClient {
     await this.current.end();
   }
 
-  /** A new session in place of one that was lost; those who ask meanwhile get the same one. */
-  reconnect(): Promise<void> {
+  /**
+   * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the same one. `lost` is closed
+   * first, lest the server see a second listener in the new one, and displace the first.
+   */
+  replace(lost: ClientSession): Promise<void> {
+    if (lost !== this.current) return Promise.resolve();
+    lost.destroy();
     this.connecting ??= this.connect({ ...this.login, register: false })
       .finally(() => this.connecting = null);
     return this.connecting;
   }
 
   private async connect(login: LoginOptions): Promise<void> {
-    const onSettled = (settled: Settled) => {
-      this.waiting.get(settled.receipt.transfer.orderSha256!)?.(settled);
+    const onSettled = (settled: Settled | null) => {
+      if (settled !== null) this.waiting.get(settled.receipt.transfer.orderSha256!)?.(settled);
       this.login.onSettled?.(settled);
     };
     const { sessionKey } = this;
@@ -148,10 +154,11 @@ export class PaymentClient {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
-      this.pin(new Map([[name, payee.key.thumbprint]]));
+      const payeeKey = payee.key?.thumbprint ?? null;
+      this.pin(new Map([[name, payeeKey]]));
       const { pair } = this.options;
-      const sealedMemo = memo === null ? null : await sealMemo(memo, payee.key, pair.publicKey);
-      const payment = { payee: name, payeeKey: payee.key.thumbprint, amount, memo: sealedMemo };
+      const sealedMemo = memo === null ? null : await sealMemo(memo, keyOf(payee), pair.publicKey);
+      const payment = { payee: name, payeeKey, amount, memo: sealedMemo };
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 
@@ -191,7 +198,7 @@ export class PaymentClient {
         ? `batch payment ${order.id} of ${formatAmount(order.total)}`
         : `payment ${order.id} of ${formatAmount(order.amount)} to ${order.payee}`;
       const end = await naming(order.id, () => this.resolve(pending));
-      const became = "refused" in end ? `not paid: ${end.refused.message}` : "settled";
+      const became = "refused" in end ? `not paid: ${printable(end.refused.message)}` : "settled";
       this.options.notices.note(`${what}, left unfinished before, is ${became}`);
     }
   }
@@ -216,10 +223,8 @@ export class PaymentClient {
   private async common(id: Uuid) {
     const { account, now_s } = this.options;
     const iat = now_s();
-    if (this.current.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) {
-      await this.current.end();
-      await this.reconnect();
-    }
+    const { current } = this;
+    if (current.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) await this.replace(current);
     return { id, server: this.server, payer: account, iat, exp: iat + ORDER_LIFE_S_DEFAULT };
   }
 
@@ -231,9 +236,13 @@ export class PaymentClient {
   }
 
   /** Stops a payment to whoever has another key than when they were paid before. */
-  private pin(keys: ReadonlyMap<AccountName, Sha256>): void {
+  private pin(keys: ReadonlyMap<AccountName, Sha256 | null>): void {
     for (const payee of this.payees.pin(this.server, keys)) {
-      this.options.notices.note(`first payment to ${payee}, whose key is ${keys.get(payee)}`);
+      const key = keys.get(payee);
+      const whose = key
+        ? `whose key is ${key}`
+        : "a classic account, which has no key and proves nothing";
+      this.options.notices.note(`first payment to ${payee}, ${whose}`);
     }
   }
 
@@ -281,12 +290,12 @@ export class PaymentClient {
     const keys = new Map(
       await inTurns(names, async (name) => {
         const { key } = await this.findPayee(name);
-        return [name, key.thumbprint] as const;
+        return [name, key?.thumbprint ?? null] as const;
       }),
     );
     this.pin(keys);
     const items = payments.map(({ payee, amount }, index) =>
-      formatBatchItem({ index, payee, payeeKey: keys.get(payee)!, amount })
+      formatBatchItem({ index, payee, payeeKey: keys.get(payee) ?? null, amount })
     );
     const total = payments.reduce((sum, { amount }) => sum + amount, 0n);
     if (total > AMOUNT_MAX) {
@@ -325,7 +334,7 @@ export class PaymentClient {
     { order, delegation }: Pending,
     payee: Payee,
   ): Promise<Settled | null> {
-    if (payee.presence === null) return null;
+    if (payee.presence === null || payee.key === null) return null;
     const { host, port } = payee.presence;
     const { promise: gaveUp, resolve: giveUp } = Promise.withResolvers<null>();
     const { promise: receipt, resolve: received } = Promise.withResolvers<Settled>();
@@ -347,6 +356,7 @@ export class PaymentClient {
     const until_ms = Date.now() + timeout_ms;
     const { id } = pending.order.claims;
     while (true) {
+      const { current } = this;
       try {
         const end = pending.direct ? await this.cancel(pending) : await this.settle(pending);
         this.outbox.remove(id);
@@ -355,7 +365,7 @@ export class PaymentClient {
         if (isFinal(error)) throw error;
         if (Date.now() > until_ms) throw outcomeUnknown(error);
         await pause(RETRY_PAUSE_MS, signal);
-        await this.reconnect().catch((failure) => {
+        await this.replace(current).catch((failure) => {
           if (isFinal(failure)) throw failure;
         });
       }
@@ -417,6 +427,12 @@ async function naming<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
     const details = { ...error.details, payment: id };
     throw new SealwireError(error.code, error.message, { cause: error, details });
   }
+}
+
+/** Throws `no_payee_key` for a classic account. */
+function keyOf({ name, key }: Payee): RsaPublicKey {
+  if (key !== null) return key;
+  throw new SealwireError("no_payee_key", `${name} is a classic account, which cannot read a memo`);
 }
 
 function newId(): Uuid {

@@ -18,6 +18,7 @@ import {
   type PaymentClientOptions,
   type PayOptions,
 } from "./client.ts";
+import type { ConnectServerOptions } from "./connect.ts";
 import { Listening, type ListenOptions, readMemo } from "./listen.ts";
 import type { HistoryAnswerRow } from "./wire.ts";
 
@@ -289,6 +290,12 @@ async function accountKeys({ keysFolder, out }: CommandContext, account: Account
 }
 
 function clientOptions(context: CommandContext): Omit<PaymentClientOptions, "account" | "pair"> {
+  const now_s = () => Math.floor(Date.now() / 1000);
+  return { ...serverOptions(context), notices: context.out, now_s };
+}
+
+/** How any command reaches the server. */
+export function serverOptions(context: CommandContext): ConnectServerOptions {
   const { host, port, keysFolder, serverCertPath, timeout_ms, interrupted, out } = context;
   return {
     host,
@@ -297,8 +304,6 @@ function clientOptions(context: CommandContext): Omit<PaymentClientOptions, "acc
     serverCertPath,
     timeout_ms,
     signal: interrupted,
-    notices: out,
-    now_s: () => Math.floor(Date.now() / 1000),
     confirmServer: (fingerprint) => confirmServer(context, fingerprint),
     alarm: (lines) => {
       for (const line of ["", "!".repeat(78), ...lines, "!".repeat(78), ""]) out.warn(line);

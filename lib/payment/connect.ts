@@ -14,7 +14,7 @@ import { NONCE_BYTES } from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import { loadServerPublicKey } from "../key_files.ts";
 import { parseRsaPublicJwk, type RsaPublicKey } from "../keys.ts";
-import { connectTls, fetchCertificate, formatAddress } from "../net.ts";
+import { type Connection, connectTls, fetchCertificate, formatAddress } from "../net.ts";
 import { Members, type Sha256 } from "../parse.ts";
 import { RpcPeer } from "../rpc.ts";
 import { loadCertificate } from "../server_keys.ts";
@@ -33,6 +33,9 @@ export interface ConnectServerOptions {
   readonly confirmServer: (fingerprint: string) => Promise<boolean>;
   /** Says loudly that the server is not the one that it was. */
   readonly alarm: (lines: readonly string[]) => void;
+}
+
+export interface ConnectRpcOptions extends ConnectServerOptions {
   readonly onNotification: (method: string, params: unknown) => void;
 }
 
@@ -46,26 +49,40 @@ export interface ServerLink {
 }
 
 /** The certificate to insist on, and the server key where that is known too. */
-interface Pin {
+export interface Pin {
   readonly certificatePem: string;
   readonly serverKey: RsaPublicKey | null;
 }
 
 /**
+ * Connects to a server that shows the pinned certificate, or one that is trusted now for the first time. `alpn`: protocols
+ * offered.
+ *
  * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another certificate
- * or another key than was pinned), `certificate_unreadable` and the like for the files.
+ * than was pinned), `certificate_unreadable` and the like for the files.
  */
-export async function connectServer(options: ConnectServerOptions): Promise<ServerLink> {
+export async function connectPinned(
+  options: ConnectServerOptions,
+  alpn: string[],
+): Promise<{ readonly connection: Connection; readonly pin: Pin }> {
   const pin = pinnedServer(options) ?? await trustFirstUse(options);
-  const { host, port, timeout_ms, signal, onNotification } = options;
+  const { host, port, timeout_ms, signal } = options;
   const certificate = pin.certificatePem;
-  const connection = await connectTls({ host, port, timeout_ms, signal, certificate, alpn: [ALPN] })
-    .catch((error) => {
-      if (isSealwireError(error, "server_changed")) {
-        alarm(options, "certificate", certificateFingerprint(certificate));
-      }
-      throw error;
-    });
+  try {
+    const connection = await connectTls({ host, port, timeout_ms, signal, certificate, alpn });
+    return { connection, pin };
+  } catch (error) {
+    if (isSealwireError(error, "server_changed")) {
+      alarm(options, "certificate", certificateFingerprint(certificate));
+    }
+    throw error;
+  }
+}
+
+/** Connects over JSON-RPC. Throws as {@linkcode connectPinned} does, and `server_changed` for another server key. */
+export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
+  const { connection, pin } = await connectPinned(options, [ALPN]);
+  const { host, port, timeout_ms, signal, onNotification } = options;
   if (connection.alpn !== ALPN) {
     connection.destroy();
     throw new SealwireError("no_connection", `${formatAddress(host, port)} is no ${ALPN} server`);
@@ -82,8 +99,8 @@ export async function connectServer(options: ConnectServerOptions): Promise<Serv
         "the server has another key than the one that was pinned",
       );
     }
-    remember(options, { certificatePem: certificate, serverKey: server });
-    return { peer, server, nonce, cert: certificateSha256(certificate) };
+    remember(options, { ...pin, serverKey: server });
+    return { peer, server, nonce, cert: certificateSha256(pin.certificatePem) };
   } catch (error) {
     peer.destroy();
     throw error;
@@ -126,7 +143,11 @@ async function trustFirstUse(options: ConnectServerOptions): Promise<Pin> {
   return { certificatePem: certificatePem(parseCertificate(der)), serverKey: null };
 }
 
-function remember({ host, port, keysFolder }: ConnectServerOptions, pin: Required<Pin>): void {
+/** Records what a server has shown, so that it must show the same from now on. */
+export function remember(
+  { host, port, keysFolder }: ConnectServerOptions,
+  pin: Required<Pin>,
+): void {
   const servers = new KnownServers(keysFolder);
   const known = servers.get(host, port);
   const same = known?.certificatePem === pin.certificatePem &&

@@ -3,19 +3,26 @@
  * brings the news (a push, an offer just settled, a new connection), what is shown comes from the account's history after
  * the last payment shown, so nothing is shown twice and nothing is lost while nobody listened.
  */
+import { printable } from "../cli.ts";
 import { internalError, isSealwireError, SealwireError } from "../errors.ts";
 import { ShownMemory } from "./memory.ts";
 import { TREASURY } from "../ledger/entry.ts";
 import { openMemo, parseSealedMemo } from "../sealing.ts";
 import { PaymentClient, type PaymentClientOptions } from "./client.ts";
 import { OfferListener } from "./listener.ts";
-import type { LoginOptions } from "./session.ts";
+import type { ClientSession, LoginOptions } from "./session.ts";
 import type { HistoryAnswerRow } from "./wire.ts";
 import type { KeyObject } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Codes that say that the server is away. */
-const PASSING_CODES: ReadonlySet<string> = new Set(["connection_lost", "no_connection", "timeout"]);
+/** Codes that say that the server is away, or too busy to answer. */
+const PASSING_CODES: ReadonlySet<string> = new Set([
+  "connection_lost",
+  "no_connection",
+  "overloaded",
+  "store_unavailable",
+  "timeout",
+]);
 /** Between tries to come back online: doubling from the first to the last. */
 const RECONNECT_PAUSE_FIRST_MS = 500;
 const RECONNECT_PAUSE_LAST_MS = 15_000;
@@ -100,7 +107,8 @@ export class Listening {
     );
     this.show();
     while (true) {
-      await Promise.race([this.client.session.closed, interrupted]);
+      const { session } = this.client;
+      await Promise.race([session.closed, interrupted]);
       signal.throwIfAborted();
       if (this.leaving) return;
       if (this.displaced) {
@@ -110,7 +118,7 @@ export class Listening {
         );
       }
       notices.note("the connection was lost; trying to come back");
-      await this.comeBack();
+      await this.comeBack(session);
       notices.note("online again");
       this.show();
     }
@@ -123,13 +131,13 @@ export class Listening {
     await this.client.end();
   }
 
-  private async comeBack(): Promise<void> {
+  private async comeBack(lost: ClientSession): Promise<void> {
     const { timeout_ms, signal } = this.options;
     const until_ms = Date.now() + timeout_ms;
     let pause_ms = RECONNECT_PAUSE_FIRST_MS;
     while (true) {
       try {
-        return await this.client.reconnect();
+        return await this.client.replace(lost);
       } catch (error) {
         const passing = isSealwireError(error) && PASSING_CODES.has(error.code);
         if (!passing || Date.now() + pause_ms > until_ms) throw error;
@@ -159,7 +167,8 @@ export class Listening {
         // A connection that went comes back, and then this is done again.
         const passing = isSealwireError(error) && PASSING_CODES.has(error.code);
         if (!passing) {
-          this.options.notices.warn(`cannot show what was paid: ${internalError(error).message}`);
+          const why = printable(internalError(error).message);
+          this.options.notices.warn(`cannot show what was paid: ${why}`);
         }
         return;
       }

@@ -3,6 +3,7 @@
  * the server; what the payer is answered is a hint, no more.
  */
 import type { KeyObject } from "node:crypto";
+import { setImmediate } from "node:timers";
 import { SealwireError } from "../errors.ts";
 import type { AccountName } from "../keys.ts";
 import { type Connection, type Listener, listenTcp } from "../net.ts";
@@ -67,8 +68,10 @@ export class OfferListener {
     if (count > CONNECTIONS_PER_PEER_MAX) return connection.destroy();
     this.perPeer.set(from, count);
     let offered = false;
+    let settling = false;
+    // Also for one that was refused and does not leave.
     const deadline = setTimeout(() => {
-      if (!offered) peer.destroy(new SealwireError("timeout", "no offer came"));
+      if (!settling) peer.destroy(new SealwireError("timeout", "no offer came"));
     }, OFFER_DEADLINE_MS);
     const peer = new RpcPeer(connection, {
       role: "server",
@@ -76,13 +79,20 @@ export class OfferListener {
         "payment.offer": {
           handle: async (params) => {
             if (offered) throw new SealwireError("one_offer", "one connection carries one offer");
-            offered = true;
-            return await this.offer(new Members(params, "params", "invalid_params").raw("offer"));
+            offered = settling = true;
+            try {
+              return await this.offer(new Members(params, "params", "invalid_params").raw("offer"));
+            } finally {
+              settling = false;
+              // After the answer there is nothing to stay for.
+              setImmediate(() => void peer.end());
+            }
           },
         },
       },
     });
-    void peer.closed.then(() => {
+    // A place is free when the connection is gone, not when it was told to go.
+    void peer.closed.then(() => peer.end()).then(() => {
       clearTimeout(deadline);
       const left = this.perPeer.get(from)! - 1;
       if (left > 0) this.perPeer.set(from, left);

@@ -1,6 +1,6 @@
 /** What the ledger's refusals say to people. */
 import { SealwireError } from "../errors.ts";
-import type { Outcome, RejectReason, VoidReason } from "../ledger/settle.ts";
+import type { Outcome, RejectReason, VoidReason } from "../ledger/submission.ts";
 
 const SENTENCES: Readonly<Record<VoidReason | RejectReason, string>> = {
   balance_limit: "the payee's account cannot hold that much",
@@ -12,7 +12,9 @@ const SENTENCES: Readonly<Record<VoidReason | RejectReason, string>> = {
   order_conflict: "the payment id was used for another order before",
   order_expired: "the order has expired",
   order_from_future: "the order is from the future: check the clock",
+  payer_is_payee: "payer and payee are the same account",
   payee_key_changed: "the payee's key is not the one that the order names",
+  signature_required: "the payer's account has a key, and only that key can pay from it",
   treasury_limit: "no more money can be issued",
   unknown_account: "there is no such account",
   unknown_payee: "there is no such payee",

@@ -7,8 +7,8 @@ import { type Delegation, NONCE_BYTES, requireValidFor, verifyDelegation } from 
 import { SealwireError } from "../errors.ts";
 import { type AccountName, parseAccountName } from "../keys.ts";
 import { formatPaymentId, parseEntry } from "../ledger/entry.ts";
-import { Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
-import type { SettledEntries, Submission } from "../ledger/settle.ts";
+import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../ledger/ledger.ts";
+import type { Outcome, SettledEntries, Submission } from "../ledger/submission.ts";
 import type { HistoryRow, LedgerStore, StoredPayment } from "../ledger/store.ts";
 import { formatAmount } from "../money.ts";
 import { type Connection, type Listener, listenTls } from "../net.ts";
@@ -25,7 +25,9 @@ import type { SealedMemo } from "../sealing.ts";
 import type { Token } from "../tokens.ts";
 import type { ServerKeys } from "../server_keys.ts";
 import { type Listed, Presence } from "./presence.ts";
+import { Pushes } from "./pushes.ts";
 import { refusal } from "./refusals.ts";
+import { VoidBudget } from "./void_budget.ts";
 import {
   ALPN,
   BATCH_LINE_BYTES_MAX,
@@ -51,11 +53,14 @@ export interface PaymentServerOptions {
   readonly host: string;
   readonly port: number;
   readonly keys: ServerKeys;
+  readonly ledger: Ledger;
   readonly store: LedgerStore;
   /** Minor units that a new account opens with. */
   readonly openingBalance: bigint;
   readonly now_s: () => number;
   readonly log: (event: string, fields: Readonly<Record<string, unknown>>) => void;
+  /** Takes connections whose client does not ask for our protocol. */
+  readonly acceptOther: (connection: Connection) => void;
 }
 
 /** One connection. */
@@ -65,6 +70,7 @@ class Session implements Listed {
   loginFailures = 0;
   closed = false;
   peer!: RpcPeer;
+  pushes!: Pushes;
 
   /** Of a logged-in session. */
   get account(): AccountName {
@@ -83,14 +89,13 @@ class Session implements Listed {
 }
 
 export class PaymentServer {
-  private readonly ledger: Ledger;
   private readonly presence = new Presence<Session>();
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
+  private readonly voids: VoidBudget;
   private listener: Listener | null = null;
 
   private constructor(private readonly options: PaymentServerOptions) {
-    const { store, keys, now_s } = options;
-    this.ledger = new Ledger({ store, serverKeys: keys.pair, cert: keys.certificateSha256, now_s });
+    this.voids = new VoidBudget(options.now_s);
   }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
@@ -110,14 +115,18 @@ export class PaymentServer {
     return { host: this.listener!.host, port: this.listener!.port };
   }
 
-  /** Takes no more, and waits for what is being committed. The store stays open. */
+  /** Takes no more. Ledger and store stay open. */
   async close(): Promise<void> {
     await this.listener?.close();
     this.presence.close();
-    await this.ledger.idle();
+  }
+
+  private get ledger(): Ledger {
+    return this.options.ledger;
   }
 
   private accept(connection: Connection): void {
+    if (connection.alpn !== ALPN) return this.options.acceptOther(connection);
     const session = new Session();
     const from = { host: connection.remoteHost, port: connection.remotePort };
     const onInternalError = (error: unknown) =>
@@ -127,6 +136,7 @@ export class PaymentServer {
       methods: this.methods(session),
       onInternalError,
     });
+    session.pushes = new Pushes(session.peer, onInternalError);
     const deadline = setTimeout(() => {
       const message = `log in within ${LOGIN_DEADLINE_MS / 1000} s`;
       if (session.delegation === null) {
@@ -308,14 +318,12 @@ export class PaymentServer {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.ledger.submit(submission);
+    const outcome = await this.submit(order.payer, submission);
     if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
       this.options.log("settled", { payment: order.id, payer: order.payer });
-      void this.announce(session, submission, outcome.entries).catch((error) =>
-        this.options.log("internal_error", { message: String(error) })
-      );
+      this.announce(session, submission, outcome.entries);
     }
     const index = isBatch(order) ? null : undefined;
     return await this.settledAnswer(
@@ -324,6 +332,14 @@ export class PaymentServer {
       outcome.entries,
       index,
     );
+  }
+
+  /** A void counts for the payer, who signed it, whoever hands it in: a payee's listener hands in what strangers sign. */
+  private async submit(payer: AccountName, submission: Submission): Promise<Outcome> {
+    this.voids.require(payer);
+    const outcome = await this.ledger.submit(submission);
+    if (outcome.state === "void" && !outcome.again) this.voids.spend(payer);
+    return outcome;
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -342,41 +358,47 @@ export class PaymentServer {
   }
 
   /**
-   * What a party hears of a settled payment. `index`: which of a batch; undefined for a plain payment; null for a whole
-   * batch, whose receipts are asked for one by one.
+   * What a party hears of a settled payment. `order` null: nobody signed it, so it has no receipt. `index`: which of a batch;
+   * undefined for a plain payment; null for a whole batch, whose receipts are asked for one by one.
    */
   private async settledAnswer(
     account: AccountName,
-    order: OrderTexts,
+    order: OrderTexts | null,
     entries: SettledEntries,
     index: number | null | undefined,
   ): Promise<SettledAnswer> {
     const seq = entries.seq + (index === null ? entries.count - 1 : index ?? 0);
     const [balance] = await this.options.store.balancesAfter([{ account, seq }]);
-    const receipt = index === null
+    const receipt = index === null || order === null
       ? {}
       : { receipt: await this.ledger.receipt(order, entries, index ?? null) };
     return { state: "settled", ...receipt, balance: formatAmount(balance ?? 0n) };
   }
 
+  /** Tells `account` of a payment in entry `seq` that nobody signed, and that has no receipt therefore. */
+  announceUnsigned(account: AccountName, seq: number): void {
+    let answer: Promise<SettledAnswer> | null = null;
+    const make = () => answer ??= this.settledAnswer(account, null, { seq, count: 1 }, undefined);
+    for (const session of this.presence.sessionsOf(account)) session.pushes.add(make);
+  }
+
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */
-  private async announce(
+  private announce(
     teller: Session,
     submission: Submission & { type: "order" },
     entries: SettledEntries,
-  ): Promise<void> {
+  ): void {
     const order = submission.signed.order.claims;
     const texts = orderTexts(submission);
     const hearers: { account: AccountName; index: number | undefined }[] = isBatch(order)
       ? submission.items.map(({ payee, index }) => ({ account: payee, index }))
       : [{ account: order.payer, index: undefined }, { account: order.payee, index: undefined }];
     for (const { account, index } of hearers) {
-      const sessions = [...this.presence.sessionsOf(account)].filter((session) =>
-        session !== teller
-      );
-      if (sessions.length === 0) continue;
-      const answer = await this.settledAnswer(account, texts, entries, index);
-      for (const session of sessions) session.notify("payment.settled", answer);
+      let answer: Promise<SettledAnswer> | null = null;
+      const make = () => answer ??= this.settledAnswer(account, texts, entries, index);
+      for (const session of this.presence.sessionsOf(account)) {
+        if (session !== teller) session.pushes.add(make);
+      }
     }
   }
 
@@ -409,12 +431,8 @@ export class PaymentServer {
     if (found === null) return { state: "unknown" };
     const { payment, index } = found;
     if ("void" in payment.end) return { state: "void", reason: payment.end.void };
-    return await this.settledAnswer(
-      session.account,
-      this.requireOrder(payment),
-      payment.end.settled,
-      index,
-    );
+    const order = storedOrderTexts(payment);
+    return await this.settledAnswer(session.account, order, payment.end.settled, index);
   }
 
   private async receipt(session: Session, params: Members): Promise<{ receipt: string }> {
@@ -432,15 +450,10 @@ export class PaymentServer {
     return { receipt: await this.ledger.receipt(order, settled, index ?? null) };
   }
 
-  private requireOrder(payment: StoredPayment): OrderTexts {
-    const order = storedOrderTexts(payment);
-    if (order === null) throw new Error("a settled payment of an account has no order");
-    return order;
-  }
-
   private async cancel(session: Session, params: Members): Promise<object> {
     const id = params.uuid("id");
-    const outcome = await this.ledger.submit({ type: "cancel", payer: session.account, id });
+    const { account } = session;
+    const outcome = await this.submit(account, { type: "cancel", payer: account, id });
     if (outcome.state === "rejected") throw refusal(outcome);
     return await this.status(session, new Members({ id }, "params", "invalid_params"));
   }

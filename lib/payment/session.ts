@@ -2,28 +2,43 @@
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
  * verified is verified (headers, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import { type Delegation, type SessionKeyPair, signDelegation } from "../delegations.ts";
+import {
+  type Delegation,
+  type SessionKeyPair,
+  signDelegation,
+  verifyDelegation,
+} from "../delegations.ts";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import {
   type AccountName,
-  parseAccountName,
   parseRsaPublicJwk,
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys.ts";
-import { verifyHeader } from "../ledger/block.ts";
-import { parseEntry } from "../ledger/entry.ts";
+import { type SignedHeader, verifyHeader } from "../ledger/block.ts";
+import { parseEntry, type Transfer } from "../ledger/entry.ts";
 import { PATH_STEPS_MAX, rootFromPath } from "../ledger/merkle.ts";
 import { type VerifiedReceipt, verifyReceipt } from "../ledger/receipt.ts";
 import { Members, type Uuid } from "../parse.ts";
-import type { Token } from "../tokens.ts";
+import { sha256Text, type Token } from "../tokens.ts";
+import {
+  mayConnectTo,
+  parseHistoryRow,
+  parseName,
+  parseOnlineRow,
+  parsePresence,
+  readBalance,
+  readReason,
+} from "./answers.ts";
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
 import { HeadMemory } from "./memory.ts";
-import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN, PAGE_ROWS_MAX } from "./wire.ts";
+import { type HistoryAnswerRow, type OnlineRow, PAGE_ROWS_MAX } from "./wire.ts";
 
 const TEXT_CHARACTERS_MAX = 16_384;
+/** A block header is stored so long after it was verified, or when the session ends. */
+const REMEMBER_AFTER_MS = 200;
 
-export interface SessionOptions extends Omit<ConnectServerOptions, "onNotification"> {
+export interface SessionOptions extends ConnectServerOptions {
   readonly account: AccountName;
   readonly pair: RsaKeyPair;
   readonly sessionKey: SessionKeyPair;
@@ -36,8 +51,8 @@ export interface LoginOptions {
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
-  /** A receipt that the server pushed, verified. */
-  readonly onSettled?: (settled: Settled) => void;
+  /** The server says that a payment of this account is settled: the verified receipt, or null where nobody signed it. */
+  readonly onSettled?: (settled: Settled | null) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
   readonly onPresenceChanged?: () => void;
@@ -59,12 +74,16 @@ export type PaymentState =
 
 export interface Payee {
   readonly name: AccountName;
-  readonly key: RsaPublicKey;
+  /** Null for a classic account, which has none. */
+  readonly key: RsaPublicKey | null;
   /** Where the payee takes offers; null when offline. */
   readonly presence: { readonly host: string; readonly port: number } | null;
 }
 
 export class ClientSession {
+  /** The highest header verified, when it is not stored yet. */
+  private unstored: SignedHeader | null = null;
+
   private constructor(
     private readonly link: ServerLink,
     private readonly options: SessionOptions,
@@ -91,6 +110,9 @@ export class ClientSession {
       const claims = { account, session: sessionKey.publicKey, server: link.server.thumbprint };
       const { cert, nonce } = link;
       const delegation = await signDelegation(pair, { ...claims, cert, nonce }, now_s());
+      // Read before the server says its head: another process of this account may raise it meanwhile.
+      const heads = new HeadMemory(keysFolder, account);
+      const seen = heads.get(link.server.thumbprint);
       const { register, presence, watch } = login;
       const params = {
         delegation: delegation.text,
@@ -105,9 +127,8 @@ export class ClientSession {
         "login",
         "bad_answer",
       );
-      const heads = new HeadMemory(keysFolder, account);
-      session = new ClientSession(link, options, heads, delegation, answer.text("balance", 32));
-      await session.checkHead(answer.raw("head"));
+      session = new ClientSession(link, options, heads, delegation, readBalance(answer));
+      await session.checkHead(seen, answer.raw("head"));
       return session;
     } catch (error) {
       link.peer.destroy();
@@ -129,23 +150,32 @@ export class ClientSession {
   }
 
   async end(): Promise<void> {
+    this.storeHead();
     await this.link.peer.end();
+  }
+
+  /** Ends it at once. */
+  destroy(): void {
+    this.link.peer.destroy();
   }
 
   async lookup(name: AccountName): Promise<Payee> {
     const answer = await this.call("directory.lookup", { account: name });
-    const key = parseRsaPublicJwk(answer.raw("key"));
+    const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
     const entryText = answer.text("entry", TEXT_CHARACTERS_MAX);
     const entry = parseEntry(entryText);
     const header = await verifyHeader(answer.raw("header"), this.server);
     const { first, count, root } = header.claims;
     const path = answer.list("path", PATH_STEPS_MAX).map(String);
     const opened = entry.type === "account.open" && entry.account === name &&
-      entry.key === key.thumbprint;
+      entry.key === (key?.thumbprint ?? null);
     if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
-    return { name, key, presence: parsePresence(answer.raw("presence")) };
+    const presence = parsePresence(answer.raw("presence"));
+    const { remoteHost } = this.link.peer.connection;
+    const reachable = presence !== null && mayConnectTo(presence.host, remoteHost);
+    return { name, key, presence: reachable ? presence : null };
   }
 
   /** One page of those online, and the name to go on after. */
@@ -154,7 +184,7 @@ export class ClientSession {
     const online = answer.list("online", PAGE_ROWS_MAX).map(parseOnlineRow);
     return {
       online,
-      next: answer.raw("next") === null ? null : parseAccountName(answer.raw("next")),
+      next: answer.raw("next") === null ? null : parseName(answer.raw("next")),
     };
   }
 
@@ -174,27 +204,33 @@ export class ClientSession {
       delegation,
       ...(batch && { items }),
     });
-    return batch ? null : await this.settled(answer);
+    const orderSha256 = sha256Text(order);
+    return batch ? null : await this.settled(answer, (paid) => paid.orderSha256 === orderSha256);
   }
 
-  async status(id: Uuid, payer?: AccountName): Promise<PaymentState> {
-    return await this.paymentState(
-      await this.call("payment.status", { id, ...(payer && { payer }) }),
-    );
+  async status(id: Uuid, payer = this.options.account): Promise<PaymentState> {
+    return await this.paymentState(id, payer, await this.call("payment.status", { id, payer }));
   }
 
   /** Voids an id that is not settled yet; answers what it has come to. */
   async cancel(id: Uuid): Promise<PaymentState> {
-    return await this.paymentState(await this.call("payment.cancel", { id }));
+    const answer = await this.call("payment.cancel", { id });
+    return await this.paymentState(id, this.options.account, answer);
   }
 
-  async receipt(id: Uuid, index: number | null, payer?: AccountName): Promise<VerifiedReceipt> {
-    const params = { id, ...(index !== null && { index }), ...(payer && { payer }) };
-    return await this.verified((await this.call("payment.receipt", params)).raw("receipt"));
+  async receipt(
+    id: Uuid,
+    index: number | null,
+    payer = this.options.account,
+  ): Promise<VerifiedReceipt> {
+    const params = { id, ...(index !== null && { index }), payer };
+    const answer = await this.call("payment.receipt", params);
+    const isIt = (paid: Transfer) => paid.id === id && paid.index === index && paid.payer === payer;
+    return await this.verified(answer.raw("receipt"), isIt);
   }
 
   async currentBalance(): Promise<string> {
-    return (await this.call("account.balance", {})).text("balance", 32);
+    return readBalance(await this.call("account.balance", {}));
   }
 
   /** Pages of this account's transfers after entry `after`, oldest first. */
@@ -220,38 +256,90 @@ export class ClientSession {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    // A receipt that does not verify says nothing; whoever waits asks the server.
-    this.settled(new Members(params, method, "bad_answer")).then(login.onSettled, () => {});
+    // A push that is wrong says nothing; whoever waits asks the server.
+    this.pushed(params).then(login.onSettled, () => {});
   }
 
-  private async paymentState(answer: Members): Promise<PaymentState> {
+  /** Null for a payment that nobody signed, which has no receipt. */
+  private async pushed(params: unknown): Promise<Settled | null> {
+    const push = new Members(params, "push", "bad_answer");
+    return push.has("receipt") ? await this.settled(push, () => true) : null;
+  }
+
+  private async paymentState(
+    id: Uuid,
+    payer: AccountName,
+    answer: Members,
+  ): Promise<PaymentState> {
     const state = answer.raw("state");
     if (state === "unknown") return { state };
-    if (state === "void") return { state, reason: answer.text("reason", 64) };
-    const balance = answer.text("balance", 32);
-    const settled = answer.has("receipt") ? await this.settled(answer) : null;
-    return { state: answer.constant("state", "settled"), settled, balance };
+    if (state === "void") return { state, reason: readReason(answer) };
+    const isIt = (paid: Transfer) => paid.id === id && paid.payer === payer;
+    const settled = answer.has("receipt") ? await this.settled(answer, isIt) : null;
+    return {
+      state: answer.constant("state", "settled"),
+      settled,
+      balance: readBalance(answer),
+    };
   }
 
-  private async settled(answer: Members): Promise<Settled> {
-    const receipt = await this.verified(answer.raw("receipt"));
-    return { receipt, balance: answer.text("balance", 32) };
+  private async settled(
+    answer: Members,
+    isIt: (transfer: Transfer) => boolean,
+  ): Promise<Settled> {
+    const receipt = await this.verified(answer.raw("receipt"), isIt);
+    return { receipt, balance: readBalance(answer) };
   }
 
-  private async verified(text: unknown): Promise<VerifiedReceipt> {
-    const receipt = await verifyReceipt(text, this.server).catch((cause) => {
+  /** A receipt that is genuine, and of the payment that was asked about. */
+  private async verified(
+    text: unknown,
+    isIt: (transfer: Transfer) => boolean,
+  ): Promise<VerifiedReceipt> {
+    const ownOrAny = (delegation: unknown) =>
+      delegation === this.delegation.text
+        ? Promise.resolve(this.delegation)
+        : verifyDelegation(delegation);
+    const receipt = await verifyReceipt(text, this.server, ownOrAny).catch((cause) => {
       throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
         cause,
       });
     });
-    this.heads.raise(receipt.header);
+    if (!isIt(receipt.transfer)) {
+      throw new SealwireError("bad_answer", "the server sent the receipt of another payment");
+    }
+    this.remember(receipt.header);
     return receipt;
   }
 
+  /**
+   * Two disk syncs are kept out of the way of whoever waits for a receipt, and headers that come together are stored once. A
+   * client that dies before that remembers a lower block: it asks for less, and is told nothing wrong.
+   */
+  private remember(header: SignedHeader): void {
+    if (this.unstored === null) setTimeout(() => this.storeHeadLater(), REMEMBER_AFTER_MS);
+    else if (header.claims.height <= this.unstored.claims.height) return;
+    this.unstored = header;
+  }
+
+  private storeHead(): void {
+    const header = this.unstored;
+    this.unstored = null;
+    if (header !== null) this.heads.raise(header);
+  }
+
+  /** A client that cannot remember goes no further: its next login fails for the same reason, and says so. */
+  private storeHeadLater(): void {
+    try {
+      this.storeHead();
+    } catch (error) {
+      this.link.peer.destroy(error as SealwireError);
+    }
+  }
+
   /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
-  private async checkHead(headText: unknown): Promise<void> {
+  private async checkHead(seen: SignedHeader | null, headText: unknown): Promise<void> {
     const head = headText === null ? null : await verifyHeader(headText, this.server);
-    const seen = this.heads.get(this.server.thumbprint);
     if (seen !== null) {
       const { height } = seen.claims;
       if (head === null || head.claims.height < height) {
@@ -300,34 +388,4 @@ export function isRefusal(error: unknown): error is SealwireError {
 
 export function isVoid(error: SealwireError): boolean {
   return "void" in error.details && error.details.void === true;
-}
-
-function parsePresence(value: unknown): Payee["presence"] {
-  if (value === null) return null;
-  const presence = new Members(value, "presence", "bad_answer");
-  return { host: presence.text("host", 45), port: presence.integer("port", P2P_PORT_MIN, 65_535) };
-}
-
-function parseOnlineRow(value: unknown): OnlineRow {
-  const row = new Members(value, "online", "bad_answer");
-  return {
-    name: parseAccountName(row.raw("name")),
-    host: row.text("host", 45),
-    port: row.integer("port", P2P_PORT_MIN, 65_535),
-    fingerprint: row.sha256("fingerprint"),
-  };
-}
-
-function parseHistoryRow(value: unknown): HistoryAnswerRow {
-  const row = new Members(value, "history", "bad_answer");
-  return {
-    seq: row.integer("seq", 1, Number.MAX_SAFE_INTEGER),
-    payment: row.text("payment", 64),
-    time: row.time_s("time"),
-    payer: row.text("payer", 32),
-    payee: row.text("payee", 32),
-    amount: row.text("amount", 32),
-    memo: row.raw("memo"),
-    balance: row.text("balance", 32),
-  };
 }

@@ -35,7 +35,7 @@ export interface LoginAnswer {
 /** Also what `payment.settled` brings. */
 export interface SettledAnswer {
   readonly state: "settled";
-  /** Absent for a batch, whose receipts are asked for one by one. */
+  /** Absent for a batch, whose receipts are asked for one by one, and for what a classic account paid, which has none. */
   readonly receipt?: string;
   /** The balance of whom this is sent to, after the payment. */
   readonly balance: string;

@@ -26,19 +26,53 @@ const INTEGER_BY_CODE: Readonly<Record<string, number>> = {
 };
 const INTEGER_OF_OTHERS = -32000;
 
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Throws `parse_error` when the line is not UTF-8 or not JSON. */
-export function parseMessage(line: Uint8Array): Message {
+/**
+ * Throws `parse_error` when the line is not UTF-8, not JSON, or nested more than `nesting_max` deep: what may come back to
+ * JSON.stringify costs Bun seconds at 30,000.
+ */
+export function parseMessage(line: Uint8Array, nesting_max: number): Message {
   let value: unknown;
   try {
-    value = JSON.parse(decoder.decode(line));
+    const text = decoder.decode(line);
+    if (isNestedDeeper(text, nesting_max)) {
+      throw new RangeError(`nested deeper than ${nesting_max}`);
+    }
+    value = JSON.parse(text);
   } catch (cause) {
-    throw new SealwireError("parse_error", "the line is not JSON in UTF-8", { cause });
+    throw new SealwireError("parse_error", "the line is not JSON in UTF-8, or nested too deep", {
+      cause,
+    });
   }
   if (typeof value !== "object" || value === null) return invalid(null, "no JSON object");
   if (Array.isArray(value)) return invalid(null, "batches are not served");
   return classify(value as Record<string, unknown>);
+}
+
+/** Right for all JSON; of other text it does not matter. */
+function isNestedDeeper(text: string, nesting_max: number): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let at = 0; at < text.length; at++) {
+    const character = text.charCodeAt(at);
+    if (inString) {
+      if (character === BACKSLASH) at++;
+      else if (character === QUOTE) inString = false;
+    } else if (character === QUOTE) inString = true;
+    else if (character === OPEN_BRACKET || character === OPEN_BRACE) {
+      depth++;
+      if (depth > nesting_max) return true;
+    } else if (character === CLOSE_BRACKET || character === CLOSE_BRACE) depth--;
+  }
+  return false;
 }
 
 function classify(value: Record<string, unknown>): Message {
