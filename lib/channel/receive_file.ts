@@ -17,7 +17,6 @@ import {
 import { join } from "node:path";
 import { SealwireError } from "../errors.ts";
 import { hashFile } from "./file_hash.ts";
-import { syncFile } from "./folder_sync.ts";
 import { type Answer, type End, type Offer, protocolError } from "./frames.ts";
 import { type ReceiveFolder, takeName } from "./receive_folder.ts";
 
@@ -162,11 +161,11 @@ export class IncomingFile {
       fchmodSync(fd, mode | ((mode & READ_BITS) >> 2));
     }
     futimesSync(fd, modified_s, modified_s);
-    await syncFile(fd);
+    await this.folder.fileSyncs.sync(fd, this.offer.size_bytes);
     const folder = await this.folder.makeFolders(this.parts.slice(0, -1));
     if (!takeName(this.partialPath, this.targetPath)) throw this.targetExists();
     this.discard();
-    await this.folder.syncs.sync(folder);
+    await this.folder.folderSyncs.sync(folder);
   }
 
   private targetExists(): SealwireError {

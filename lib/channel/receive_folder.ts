@@ -23,7 +23,7 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { SealwireError, systemErrorCode } from "../errors.ts";
-import { FolderSync } from "./folder_sync.ts";
+import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
 import { Turnstile } from "./turnstile.ts";
 
@@ -48,7 +48,8 @@ const PARTIALS_MODE = 0o700;
 const FILE_MODE = 0o666;
 
 export class ReceiveFolder {
-  readonly syncs = new FolderSync();
+  readonly fileSyncs = new FileSync();
+  readonly folderSyncs = new FolderSync();
   private readonly partials: string;
   private readonly claims = new Map<string, object>();
   private readonly turnstile = new Turnstile();
@@ -171,7 +172,7 @@ export class ReceiveFolder {
       const parent = path;
       path = join(path, part);
       const found = lstatIfThere(path);
-      if (found === null && makeFolder(path)) made.push(this.syncs.sync(parent));
+      if (found === null && makeFolder(path)) made.push(this.folderSyncs.sync(parent));
       else requireFolder(path, found ?? lstatSync(path));
     }
     await Promise.all(made);
