@@ -38,6 +38,9 @@ Takes messages and files from aes_client.ts over an encrypted, authenticated cha
   --version, --help
 `;
 
+/** What the operator must hear even under `--quiet`: the key may be with a stranger, or someone guessed. */
+const GRAVE_CODES: ReadonlySet<string> = new Set(["pairing_unconfirmed", "pairing_wrong_code"]);
+
 /** Clients at once; more are turned away as they come. */
 const CONNECTIONS_MAX = 256;
 
@@ -130,6 +133,8 @@ function showOffer(out: Output, { code }: PairingOffer): void {
 
 /** Why a client was not served to its end: a remark, for it concerns that client alone. */
 function explain(out: Output, from: string, error: unknown): void {
-  const { message } = isSealwireError(error) ? error : internalError(error);
-  out.note(`${from}: ${printable(message)}`);
+  const { code, message } = isSealwireError(error) ? error : internalError(error);
+  const text = `${from}: ${printable(message)}`;
+  if (GRAVE_CODES.has(code)) out.warn(text);
+  else out.note(text);
 }

@@ -68,7 +68,7 @@ export class Output {
 
   /** One result on standard output: the object as a line of JSON under `--json`, else the text. */
   result(object: object, text: string): void {
-    write(1, (this.json ? JSON.stringify(object) : text) + "\n");
+    write(1, (this.json ? printableJson(object) : text) + "\n");
   }
 
   /** A remark on standard error; silent under `--quiet`. */
@@ -84,7 +84,7 @@ export class Output {
   /** The error a tool stops with: a sentence on standard error, and under `--json` an object on standard output. */
   failure(error: unknown): void {
     const { code, message, details } = isSealwireError(error) ? error : internalError(error);
-    if (this.json) write(1, JSON.stringify({ error: { code, message }, ...details }) + "\n");
+    if (this.json) write(1, printableJson({ error: { code, message }, ...details }) + "\n");
     // Whoever pressed Ctrl-C knows it.
     if (message === INTERRUPTED.message) return;
     write(2, this.paint("31", "error: ") + printable(message) + "\n");
@@ -172,6 +172,8 @@ function formatDuration(duration_s: number): string {
   return minutes > 0 ? `${minutes}m${String(whole_s % 60).padStart(2, "0")}s` : `${whole_s}s`;
 }
 
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
 /**
  * Text from others, safe to put on a terminal: control characters, line and paragraph separators, lone surrogates, and
  * the characters that reorder or hide text (Unicode bidirectional and zero-width controls) become visible escapes
@@ -179,8 +181,19 @@ function formatDuration(duration_s: number): string {
  */
 export function printable(text: string): string {
   return text.replace(
-    /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
+    UNPRINTABLE,
     (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+}
+
+/** JSON that is safe on a terminal too: what {@linkcode printable} shows as escapes is `\\u` and four digits here. */
+function printableJson(value: object): string {
+  return JSON.stringify(value).replace(
+    UNPRINTABLE,
+    (characters) =>
+      [...Array(characters.length).keys()].map((index) =>
+        `\\u${characters.charCodeAt(index).toString(16).padStart(4, "0")}`
+      ).join(""),
   );
 }
 

@@ -298,7 +298,7 @@ test(
       const connection = await server.connect();
       const stored = requestKey(connection, CODE, (key) => writeKeyFile(path, key));
       await assert.rejects(stored, { code: "key_exists" });
-      assert.equal(await server.outcomes[0], "connection_lost");
+      assert.equal(await server.outcomes[0], "pairing_unconfirmed");
     });
     assert.deepEqual(loadKeyFile(path).bytes, new Uint8Array(32));
   },

@@ -68,7 +68,7 @@ export class Channel {
    */
   async receive(): Promise<Frame | null> {
     if (this.incoming.length === 0 && !this.closedByPeer) await this.receiveRecord();
-    const frame = this.incoming.shift();
+    const frame = this.incoming.pop();
     if (frame === undefined) return null;
     if (frame.type !== FRAME.close) return frame;
     if (this.incoming.length > 0) throw this.fail(protocolError("frames after the close"));
@@ -105,7 +105,9 @@ export class Channel {
     try {
       const plaintext = await this.reader.read();
       if (plaintext === null) throw cutOff();
-      this.incoming = parseFrames(plaintext);
+      if (this.failure) throw this.failure;
+      // Taken from the end: a shift moves all the rest, and a record can hold a hundred thousand frames.
+      this.incoming = parseFrames(plaintext).reverse();
     } catch (error) {
       throw this.fail(error);
     } finally {
@@ -113,7 +115,8 @@ export class Channel {
     }
   }
 
-  private async roomToSend(): Promise<void> {
+  /** Resolves when not more than a record waits to be sent. Throws what ended the channel. */
+  async roomToSend(): Promise<void> {
     while (this.outgoing.hasFull) await this.turnstile.wait();
   }
 

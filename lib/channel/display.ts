@@ -6,6 +6,8 @@ import type { ReceivedFile } from "./receive.ts";
 import type { SendEvents, SentFile } from "./send_files.ts";
 import type { LocalFile } from "./walk_files.ts";
 
+/** Lines of a message that are made ready for the terminal at a time. */
+const LINES_AT_ONCE_MAX = 4_096;
 /** Failures that a final error under `--json` names one by one. */
 const FAILURES_SHOWN_MAX = 100;
 
@@ -15,9 +17,31 @@ const FAILURES_SHOWN_MAX = 100;
  */
 export function showMessage(out: Output, from: string, message: Uint8Array): void {
   const { text, base64 } = decodeText(message);
-  const lines = out.json ? [] : text.split("\n").map((line) => `${from}> ${printable(line)}`);
+  if (!out.json) {
+    for (const lines of inBatches(text)) {
+      out.result({}, lines.map((line) => `${from}> ${printable(line)}`).join("\n"));
+    }
+    return;
+  }
   const result = { event: "message", text, from, size_bytes: message.length };
-  out.result(base64 === null ? result : { ...result, base64 }, lines.join("\n"));
+  out.result(base64 === null ? result : { ...result, base64 }, "");
+}
+
+/** The lines of a text, so many at a time that a text of nothing but line ends needs little memory. */
+function* inBatches(text: string): Iterable<string[]> {
+  let lines: string[] = [];
+  let start = 0;
+  while (start <= text.length) {
+    const found = text.indexOf("\n", start);
+    const end = found < 0 ? text.length : found;
+    lines.push(text.slice(start, end));
+    start = end + 1;
+    if (lines.length === LINES_AT_ONCE_MAX) {
+      yield lines;
+      lines = [];
+    }
+  }
+  if (lines.length > 0) yield lines;
 }
 
 export function showReceivedFile(out: Output, from: string, file: ReceivedFile): void {

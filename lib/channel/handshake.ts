@@ -89,7 +89,7 @@ export async function withinTime<Result>(
   try {
     return await step();
   } catch (cause) {
-    if (!late || !isSealwireError(cause)) throw cause;
+    if (!late || !isSealwireError(cause, "connection_lost")) throw cause;
     const limit_s = HANDSHAKE_TIMEOUT_MS / 1000;
     const message = `the other end did not finish the handshake within ${limit_s} s`;
     throw new SealwireError("timeout", message, { cause });

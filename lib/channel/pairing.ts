@@ -132,8 +132,13 @@ async function deliver(
   const { sendKey, receiveKey } = handshake.split();
   const sealedKey = AES128CBCHS256.encrypt(sendKey, TEXT_NUMBER, TEXT_AD, key);
   await connection.write(concatBytes(Uint8Array.of(STATUS.ok), message, sealedKey));
-  const acknowledgement = await readExactly(reader, sealedBytes(0));
-  AES128CBCHS256.decrypt(receiveKey, TEXT_NUMBER, TEXT_AD, acknowledgement);
+  try {
+    const acknowledgement = await readExactly(reader, sealedBytes(0));
+    AES128CBCHS256.decrypt(receiveKey, TEXT_NUMBER, TEXT_AD, acknowledgement);
+  } catch (cause) {
+    const message = "the key was sent to a client that knew the code and did not confirm it";
+    throw new SealwireError("pairing_unconfirmed", message, { cause });
+  }
 }
 
 /**

@@ -65,6 +65,8 @@ export async function receiveItems(channel: Channel, receiver: Receiver): Promis
   try {
     for (let frame = await channel.receive(); frame; frame = await channel.receive()) {
       await session.handle(frame);
+      // A client that reads no answers gets to send no more.
+      await channel.roomToSend();
     }
     await session.finished();
     await channel.close();

@@ -167,15 +167,14 @@ export class ReceiveFolder {
    */
   async makeFolders(parts: readonly string[]): Promise<string> {
     let path = this.path;
-    const made = [];
     for (const part of parts) {
       const parent = path;
       path = join(path, part);
       const found = lstatIfThere(path);
-      if (found === null && makeFolder(path)) made.push(this.folderSyncs.sync(parent));
+      // One at a time: a sync whose failure nobody awaits would end the process.
+      if (found === null && makeFolder(path)) await this.folderSyncs.sync(parent);
       else requireFolder(path, found ?? lstatSync(path));
     }
-    await Promise.all(made);
     return path;
   }
 

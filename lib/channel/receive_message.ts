@@ -30,13 +30,15 @@ export class MessageMemory {
 
 export class IncomingMessage {
   private readonly hash: Hash = createHash("sha256");
-  private readonly pieces: Uint8Array[] = [];
+  /** Copied together as they come: a piece would keep the whole record that it came in. */
+  private readonly content: Uint8Array;
   private received_bytes = 0;
 
   /** Throws `message_too_long`, `server_busy`. */
   constructor(private readonly announced: Position, private readonly memory: MessageMemory) {
     checkMessageSize(announced.offset_bytes);
     memory.take(announced.offset_bytes);
+    this.content = new Uint8Array(announced.offset_bytes);
   }
 
   get item(): number {
@@ -44,12 +46,12 @@ export class IncomingMessage {
   }
 
   write(bytes: Uint8Array): void {
-    this.received_bytes += bytes.length;
-    if (this.received_bytes > this.announced.offset_bytes) {
+    if (this.received_bytes + bytes.length > this.content.length) {
       throw protocolError("a message is longer than was announced");
     }
     this.hash.update(bytes);
-    this.pieces.push(bytes);
+    this.content.set(bytes, this.received_bytes);
+    this.received_bytes += bytes.length;
   }
 
   /** The whole message. Throws `protocol_error` unless it is as it was sent. */
@@ -57,13 +59,7 @@ export class IncomingMessage {
     const complete = this.received_bytes === this.announced.offset_bytes &&
       end.length_bytes === this.received_bytes && timingSafeEqual(this.hash.digest(), end.sha256);
     if (!complete) throw protocolError("a message differs from its hash");
-    const message = new Uint8Array(this.received_bytes);
-    let offset = 0;
-    for (const piece of this.pieces) {
-      message.set(piece, offset);
-      offset += piece.length;
-    }
-    return message;
+    return this.content;
   }
 
   /** Gives the memory back. */
