@@ -1,7 +1,7 @@
 /** What the tests of the AES tools share: the tools as processes, with a key and a folder. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import { whyNot } from "./other_runtime.ts";
 import {
   type Outcome,
   RUNTIME,
@@ -52,13 +52,8 @@ export function lastJson(outcome: Outcome): Record<string, unknown> {
   return JSON.parse(outcome.stdout.trim().split("\n").at(-1)!);
 }
 
-/** The runtimes that can be started here: this one, and the other where PATH has it. */
+/** The runtimes that can be started here: this one, and the other where it can be. */
 export function runtimes(): Runtime[] {
   const other = RUNTIME === "deno" ? "bun" : "deno";
-  try {
-    execFileSync(other, ["--version"], { stdio: "pipe" });
-    return [RUNTIME, other];
-  } catch {
-    return [RUNTIME];
-  }
+  return whyNot(other) === false ? [RUNTIME, other] : [RUNTIME];
 }

@@ -19,6 +19,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { encryptAES, loadKeyFile } from "../lib/aes_utils.ts";
 import { connectTcp } from "../lib/net.ts";
+import { whyNot } from "./other_runtime.ts";
 import { RUNTIME, runTool, spawnTool, temporaryFolder } from "./support.ts";
 import { lastJson, LIMIT, MIB, runClient, runtimes, startServer } from "./aes_tools_support.ts";
 
@@ -337,7 +338,7 @@ test("a wrong code costs the offer, and gives nobody the key", LIMIT, async () =
 
 test("both tools, compiled, talk to each other", {
   timeout: 120_000,
-  skip: runtimes().includes("bun") ? false : "bun is not in PATH",
+  skip: whyNot("bun"),
 }, async () => {
   const folder = temporaryFolder();
   const bun = RUNTIME === "bun" ? process.execPath : "bun";

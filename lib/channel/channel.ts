@@ -57,7 +57,11 @@ export class Channel {
     if (this.failure) return rejected(this.failure);
     this.outgoing.add(type, parts);
     if (!this.pumping) this.pump();
-    return this.outgoing.hasFull ? this.roomToSend() : Promise.resolve();
+    if (!this.outgoing.hasFull) return Promise.resolve();
+    const room = this.roomToSend();
+    // Nobody has to wait for it: what ended the channel is told by `receive` as well.
+    room.catch(() => {});
+    return room;
   }
 
   /**
