@@ -9,8 +9,6 @@ import { runTool, temporaryFolder } from "./support.ts";
 
 const HOST = "127.0.0.1";
 const folder = temporaryFolder();
-const keys = join(folder, "keys");
-mkdirSync(keys);
 
 /** Nothing is listening there. */
 const PORT = "9";
@@ -28,9 +26,12 @@ function file(text: string | Uint8Array): string {
   return path;
 }
 
-/** Arguments of a command whose server is never reached, because something is wrong before. */
+/**
+ * Arguments of a command whose server is never reached, because something is wrong before. Its keys
+ * are nobody else's: the runs go on beside each other, and one that registers makes keys.
+ */
 function command(...args: string[]): () => string[] {
-  return () => [HOST, PORT, ...args, "--keys", keys];
+  return () => [HOST, PORT, ...args, "--keys", join(folder, `keys_${files++}`)];
 }
 
 const USAGE = { code: "usage", status: 2 };
