@@ -11,11 +11,11 @@
  *
  * Section numbers below are those of the specification.
  */
-import { x25519 } from "@noble/curves/ed25519.js";
 import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 import { SealwireError } from "../errors.ts";
+import { generatePair, importPair, sharedSecret, type X25519Pair } from "./x25519.ts";
 
 /** Section 4.2's cipher functions. Keys have 32 bytes. */
 export interface NoiseCipher {
@@ -80,11 +80,6 @@ export interface HandshakeResult {
   readonly sendKey: Uint8Array;
   readonly receiveKey: Uint8Array;
   readonly handshakeHash: Uint8Array;
-}
-
-interface KeyPair {
-  readonly secretKey: Uint8Array;
-  readonly publicKey: Uint8Array;
 }
 
 /** Section 5.1, with encryption always under the next nonce. */
@@ -172,9 +167,9 @@ class SymmetricState {
  */
 export class HandshakeState {
   private readonly symmetric: SymmetricState;
-  private readonly s: KeyPair | null;
+  private readonly s: X25519Pair | null;
   private readonly isPsk: boolean;
-  private e: KeyPair | null = null;
+  private e: X25519Pair | null = null;
   private rs: Uint8Array | null;
   private re: Uint8Array | null = null;
   private messageIndex = 0;
@@ -187,7 +182,7 @@ export class HandshakeState {
     if (psk && psk.length !== NOISE_KEY_BYTES) throw new RangeError("a psk has 32 bytes");
     this.symmetric = new SymmetricState(`Noise_${pattern}_25519_${cipher.name}_SHA256`, cipher);
     this.symmetric.mixHash(prologue);
-    this.s = s ? keyPair(s) : null;
+    this.s = s ? importPair(s) : null;
     this.rs = rs ?? null;
     if (!KNOWN_STATICS.has(pattern)) return;
     const own = required(this.s, "s").publicKey;
@@ -254,7 +249,7 @@ export class HandshakeState {
 
   private writeToken(token: Token): Uint8Array {
     if (token === "e") {
-      this.e = keyPair(this.options.e ?? x25519.utils.randomSecretKey());
+      this.e = this.options.e ? importPair(this.options.e) : generatePair();
       this.mixEphemeral(this.e.publicKey);
       return this.e.publicKey;
     }
@@ -298,7 +293,7 @@ export class HandshakeState {
       : [responders, initiators];
     const pair = required(own === "e" ? this.e : this.s, "own key");
     const publicKey = required(remote === "e" ? this.re : this.rs, "remote key");
-    this.symmetric.mixKey(sharedSecret(pair.secretKey, publicKey));
+    this.symmetric.mixKey(sharedSecret(pair.privateKey, publicKey));
   }
 
   private decrypt(sealed: Uint8Array): Uint8Array {
@@ -308,22 +303,6 @@ export class HandshakeState {
       throw handshakeFailed("the other end holds another key, or the messages were changed", cause);
     }
   }
-}
-
-/**
- * X25519 (RFC 7748), 32 bytes; throws `handshake_failed` where the result would be all zero, that
- * is where `publicKey` is a point of small order (section 6.1 of the RFC).
- */
-export function sharedSecret(secretKey: Uint8Array, publicKey: Uint8Array): Uint8Array {
-  try {
-    return x25519.getSharedSecret(secretKey, publicKey);
-  } catch (cause) {
-    throw handshakeFailed("the other end sent an unusable public key", cause);
-  }
-}
-
-function keyPair(secretKey: Uint8Array): KeyPair {
-  return { secretKey, publicKey: x25519.getPublicKey(secretKey) };
 }
 
 function take(message: Uint8Array, size_bytes: number): Uint8Array {
