@@ -168,11 +168,11 @@ async function sendLargeWithOpenssl(): Promise<Transfer> {
   return transfer;
 }
 
-async function sendSmallWithTar(): Promise<Transfer> {
+async function sendSmallWithTar(after = ""): Promise<Transfer> {
   const target = newFolder();
   const transfer = await sendWithPipe(
     `tar -C ${work} -cf - small | openssl enc ${CIPHER}`,
-    `openssl enc -d ${CIPHER} | tar -C ${target} -xf -`,
+    `openssl enc -d ${CIPHER} | tar -C ${target} -xf - ${after}`,
   );
   requireSame(smallFiles, join(target, "small"));
   return transfer;
@@ -262,12 +262,13 @@ async function main(): Promise<void> {
   prepare();
   const sshd = startSshd();
   const large = { ours: [] as Transfer[], openssl: [] as Transfer[], scp: [] as Transfer[] };
-  const small = { ours: [] as Transfer[], tar: [] as Transfer[] };
+  const small = { ours: [] as Transfer[], tar: [] as Transfer[], synced: [] as Transfer[] };
   for (let round = 0; round < rounds; round++) {
     large.openssl.push(await sendLargeWithOpenssl());
     large.ours.push(await sendWithOurs(largeFile));
     if (sshd) large.scp.push(sshd.copy());
     small.tar.push(await sendSmallWithTar());
+    small.synced.push(await sendSmallWithTar(`&& sync -f ${work}`));
     small.ours.push(await sendWithOurs(smallFiles));
   }
   sshd?.stop();
@@ -283,6 +284,7 @@ async function main(): Promise<void> {
   console.log(`\n${file_count} files of 4 KiB:`);
   show("  aes_client to aes_server", small.ours, file_count * SMALL_FILE_BYTES);
   show("  tar | openssl | TCP | openssl | tar", small.tar, file_count * SMALL_FILE_BYTES);
+  show("  the same, then sync -f", small.synced, file_count * SMALL_FILE_BYTES);
   showLimits();
 }
 

@@ -3,6 +3,7 @@
  * those who come meanwhile wait together for the next, which serves all of them.
  */
 import { closeSync, fsync, openSync } from "node:fs";
+import { setImmediate } from "node:timers";
 
 interface Syncing {
   readonly current: Promise<void>;
@@ -64,7 +65,13 @@ export class FileSync {
     while (this.waiting.length > 0) {
       const group = this.waiting;
       this.waiting = [];
-      await Promise.all(group.map(({ fd, resolve, reject }) => syncFile(fd).then(resolve, reject)));
+      const results = await Promise.allSettled(group.map(({ fd }) => syncFile(fd)));
+      // All at once, so that what follows for each can be done for all together.
+      for (const [index, { resolve, reject }] of group.entries()) {
+        const result = results[index]!;
+        if (result.status === "fulfilled") resolve();
+        else reject(result.reason);
+      }
     }
     this.running = false;
   }
@@ -78,6 +85,8 @@ function syncFile(fd: number): Promise<void> {
 }
 
 async function syncFolder(folder: string): Promise<void> {
+  // Names that are made in the same turn of the event loop are synced with it.
+  await new Promise<void>((resolve) => setImmediate(resolve));
   const fd = openSync(folder, "r");
   try {
     await syncFile(fd);

@@ -91,12 +91,21 @@ export async function readAt(
   });
 }
 
-function fillNow(fd: number, position: number, target: Uint8Array): Uint8Array {
+/**
+ * As {@linkcode readAt}, on this thread: until `enough_bytes` are read, which without it is all of
+ * `target`.
+ */
+export function fillNow(
+  fd: number,
+  position: number,
+  target: Uint8Array,
+  enough_bytes = target.length,
+): Uint8Array {
   let filled = 0;
-  while (filled < target.length) {
-    const read_bytes = readSync(fd, target, filled, target.length - filled, position + filled);
-    if (read_bytes === 0) break;
+  let read_bytes: number;
+  do {
+    read_bytes = readSync(fd, target, filled, target.length - filled, position + filled);
     filled += read_bytes;
-  }
+  } while (read_bytes > 0 && filled < enough_bytes);
   return target.subarray(0, filled);
 }

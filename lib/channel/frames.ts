@@ -28,6 +28,8 @@ export const FRAME = {
   acknowledged: 0x0a,
   /** Server: this item is refused, and why. */
   refused: 0x0b,
+  /** Client: an offer and all of its content at once, of a small file. */
+  file: 0x0c,
   /** Either: nothing more comes, and all is well. */
   close: 0x0f,
 } as const;
@@ -41,6 +43,9 @@ export const SHA256_BYTES = 32;
 /** Longest relative path of a file, in bytes of UTF-8. */
 export const NAME_BYTES_MAX = 4096;
 const REFUSAL_TEXT_BYTES_MAX = 4096;
+
+/** A file up to this size may travel in one frame. */
+export const SMALL_FILE_BYTES = 64 * 1024;
 
 /** An item is a message, a file or a folder; the client numbers them upwards. */
 export interface Offer {
@@ -72,6 +77,13 @@ export interface End {
   readonly sha256: Uint8Array;
 }
 
+/** A small file in one frame. */
+export interface SmallFile {
+  readonly offer: Offer;
+  readonly sha256: Uint8Array;
+  readonly content: Uint8Array;
+}
+
 /** An item and a number of bytes: where it starts, or how much is written. */
 export interface Position {
   readonly item: number;
@@ -91,6 +103,7 @@ export interface Refusal {
 }
 
 const ITEM_BYTES = 4;
+const U16_BYTES = 2;
 const U64_BYTES = 8;
 const OFFER_FIXED_BYTES = ITEM_BYTES + 2 + 2 * U64_BYTES;
 const KINDS = ["file", "folder"] as const;
@@ -118,6 +131,28 @@ export function decodeOffer(body: Uint8Array): Offer {
     modified_ms: safeInteger(view.getBigInt64(14)),
     name: text(body.subarray(OFFER_FIXED_BYTES)),
   };
+}
+
+/** Everything of a small file but its content, which follows. */
+export function encodeSmallFile(offer: Offer, sha256: Uint8Array): Uint8Array {
+  const offered = encodeOffer(offer);
+  const { body, view } = newBody(U16_BYTES + offered.length + SHA256_BYTES);
+  view.setUint16(0, offered.length);
+  body.set(offered, U16_BYTES);
+  body.set(sha256, U16_BYTES + offered.length);
+  return body;
+}
+
+export function decodeSmallFile(body: Uint8Array): SmallFile {
+  const offer_end = U16_BYTES + viewOf(body, U16_BYTES, Infinity).getUint16(0);
+  const content_start = offer_end + SHA256_BYTES;
+  if (content_start > body.length) throw malformed();
+  const offer = decodeOffer(body.subarray(U16_BYTES, offer_end));
+  const sha256 = body.slice(offer_end, content_start);
+  const content = body.subarray(content_start);
+  const whole = offer.kind === "file" && offer.size_bytes === content.length;
+  if (!whole || content.length > SMALL_FILE_BYTES) throw malformed();
+  return { offer, sha256, content };
 }
 
 export function encodeAnswer(answer: Answer): Uint8Array {
@@ -242,9 +277,11 @@ function safeInteger(value: bigint): number {
   return number;
 }
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 function text(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch {
     throw malformed();
   }

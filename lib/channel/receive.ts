@@ -12,6 +12,7 @@ import {
   decodeItem,
   decodeOffer,
   decodePosition,
+  decodeSmallFile,
   encodeAcknowledgement,
   encodeAnswer,
   encodePosition,
@@ -23,6 +24,7 @@ import {
   type Position,
   protocolError,
   SHA256_BYTES,
+  type SmallFile,
 } from "./frames.ts";
 import { parseFileName } from "./names.ts";
 import { IncomingFile } from "./receive_file.ts";
@@ -91,7 +93,9 @@ class ReceiveSession {
       case FRAME.message:
         return this.startMessage(decodePosition(body));
       case FRAME.offer:
-        return await this.answerOffer(decodeOffer(body));
+        return await this.takeOffer(decodeOffer(body));
+      case FRAME.file:
+        return await this.takeSmallFile(decodeSmallFile(body));
       case FRAME.start:
         return await this.startFile(decodePosition(body));
       case FRAME.chunk:
@@ -131,27 +135,50 @@ class ReceiveSession {
     }
   }
 
-  private async answerOffer(offer: Offer): Promise<void> {
-    this.requireNewItem(offer.item);
-    if (this.files.size + this.finishing.size >= ITEMS_IN_FLIGHT_MAX) {
-      throw protocolError("too many offers at once");
+  private async takeOffer(offer: Offer): Promise<void> {
+    this.admitFile(offer.item);
+    try {
+      const parts = parseFileName(offer.name);
+      if (offer.kind === "folder") await this.takeFolder(offer, parts);
+      else await this.answerOffer(offer, parts);
+    } catch (error) {
+      this.refuse(offer.item, error);
     }
+  }
+
+  private async takeSmallFile({ offer, sha256, content }: SmallFile): Promise<void> {
+    this.admitFile(offer.item);
     const { folder } = this.receiver;
     try {
       const parts = parseFileName(offer.name);
-      if (offer.kind === "folder") return await this.takeFolder(offer, parts);
-      await folder.claim(offer.name, this);
-      try {
-        const incoming = new IncomingFile(folder, offer, parts);
-        const answer = await this.prepareAnswer(offer, incoming);
-        this.files.set(offer.item, { offer, incoming });
-        this.channel.send(FRAME.answer, encodeAnswer(answer));
-      } catch (error) {
-        folder.release(offer.name, this);
-        throw error;
-      }
+      // Where something has the name, or is about to, it is a mere offer.
+      if (!folder.claimVacant(offer.name, parts, this)) return await this.answerOffer(offer, parts);
+      this.files.set(offer.item, { offer, incoming: new IncomingFile(folder, offer, parts) });
     } catch (error) {
-      this.refuse(offer.item, error);
+      return this.refuse(offer.item, error);
+    }
+    await this.withFile(offer.item, ({ incoming }) => incoming.writeWhole(content));
+    await this.takeEnd({ item: offer.item, length_bytes: content.length, sha256 });
+  }
+
+  private admitFile(item: number): void {
+    this.requireNewItem(item);
+    if (this.files.size + this.finishing.size >= ITEMS_IN_FLIGHT_MAX) {
+      throw protocolError("too many offers at once");
+    }
+  }
+
+  private async answerOffer(offer: Offer, parts: readonly string[]): Promise<void> {
+    const { folder } = this.receiver;
+    await folder.claim(offer.name, this);
+    try {
+      const incoming = new IncomingFile(folder, offer, parts);
+      const answer = await this.prepareAnswer(offer, incoming);
+      this.files.set(offer.item, { offer, incoming });
+      this.channel.send(FRAME.answer, encodeAnswer(answer));
+    } catch (error) {
+      folder.release(offer.name, this);
+      throw error;
     }
   }
 

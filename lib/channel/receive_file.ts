@@ -13,6 +13,7 @@ import {
   openSync,
   type Stats,
   write,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { SealwireError } from "../errors.ts";
@@ -30,7 +31,7 @@ export class IncomingFile {
   private readonly targetPath: string;
   private target: Stats | null = null;
   private targetSha256: Uint8Array | null = null;
-  private hash: Hash = createHash("sha256");
+  private hash: Hash | null = null;
   private had_bytes = 0;
   private received_bytes = 0;
   private fd: number | null = null;
@@ -42,9 +43,7 @@ export class IncomingFile {
     private readonly parts: readonly string[],
   ) {
     this.partialPath = folder.partialPath(offer.name);
-    const { path, found } = folder.look(parts);
-    this.targetPath = path;
-    this.target = found;
+    this.targetPath = folder.pathOf(parts);
   }
 
   /** Where the file will be, for people to read. */
@@ -55,10 +54,11 @@ export class IncomingFile {
   /**
    * What is there of the file. `onProgress` hears how much of it has been hashed.
    *
-   * @throws {SealwireError} `target_exists` where what is there cannot be this file.
+   * @throws {SealwireError} `target_exists` where what is there cannot be this file; `unsafe_path`.
    */
   async answer(onProgress: (done_bytes: number, total_bytes: number) => void): Promise<Answer> {
     const { item, size_bytes } = this.offer;
+    this.target = this.folder.look(this.parts);
     if (this.target) {
       if (!this.target.isFile() || this.target.size !== size_bytes) throw this.targetExists();
       const { sha256 } = await hashFile(this.targetPath, size_bytes, onProgress);
@@ -94,13 +94,24 @@ export class IncomingFile {
     this.received_bytes = offset_bytes;
   }
 
+  /** All of the content of a small file, in place of {@linkcode start} and {@linkcode write}. */
+  writeWhole(content: Uint8Array): void {
+    this.start(0);
+    this.hash!.update(content);
+    for (let written_bytes = 0; written_bytes < content.length;) {
+      const rest_bytes = content.length - written_bytes;
+      written_bytes += writeSync(this.fd!, content, written_bytes, rest_bytes, written_bytes);
+    }
+    this.received_bytes = content.length;
+  }
+
   /**
    * A piece of the content. Resolves when the piece before it is written, so that the disk and the
    * network work at the same time, with how many bytes of the file are written then. `bytes` must
    * stay as they are until the next call has resolved.
    */
   async write(bytes: Uint8Array): Promise<number> {
-    if (this.fd === null) throw protocolError("content before its start");
+    if (this.fd === null || !this.hash) throw protocolError("content before its start");
     if (this.received_bytes + bytes.length > this.offer.size_bytes) {
       throw protocolError("a file is longer than was offered");
     }
@@ -127,7 +138,7 @@ export class IncomingFile {
       this.discard();
       return false;
     }
-    if (this.fd === null) throw protocolError("a file ends before its start");
+    if (this.fd === null || !this.hash) throw protocolError("a file ends before its start");
     await this.writing;
     const complete = this.received_bytes === this.offer.size_bytes &&
       end.length_bytes === this.received_bytes && equal(this.hash.digest(), end.sha256);

@@ -20,8 +20,9 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, sep } from "node:path";
 import process from "node:process";
+import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../errors.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
@@ -54,6 +55,8 @@ export class ReceiveFolder {
   private readonly claims = new Map<string, object>();
   private readonly turnstile = new Turnstile();
   private readonly unfinished = new Set<string>();
+  /** Folders that were found to be none but folders in this turn of the event loop. */
+  private readonly checked = new Set<string>();
   private finishing = 0;
   private locked = false;
 
@@ -94,20 +97,34 @@ export class ReceiveFolder {
    * server.
    */
   async claim(name: string, owner: object): Promise<void> {
-    this.lock();
-    let waiting = true;
+    if (this.tryClaim(name, owner)) return;
+    // Waiting for itself would be in vain.
+    let waiting = this.claims.get(name) !== owner;
     const timer = setTimeout(() => {
       waiting = false;
       this.turnstile.turn();
     }, CLAIM_WAIT_MS);
-    while (waiting && this.claims.has(name) && this.claims.get(name) !== owner) {
-      await this.turnstile.wait();
+    try {
+      while (waiting) {
+        await this.turnstile.wait();
+        if (this.tryClaim(name, owner)) return;
+      }
+    } finally {
+      clearTimeout(timer);
     }
-    clearTimeout(timer);
-    if (this.claims.has(name)) {
-      throw new SealwireError("file_busy", `"${name}" is being received from another connection`);
-    }
+    throw new SealwireError("file_busy", `"${name}" is being received from another connection`);
+  }
+
+  /** As {@linkcode claim}, but at once: false where something has the name, or is being received. */
+  claimVacant(name: string, parts: readonly string[], owner: object): boolean {
+    return !existsSync(this.pathOf(parts)) && this.tryClaim(name, owner);
+  }
+
+  private tryClaim(name: string, owner: object): boolean {
+    this.lock();
+    if (this.claims.has(name)) return false;
     this.claims.set(name, owner);
+    return true;
   }
 
   release(name: string, owner: object): void {
@@ -129,7 +146,7 @@ export class ReceiveFolder {
 
   /** Where a name's unfinished file is or would be. */
   partialPath(name: string): string {
-    return join(this.partials, createHash("sha256").update(name).digest("hex"));
+    return this.partials + sep + createHash("sha256").update(name).digest("hex");
   }
 
   /** Looks at an unfinished file without asking the system for one that never was. */
@@ -148,17 +165,22 @@ export class ReceiveFolder {
     if (this.unfinished.delete(path)) unlinkIfThere(path);
   }
 
-  /** Where a name would be, and what is there now; null where nothing is. Throws `unsafe_path`. */
-  look(parts: readonly string[]): { path: string; found: Stats | null } {
+  /** Where a name would be. */
+  pathOf(parts: readonly string[]): string {
+    return [this.path, ...parts].join(sep);
+  }
+
+  /** What is at a name now; null where nothing is. Throws `unsafe_path`. */
+  look(parts: readonly string[]): Stats | null {
     let path = this.path;
     for (const part of parts.slice(0, -1)) {
-      path = join(path, part);
+      path += sep + part;
+      if (this.checked.has(path)) continue;
       const found = lstatIfThere(path);
       if (found === null) break;
-      requireFolder(path, found);
+      this.check(path, found);
     }
-    path = join(this.path, ...parts);
-    return { path, found: lstatIfThere(path) };
+    return lstatIfThere(this.pathOf(parts));
   }
 
   /**
@@ -169,13 +191,20 @@ export class ReceiveFolder {
     let path = this.path;
     for (const part of parts) {
       const parent = path;
-      path = join(path, part);
+      path += sep + part;
+      if (this.checked.has(path)) continue;
       const found = lstatIfThere(path);
       // One at a time: a sync whose failure nobody awaits would end the process.
       if (found === null && makeFolder(path)) await this.folderSyncs.sync(parent);
-      else requireFolder(path, found ?? lstatSync(path));
+      else this.check(path, found ?? lstatSync(path));
     }
     return path;
+  }
+
+  private check(path: string, found: Stats): void {
+    requireFolder(path, found);
+    if (this.checked.size === 0) setImmediate(() => this.checked.clear());
+    this.checked.add(path);
   }
 
   private openPartials(): void {

@@ -4,8 +4,8 @@
  */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { SealwireError } from "../errors.ts";
-import { BufferPair, hashOpenFile, readAt } from "./file_hash.ts";
+import { isSealwireError, SealwireError } from "../errors.ts";
+import { BufferPair, fillNow, hashOpenFile, readAt } from "./file_hash.ts";
 import type { Answer } from "./frames.ts";
 import { CHUNK_BYTES } from "./gather.ts";
 import { type LocalFile, unreadable } from "./walk_files.ts";
@@ -96,6 +96,25 @@ export class OutgoingFile {
     } catch (error) {
       throw unreadable(this.file.path, error);
     }
+  }
+}
+
+/**
+ * All of a small file at once, at the start of `buffer`, which has room for a byte more: a file that
+ * has grown shows by it. Throws `file_unreadable` or `file_changed`.
+ */
+export function readWhole({ path, size_bytes }: LocalFile, buffer: Uint8Array): Uint8Array {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      const content = fillNow(fd, 0, buffer.subarray(0, size_bytes + 1), size_bytes);
+      if (content.length !== size_bytes) throw changed(path);
+      return content;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw isSealwireError(error) ? error : unreadable(path, error);
   }
 }
 

@@ -4,7 +4,7 @@
  * sender outlives the channel it works on: what has not been acknowledged is offered again over the
  * next.
  */
-import { timingSafeEqual } from "node:crypto";
+import { createHash, timingSafeEqual } from "node:crypto";
 import { isSealwireError, SealwireError } from "../errors.ts";
 import type { Channel } from "./channel.ts";
 import {
@@ -18,15 +18,17 @@ import {
   encodeItem,
   encodeOffer,
   encodePosition,
+  encodeSmallFile,
   FRAME,
   type Frame,
   type Position,
   protocolError,
   type Refusal,
   SHA256_BYTES,
+  SMALL_FILE_BYTES,
 } from "./frames.ts";
 import { ITEMS_IN_FLIGHT_MAX, WORKING_INTERVAL_MS } from "./receive.ts";
-import { OutgoingFile } from "./send_file.ts";
+import { OutgoingFile, readWhole } from "./send_file.ts";
 import { Turnstile } from "./turnstile.ts";
 import type { LocalFile } from "./walk_files.ts";
 
@@ -40,7 +42,7 @@ export interface SentFile {
   readonly file: LocalFile;
   /** The bytes that were there before this sender came, and were not sent. */
   readonly resumed_from_bytes: number;
-  /** The bytes that were sent more than once, because a connection was lost. */
+  /** The bytes that were sent in vain: a connection was lost, or the receiver had them. */
   readonly resent_bytes: number;
   /** All zero for a folder. */
   readonly sha256: Uint8Array;
@@ -61,7 +63,7 @@ export interface SendEvents {
 interface Job {
   readonly file: LocalFile;
   tries: number;
-  /** Where the content began at the first try; null before. */
+  /** Where the content had to begin at the first try; null before that is known. */
   first_offset_bytes: number | null;
   sent_bytes: number;
   reported_bytes: number;
@@ -117,6 +119,7 @@ export class FileSender {
     if (!job) return null;
     return Object.assign(job, {
       item: this.next_item++,
+      first_offset_bytes: job.first_offset_bytes ?? (job.sent_bytes > 0 ? 0 : null),
       position_bytes: 0,
       written_bytes: 0,
       sha256: null,
@@ -153,7 +156,11 @@ class SenderRun {
   private readonly answered: { job: Job; answer: Answer }[] = [];
   private readonly turnstile = new Turnstile();
   private unwritten_bytes = 0;
+  /** Whether the receiver lacked the last file that it was asked about; null before the first answer. */
+  private lacking: boolean | null = null;
   private ended = false;
+  /** Room for a byte more, which would mean that the file has grown. */
+  private readonly smallFile = new Uint8Array(SMALL_FILE_BYTES + 1);
 
   constructor(
     private readonly channel: Channel,
@@ -188,7 +195,7 @@ class SenderRun {
       const job = this.queue.next();
       if (job) {
         this.jobs.set(job.item, job);
-        await this.channel.send(FRAME.offer, encodeOffer({ ...job.file, item: job.item }));
+        await this.offer(job);
       } else if (this.jobs.size > 0) {
         await this.turnstile.wait();
       } else {
@@ -199,6 +206,32 @@ class SenderRun {
     this.turnstile.turn();
   }
 
+  /**
+   * Small files are not offered but sent at once, as long as the receiver has nothing of what it is
+   * asked about.
+   */
+  private async offer(job: Job): Promise<void> {
+    const { kind, size_bytes } = job.file;
+    const small = kind === "file" && size_bytes <= SMALL_FILE_BYTES;
+    if (small && this.lacking) return await this.sendWhole(job);
+    await this.channel.send(FRAME.offer, encodeOffer({ ...job.file, item: job.item }));
+    while (small && this.lacking === null && this.jobs.has(job.item)) await this.turnstile.wait();
+  }
+
+  private async sendWhole(job: Job): Promise<void> {
+    while (this.unwritten_bytes >= WINDOW_BYTES) await this.turnstile.wait();
+    const { item, file } = job;
+    try {
+      const content = readWhole(file, this.smallFile);
+      const sha256 = job.sha256 = createHash("sha256").update(content).digest();
+      this.count(job, content.length);
+      await this.channel.send(FRAME.file, encodeSmallFile({ ...file, item }, sha256), content);
+    } catch (error) {
+      if (!isFileError(error)) throw error;
+      this.fail(job, error);
+    }
+  }
+
   private async transmitAll(): Promise<void> {
     while (true) {
       while (this.answered.length === 0 && !this.ended) await this.turnstile.wait();
@@ -207,9 +240,7 @@ class SenderRun {
       try {
         await this.transmit(next.job, next.answer);
       } catch (error) {
-        if (!isSealwireError(error, "file_changed") && !isSealwireError(error, "file_unreadable")) {
-          throw error;
-        }
+        if (!isFileError(error)) throw error;
         await this.channel.send(FRAME.abort, encodeItem(next.job.item));
         this.fail(next.job, error);
       }
@@ -251,6 +282,8 @@ class SenderRun {
   }
 
   private begin(job: Job, offset_bytes: number): void {
+    // Of a small file that was there already, the content was passed over.
+    this.unwritten_bytes -= job.position_bytes - job.written_bytes;
     job.position_bytes = offset_bytes;
     job.written_bytes = offset_bytes;
     job.first_offset_bytes ??= offset_bytes;
@@ -280,6 +313,7 @@ class SenderRun {
     switch (type) {
       case FRAME.answer: {
         const answer = decodeAnswer(body);
+        this.lacking = answer.has === "nothing";
         return void this.answered.push({ job: this.job(answer), answer });
       }
       case FRAME.working: {
@@ -353,4 +387,9 @@ class SenderRun {
     if (!job) throw protocolError("an answer to nothing that was offered");
     return job;
   }
+}
+
+/** What concerns the one file only. */
+function isFileError(error: unknown): error is SealwireError {
+  return isSealwireError(error, "file_changed") || isSealwireError(error, "file_unreadable");
 }
