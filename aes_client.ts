@@ -1,7 +1,6 @@
 /** Sends messages and files to `aes_server.ts` over an encrypted channel. */
-import { existsSync } from "node:fs";
 import process from "node:process";
-import { loadKeyFile, writeKeyFile } from "./lib/aes_utils.ts";
+import { loadKeyFile, requireKeyPath, writeKeyFile } from "./lib/aes_utils.ts";
 import { STALL_MS } from "./lib/channel/channel.ts";
 import { SendDisplay } from "./lib/channel/display.ts";
 import { requestKey } from "./lib/channel/pairing.ts";
@@ -21,7 +20,7 @@ import {
   runTool,
   usageError,
 } from "./lib/cli.ts";
-import { SealwireError } from "./lib/errors.ts";
+import type { SealwireError } from "./lib/errors.ts";
 import { connectTcp, formatAddress } from "./lib/net.ts";
 
 const HELP = `
@@ -115,9 +114,7 @@ async function pair({ positionals, values, out, interrupted }: Run): Promise<voi
   if (positionals.length > 1 || values.file) {
     throw usageError("--pair takes a code and sends nothing");
   }
-  if (existsSync(path)) {
-    throw new SealwireError("key_exists", `${path} exists already: move it away to pair again`);
-  }
+  requireKeyPath(path);
   const said = positionals[0] ?? await askLine("Pairing code: ", interrupted);
   if (said === null) throw usageError("a pairing code is needed");
   const code = parsePairingCode(said);

@@ -7,7 +7,10 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import {
+  accessSync,
   closeSync,
+  constants,
+  existsSync,
   fstatSync,
   fsyncSync,
   linkSync,
@@ -115,6 +118,21 @@ export function loadOrMakeKeyFile(path: string): KeyFile {
 }
 
 /**
+ * Checks, before a key is asked for, that it could be written to `path`. Throws `key_exists` and
+ * `key_unwritable`.
+ */
+export function requireKeyPath(path: string): void {
+  if (existsSync(path)) {
+    throw new SealwireError("key_exists", `${path} exists already: move it away to pair again`);
+  }
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw keyUnwritable(path, cause);
+  }
+}
+
+/**
  * Writes a new key file (32 bytes) with mode 0600. It is there whole and on disk, or not at all,
  * and never in place of another: throws `key_exists` where `path` is taken, `key_unwritable` where
  * it cannot be written.
@@ -130,13 +148,8 @@ export function writeKeyFile(path: string, bytes: Uint8Array): void {
     linkSync(draft, path);
     syncFolder(dirname(path));
   } catch (cause) {
-    if (systemErrorCode(cause) === "EEXIST") {
-      throw new SealwireError("key_exists", `${path} exists already and is left as it is`, {
-        cause,
-      });
-    }
-    const reason = systemErrorCode(cause) ?? String(cause);
-    throw new SealwireError("key_unwritable", `cannot write ${path} (${reason})`, { cause });
+    if (systemErrorCode(cause) !== "EEXIST") throw keyUnwritable(path, cause);
+    throw new SealwireError("key_exists", `${path} exists already and is left as it is`, { cause });
   } finally {
     unlinkIfThere(draft);
   }
@@ -207,6 +220,11 @@ function splitKeyFile(bytes: Uint8Array): AesKey {
 function checkSizes(key: Uint8Array, iv: Uint8Array): void {
   if (key.length !== AES_KEY_BYTES) throw new RangeError(`a key has 16 bytes, not ${key.length}`);
   if (iv.length !== AES_IV_BYTES) throw new RangeError(`an IV has 16 bytes, not ${iv.length}`);
+}
+
+function keyUnwritable(path: string, cause: unknown): SealwireError {
+  const reason = systemErrorCode(cause) ?? String(cause);
+  return new SealwireError("key_unwritable", `cannot write ${path} (${reason})`, { cause });
 }
 
 function decryptFailed(cause?: unknown): SealwireError {

@@ -8,6 +8,7 @@ import { makeShare } from "../lib/channel/cpace.ts";
 import { PAIRING_PROLOGUE, requestKey, servePairing } from "../lib/channel/pairing.ts";
 import {
   PAIRING_CODE_LIFETIME_MS,
+  PAIRING_PAUSE_MS,
   PairingOffer,
   parsePairingCode,
 } from "../lib/channel/pairing_code.ts";
@@ -79,6 +80,12 @@ function offer(now_ms?: () => number): PairingOffer {
   return new PairingOffer(now_ms, CODE);
 }
 
+/** A clock on which the pause between two connections is over at the next look. */
+function hurriedClock(): () => number {
+  let now_ms = 0;
+  return () => now_ms += PAIRING_PAUSE_MS;
+}
+
 /** Everything that the server sends until it ends the connection. */
 async function readToEnd(connection: Connection): Promise<number> {
   let size_bytes = 0;
@@ -141,7 +148,7 @@ test(
   "a peer that stops before its confirmation has seen nothing made of the code's key, and burns nothing",
   LIMIT,
   async () => {
-    await withServer(offer(), async (server) => {
+    await withServer(offer(hurriedClock()), async (server) => {
       const shares = new Set<string>();
       for (let run = 0; run < 2; run++) {
         const connection = await server.connect();
@@ -170,7 +177,7 @@ test(
   "a confirmation of random bytes burns the code, an invalid share does not",
   LIMIT,
   async () => {
-    await withServer(offer(), async (server) => {
+    await withServer(offer(hurriedClock()), async (server) => {
       for (const share of [new Uint8Array(32), new Uint8Array(32).fill(0xff)]) {
         const connection = await server.connect();
         await connection.write(PAIRING_PROLOGUE);
@@ -200,7 +207,7 @@ test(
   "while one connection is at it another one is told so, and a silent one loses its turn",
   LIMIT,
   async () => {
-    await withServer(offer(), async (server) => {
+    await withServer(offer(hurriedClock()), async (server) => {
       const silent = await server.connect();
       await silent.write(PAIRING_PROLOGUE);
       assert.equal((await new ByteReader(silent).read(17))!.length, 17);
@@ -318,6 +325,18 @@ test("a code is taken as people write it, and a slip is caught before it costs t
   const slips = ["", "7", "7-cobalt", "cobalt-harbor", "0-cobalt-harbor", "07-cobalt-harbor"];
   slips.push("100-cobalt-harbor", "7-cobald-harbor", "7-cobalt-harbor-", "7-cobalt-harbor-tulip");
   for (const slip of slips) assert.throws(() => parsePairingCode(slip), { code: "usage" }, slip);
+});
+
+test("between two connections that pair there is a pause", () => {
+  let now_ms = 0;
+  const pairing = offer(() => now_ms);
+  assert.equal(pairing.take(), true);
+  assert.equal(pairing.take(), false);
+  pairing.release();
+  now_ms = PAIRING_PAUSE_MS - 1;
+  assert.equal(pairing.take(), false);
+  now_ms = PAIRING_PAUSE_MS;
+  assert.equal(pairing.take(), true);
 });
 
 test("codes are fresh and of the form that is asked for", () => {

@@ -8,6 +8,8 @@ import { SealwireError } from "../errors.ts";
 import { PAIRING_WORDS } from "./words.ts";
 
 export const PAIRING_CODE_LIFETIME_MS = 10 * 60 * 1000;
+/** Between two connections, for each that is given up costs the server some milliseconds of work. */
+export const PAIRING_PAUSE_MS = 1_000;
 
 const CODE_NUMBER_MAX = 99;
 
@@ -49,6 +51,7 @@ export class PairingOffer {
   readonly code: string;
   private ending: "used" | "burnt" | null = null;
   private taken = false;
+  private free_at_ms = -Infinity;
   private readonly expires_at_ms: number;
 
   /** Makes a fresh code. `now_ms` is the clock; `code`, for tests, a given code. */
@@ -64,9 +67,9 @@ export class PairingOffer {
     return this.ending ?? (this.now_ms() < this.expires_at_ms ? "open" : "expired");
   }
 
-  /** Reserves the offer for one connection. False where another one has it. */
+  /** Reserves the offer for one connection. False where another one has it, or had it just now. */
   take(): boolean {
-    if (this.taken) return false;
+    if (this.taken || this.now_ms() < this.free_at_ms) return false;
     this.taken = true;
     return true;
   }
@@ -74,6 +77,7 @@ export class PairingOffer {
   /** The connection that took the offer is done with it. */
   release(): void {
     this.taken = false;
+    this.free_at_ms = this.now_ms() + PAIRING_PAUSE_MS;
   }
 
   /** Ends an open offer: the key goes out for it, or a wrong code was tried. */
