@@ -20,6 +20,7 @@ export const HOST = "127.0.0.1";
 /** A server in this process, and all that it was given. */
 export interface TestServer {
   readonly port: number;
+  readonly folder: ReceiveFolder;
   readonly messages: string[];
   readonly files: ReceivedFile[];
   /** How each connection ended, in order: null where it was served to its end. */
@@ -59,6 +60,7 @@ export async function startServer(
   const listener = await listenTcp({ host: HOST, port: 0 }, serve);
   return {
     port: listener.port,
+    folder,
     messages,
     files,
     endings,

@@ -76,6 +76,6 @@ test("killed 20 times at random, either end: the file arrives, and a kill costs 
   assert.ok(resent_bytes <= server_kills * size_bytes / 100, `${resent_bytes} bytes sent again`);
   const received = readFileSync(join(server.folder, "received", "big"));
   assert.equal(createHash("sha256").update(received).digest("hex"), sha256);
-  assert.deepEqual(readdirSync(partials), ["server.pid"]);
+  assert.deepEqual(readdirSync(partials), ["lock"]);
   await server.tool.stop();
 });

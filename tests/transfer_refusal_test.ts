@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Channel } from "../lib/channel/channel.ts";
 import {
+  decodeRefusal,
   encodeEnd,
   encodeItem,
   encodeOffer,
@@ -82,7 +83,9 @@ test("symbolic links under the folder are not followed", async () => {
   symlinkSync(join(elsewhere, "not there"), join(out, "dangling"));
   const server = await startServer({ out });
   const channel = await openRawChannel(server.port);
-  assert.equal(refusalCode(await offerByHand(channel, { item: 0, name: "link/x" })), "unsafe_path");
+  const linked = await offerByHand(channel, { item: 0, name: "link/x" });
+  assert.equal(refusalCode(linked), "unsafe_path");
+  assert.equal(decodeRefusal(linked.body).message, '"link" is a symbolic link there');
   assert.equal(refusalCode(await offerByHand(channel, { item: 1, name: "file" })), "target_exists");
   const folder = await offerByHand(channel, { item: 2, name: "link/sub", kind: "folder" });
   assert.equal(refusalCode(folder), "unsafe_path");
@@ -91,6 +94,7 @@ test("symbolic links under the folder are not followed", async () => {
     const code = refusalCode(await sendByHand(channel, item, 0, Buffer.from("new!")));
     assert.equal(code, item === 3 ? "target_exists" : "unsafe_path");
   }
+  assert.equal(existsSync(partialPath(out, "dangling")), false);
   assert.deepEqual(readdirSync(elsewhere), ["secret"]);
   assert.equal(readFileSync(join(elsewhere, "secret"), "utf8"), "old!");
   await channel.close();
@@ -112,6 +116,8 @@ test("content that is not what its hash says is refused and deleted", async () =
   await channel.close();
   await server.close();
 });
+
+const OFFER = { kind: "file", executable: false, size_bytes: 1, modified_ms: 0 } as const;
 
 test("a client that breaks the protocol is ended, and the server serves on", async () => {
   const out = temporaryFolder();
@@ -142,18 +148,16 @@ test("a client that breaks the protocol is ended, and the server serves on", asy
       );
     },
     (channel) => {
+      for (let item = 0; item < 9; item++) {
+        channel.send(FRAME.offer, encodeOffer({ ...OFFER, item, name: `f${item}` }));
+      }
+      for (let item = 0; item < 9; item++) {
+        channel.send(FRAME.start, encodePosition({ item, offset_bytes: 0 }));
+      }
+    },
+    (channel) => {
       for (let item = 0; item < 600; item++) {
-        channel.send(
-          FRAME.offer,
-          encodeOffer({
-            item,
-            kind: "file",
-            executable: false,
-            size_bytes: 1,
-            modified_ms: 0,
-            name: `f${item}`,
-          }),
-        );
+        channel.send(FRAME.offer, encodeOffer({ ...OFFER, item, name: `f${item}` }));
       }
     },
   ];

@@ -15,12 +15,14 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { PARTIALS_FOLDER } from "../lib/channel/names.ts";
 import { ReceiveFolder } from "../lib/channel/receive_folder.ts";
 import { checkPaths } from "../lib/channel/walk_files.ts";
-import { runClient, startServer } from "./aes_support.ts";
+import { runClient, startServer, TEST_STALL_MS } from "./aes_support.ts";
+import { LIMIT, runClient as runTool, startServer as startTool } from "./aes_tools_support.ts";
 import { temporaryFolder } from "./support.ts";
-import { MIB, tree } from "./transfer_support.ts";
+import { MIB, partialPath, tree } from "./transfer_support.ts";
 
 function makeTree(): string {
   const root = join(temporaryFolder(), "a tree");
@@ -124,18 +126,55 @@ test("two clients with the same file: one sends it, the other finds it there", {
   await server.close();
 });
 
-test("another server's folder is left alone, a dead one's is taken over", async () => {
-  const out = temporaryFolder();
-  const folder = ReceiveFolder.open(out);
-  const mark = join(out, PARTIALS_FOLDER, "server.pid");
-  writeFileSync(mark, String(process.ppid));
-  await assert.rejects(folder.claim("x", {}), { code: "folder_in_use" });
-  writeFileSync(mark, "4194304");
-  await assert.doesNotReject(folder.claim("x", {}));
-  assert.equal(readFileSync(mark, "utf8"), String(process.pid));
-  folder.close();
-  assert.equal(existsSync(mark), false);
+test("another server's folder is left alone, a dead one's is taken over", LIMIT, async () => {
+  const file = join(temporaryFolder(), "x");
+  writeFileSync(file, "x");
+  const other = await startTool();
+  assert.equal((await runTool(other, ["--file", file])).status, 0);
+  const out = join(other.folder, "received");
+  const server = await startServer({ out });
+  const path = join(temporaryFolder(), "y");
+  writeFileSync(path, "y");
+  const refused = await runClient(server.port, { paths: [path] });
+  assert.deepEqual(refused.failed, [{ name: "y", code: "folder_in_use" }]);
+  assert.deepEqual(tree(out), ["x"]);
+  process.kill(other.tool.pid, "SIGKILL");
+  await other.tool.ended;
+  const taken = await runClient(server.port, { paths: [path] });
+  assert.deepEqual(taken.failed, []);
+  assert.deepEqual(tree(out), ["x", "y"]);
+  await server.close();
 });
+
+test("unfinished files are kept a week, whatever time a sender gave them", () => {
+  const out = temporaryFolder();
+  ReceiveFolder.open(out);
+  const paths = ["a", "b"].map((name) => partialPath(out, name));
+  for (const path of paths) writeFileSync(path, "start");
+  utimesSync(paths[0]!, 1_000_000_000, 1_000_000_000);
+  utimesSync(paths[1]!, 10_000_000_000, 10_000_000_000);
+  const day_ms = 24 * 60 * 60 * 1000;
+  ReceiveFolder.open(out, Date.now() + 6 * day_ms);
+  assert.deepEqual(paths.map((path) => existsSync(path)), [true, true]);
+  ReceiveFolder.open(out, Date.now() + 8 * day_ms);
+  assert.deepEqual(paths.map((path) => existsSync(path)), [false, false]);
+});
+
+test(
+  "a sync that takes longer than the client waits for a sign of life is waited for",
+  LIMIT,
+  async () => {
+    const out = temporaryFolder();
+    const server = await startServer({ out });
+    const path = join(temporaryFolder(), "slow");
+    writeFileSync(path, "slow");
+    server.folder.fileSyncs.sync = () => sleep(2 * TEST_STALL_MS);
+    const { failed, error, reconnects } = await runClient(server.port, { paths: [path] });
+    assert.deepEqual([failed, error, reconnects], [[], null, 0]);
+    assert.deepEqual(tree(out), ["slow"]);
+    await server.close();
+  },
+);
 
 /** A small file system of its own, or null where this user may not mount one. */
 function mountSmallDisk(size_bytes: number): { path: string; unmount: () => void } | null {

@@ -33,7 +33,9 @@ import { IncomingMessage, type MessageMemory } from "./receive_message.ts";
 
 /** Files and folders that a client may have offered and not yet brought to an end. */
 export const ITEMS_IN_FLIGHT_MAX = 512;
-/** While a file is hashed the other end hears so often that it goes on. */
+/** Files of one connection whose content has begun and not ended: each is open. */
+const STARTED_MAX = 8;
+/** While a file is hashed or synced the other end hears so often that it goes on. */
 export const WORKING_INTERVAL_MS = 1_000;
 
 export interface ReceivedFile {
@@ -51,6 +53,8 @@ export interface Receiver {
   onMessage(message: Uint8Array, sha256: Uint8Array): void;
   /** Called once for each new file, when it is safely on the disk and before it is acknowledged. */
   onFile(file: ReceivedFile): void;
+  /** Called for each file, folder or message that is refused, when the client is told. */
+  onRefused?(name: string, reason: SealwireError): void;
 }
 
 interface ActiveFile {
@@ -83,10 +87,16 @@ export async function receiveItems(channel: Channel, receiver: Receiver): Promis
 class ReceiveSession {
   private message: IncomingMessage | null = null;
   private readonly files = new Map<number, ActiveFile>();
-  private readonly finishing = new Set<Promise<void>>();
+  /** Items whose content has begun and not ended. */
+  private readonly started = new Set<number>();
+  /** Files that are being made last, by item. */
+  private readonly finishing = new Map<number, Promise<void>>();
+  private readonly heartbeat: ReturnType<typeof setInterval>;
   private item_max = -1;
 
-  constructor(private readonly channel: Channel, private readonly receiver: Receiver) {}
+  constructor(private readonly channel: Channel, private readonly receiver: Receiver) {
+    this.heartbeat = setInterval(() => this.tellOfFinishing(), WORKING_INTERVAL_MS);
+  }
 
   async handle({ type, body }: Frame): Promise<void> {
     switch (type) {
@@ -113,14 +123,15 @@ class ReceiveSession {
 
   /** Resolves when every file whose content has come is on the disk and acknowledged. */
   async finished(): Promise<void> {
-    await Promise.all(this.finishing);
+    await Promise.all(this.finishing.values());
   }
 
   /** Gives up what is unfinished. */
   async release(): Promise<void> {
     this.message?.release();
     this.message = null;
-    await Promise.allSettled(this.finishing);
+    await Promise.allSettled(this.finishing.values());
+    clearInterval(this.heartbeat);
     for (const { offer, incoming } of this.files.values()) await this.leave(offer, incoming);
     this.files.clear();
   }
@@ -131,7 +142,7 @@ class ReceiveSession {
     try {
       this.message = new IncomingMessage(announced, this.receiver.memory);
     } catch (error) {
-      this.refuse(announced.item, error);
+      this.refuse(announced.item, "a message", error);
     }
   }
 
@@ -142,7 +153,7 @@ class ReceiveSession {
       if (offer.kind === "folder") await this.takeFolder(offer, parts);
       else await this.answerOffer(offer, parts);
     } catch (error) {
-      this.refuse(offer.item, error);
+      this.refuse(offer.item, offer.name, error);
     }
   }
 
@@ -155,7 +166,7 @@ class ReceiveSession {
       if (!folder.claimVacant(offer.name, parts, this)) return await this.answerOffer(offer, parts);
       this.files.set(offer.item, { offer, incoming: new IncomingFile(folder, offer, parts) });
     } catch (error) {
-      return this.refuse(offer.item, error);
+      return this.refuse(offer.item, offer.name, error);
     }
     await this.withFile(offer.item, ({ incoming }) => incoming.writeWhole(content));
     await this.takeEnd({ item: offer.item, length_bytes: content.length, sha256 });
@@ -198,6 +209,9 @@ class ReceiveSession {
 
   private async startFile({ item, offset_bytes }: Position): Promise<void> {
     await this.withFile(item, ({ incoming }) => incoming.start(offset_bytes));
+    if (!this.files.has(item)) return;
+    this.started.add(item);
+    if (this.started.size > STARTED_MAX) throw protocolError("too many files at once");
   }
 
   private async takeChunk({ item, bytes }: { item: number; bytes: Uint8Array }): Promise<void> {
@@ -216,13 +230,14 @@ class ReceiveSession {
     if (!file) return;
     await this.receiver.folder.enterFinishing();
     this.files.delete(end.item);
+    this.started.delete(end.item);
     const finishing = this.finishFile(file, end)
       .catch((error) => this.channel.destroy(toSealwireError(error)))
       .finally(() => {
         this.receiver.folder.leaveFinishing();
-        this.finishing.delete(finishing);
+        this.finishing.delete(end.item);
       });
-    this.finishing.add(finishing);
+    this.finishing.set(end.item, finishing);
   }
 
   private finishMessage(message: IncomingMessage, end: End): void {
@@ -242,7 +257,7 @@ class ReceiveSession {
       }
       this.acknowledge(offer.item, end.sha256);
     } catch (error) {
-      this.refuse(offer.item, error);
+      this.refuse(offer.item, offer.name, error);
     } finally {
       await this.leave(offer, incoming);
     }
@@ -252,6 +267,7 @@ class ReceiveSession {
     const file = this.activeFile(item);
     if (!file) return;
     this.files.delete(item);
+    this.started.delete(item);
     await this.leave(file.offer, file.incoming);
   }
 
@@ -269,8 +285,9 @@ class ReceiveSession {
       await step(file);
     } catch (error) {
       this.files.delete(item);
+      this.started.delete(item);
       await this.leave(file.offer, file.incoming);
-      this.refuse(item, error);
+      this.refuse(item, file.offer.name, error);
     }
   }
 
@@ -289,9 +306,18 @@ class ReceiveSession {
     this.channel.send(FRAME.acknowledged, encodeAcknowledgement({ item, sha256 }));
   }
 
-  private refuse(item: number, error: unknown): void {
-    const { code, message } = refusalFor(error);
+  private refuse(item: number, name: string, error: unknown): void {
+    const reason = refusalFor(error);
+    const { code, message } = reason;
     this.channel.send(FRAME.refused, encodeRefusal({ item, code, message }));
+    this.receiver.onRefused?.(name, reason);
+  }
+
+  /** A sync can take longer than the other end waits for a sign of life. */
+  private tellOfFinishing(): void {
+    const [item] = this.finishing.keys();
+    if (item === undefined) return;
+    this.channel.send(FRAME.working, encodePosition({ item, offset_bytes: 0 }));
   }
 
   private async leave(offer: Offer, incoming: IncomingFile): Promise<void> {

@@ -174,8 +174,9 @@ export class IncomingFile {
     futimesSync(fd, modified_s, modified_s);
     await this.folder.fileSyncs.sync(fd, this.offer.size_bytes);
     const folder = await this.folder.makeFolders(this.parts.slice(0, -1));
-    if (!takeName(this.partialPath, this.targetPath)) throw this.targetExists();
+    const named = takeName(this.partialPath, this.targetPath);
     this.discard();
+    if (!named) throw this.targetExists();
     await this.folder.folderSyncs.sync(folder);
   }
 

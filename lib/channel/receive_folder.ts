@@ -14,16 +14,14 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   type Stats,
   unlinkSync,
-  writeFileSync,
 } from "node:fs";
 import { join, sep } from "node:path";
-import process from "node:process";
 import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../errors.ts";
+import { ProcessLock } from "../process_lock.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
 import { Turnstile } from "./turnstile.ts";
@@ -42,7 +40,7 @@ const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
  * thread.
  */
 const FINISHING_MAX = 256;
-const LOCK_NAME = "server.pid";
+const LOCK_NAME = "lock";
 const PARTIAL_NAME = /^[0-9a-f]{64}$/;
 const PARTIALS_MODE = 0o700;
 /** Less the umask, as for any new file. */
@@ -58,7 +56,7 @@ export class ReceiveFolder {
   /** Folders that were found to be none but folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
   private finishing = 0;
-  private locked = false;
+  private lock: ProcessLock | null = null;
 
   private constructor(
     /** As it was given, for people to read. */
@@ -68,12 +66,12 @@ export class ReceiveFolder {
     this.partials = join(path, PARTIALS_FOLDER);
   }
 
-  /** Makes the folder where it is missing. Throws `folder_unwritable`. */
-  static open(path: string): ReceiveFolder {
+  /** Makes the folder where it is missing. Throws `folder_unwritable`. `now_ms` is the clock. */
+  static open(path: string, now_ms = Date.now()): ReceiveFolder {
     try {
       mkdirSync(path, { recursive: true });
       const folder = new ReceiveFolder(path, realpathSync(path));
-      folder.openPartials();
+      folder.openPartials(now_ms);
       return folder;
     } catch (cause) {
       const reason = systemErrorCode(cause) ?? String(cause);
@@ -85,8 +83,8 @@ export class ReceiveFolder {
 
   /** Lets another server have the folder. */
   close(): void {
-    if (this.locked) unlinkIfThere(join(this.partials, LOCK_NAME));
-    this.locked = false;
+    this.lock?.release();
+    this.lock = null;
   }
 
   /**
@@ -121,7 +119,7 @@ export class ReceiveFolder {
   }
 
   private tryClaim(name: string, owner: object): boolean {
-    this.lock();
+    this.takeLock();
     if (this.claims.has(name)) return false;
     this.claims.set(name, owner);
     return true;
@@ -202,40 +200,31 @@ export class ReceiveFolder {
   }
 
   private check(path: string, found: Stats): void {
-    requireFolder(path, found);
+    requireFolder(path.slice(this.path.length + 1), found);
     if (this.checked.size === 0) setImmediate(() => this.checked.clear());
     this.checked.add(path);
   }
 
-  private openPartials(): void {
+  private openPartials(now_ms: number): void {
     makeFolder(this.partials, PARTIALS_MODE);
-    requireFolder(this.partials, lstatSync(this.partials));
+    requireFolder(PARTIALS_FOLDER, lstatSync(this.partials));
     for (const name of readdirSync(this.partials)) {
       const path = join(this.partials, name);
-      const age_ms = Date.now() - lstatSync(path).mtimeMs;
+      // Not its modification time, which may be the sender's already.
+      const age_ms = now_ms - lstatSync(path).ctimeMs;
       if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) unlinkIfThere(path);
     }
   }
 
   /** Two servers that write the same unfinished file would spoil it unseen. */
-  private lock(): void {
-    if (this.locked) return;
-    const path = join(this.partials, LOCK_NAME);
-    const draft = `${path}.${process.pid}`;
-    writeFileSync(draft, String(process.pid));
-    try {
-      if (!takeName(draft, path)) {
-        const pid = Number(readFileSync(path, "utf8"));
-        if (pid !== process.pid && isRunning(pid)) throw folderInUse(this.shownPath, pid, path);
-        unlinkIfThere(path);
-        if (!takeName(draft, path)) throw folderInUse(this.shownPath, pid, path);
-      }
-      this.locked = true;
-      for (const name of readdirSync(this.partials)) {
-        if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
-      }
-    } finally {
-      unlinkIfThere(draft);
+  private takeLock(): void {
+    if (this.lock) return;
+    this.lock = ProcessLock.take(join(this.partials, LOCK_NAME));
+    if (!this.lock) {
+      throw new SealwireError("folder_in_use", "another server receives files in that folder");
+    }
+    for (const name of readdirSync(this.partials)) {
+      if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
     }
   }
 }
@@ -275,27 +264,9 @@ function makeFolder(path: string, mode?: number): boolean {
   }
 }
 
-function requireFolder(path: string, found: Stats): void {
+/** `name`: under the folder, for the client is told. */
+function requireFolder(name: string, found: Stats): void {
   if (found.isDirectory()) return;
   const what = found.isSymbolicLink() ? "a symbolic link" : "no folder";
-  throw new SealwireError("unsafe_path", `${path} is ${what}`);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // Without Deno's permission to run programs nobody may ask: then the server that comes last has
-    // the folder.
-    return systemErrorCode(error) === "EPERM";
-  }
-}
-
-function folderInUse(folder: string, pid: number, lock: string): SealwireError {
-  return new SealwireError(
-    "folder_in_use",
-    `another server (process ${pid}) receives files in ${folder}; ` +
-      `if it is not running, delete ${lock}`,
-  );
+  throw new SealwireError("unsafe_path", `"${name}" is ${what} there`);
 }

@@ -316,10 +316,8 @@ class SenderRun {
         this.lacking = answer.has === "nothing";
         return void this.answered.push({ job: this.job(answer), answer });
       }
-      case FRAME.working: {
-        const position = decodePosition(body);
-        return this.events.onChecking(this.job(position).file, position.offset_bytes);
-      }
+      case FRAME.working:
+        return this.takeWorking(decodePosition(body));
       case FRAME.written:
         return this.takeWritten(decodePosition(body));
       case FRAME.acknowledged:
@@ -329,6 +327,12 @@ class SenderRun {
       default:
         throw protocolError(`a frame of type ${type}`);
     }
+  }
+
+  private takeWorking({ item, offset_bytes }: Position): void {
+    const job = this.jobs.get(item);
+    // With all of the content it makes the file last, of which there is nothing to show.
+    if (job && !job.sha256) this.events.onChecking(job.file, offset_bytes);
   }
 
   private takeWritten(position: Position): void {
