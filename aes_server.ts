@@ -1,6 +1,7 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { showMessage, showReceivedFile } from "./lib/channel/display.ts";
+import { Newcomers } from "./lib/channel/newcomers.ts";
 import { PairingOffer } from "./lib/channel/pairing_code.ts";
 import { servePairing } from "./lib/channel/pairing.ts";
 import { ReceiveFolder } from "./lib/channel/receive_folder.ts";
@@ -75,11 +76,13 @@ await runTool({
     const folder = ReceiveFolder.open(values.out ?? "received");
     const offer = values.pair ? new PairingOffer() : null;
     const memory = new MessageMemory();
+    const newcomers = new Newcomers();
     const ended = Promise.withResolvers<void>();
     interrupted.addEventListener("abort", () => ended.resolve());
 
     const serve = async (connection: Connection) => {
       const from = formatAddress(connection.remoteHost, connection.remotePort);
+      newcomers.add(connection);
       try {
         const arrived = values.classic
           ? await receiveClassicMessage(connection, { aesKey, stall_ms, memory })
@@ -92,6 +95,8 @@ await runTool({
             memory,
             onMessage: (message) => showMessage(out, from, message),
             onFile: (file) => showReceivedFile(out, from, file),
+            onRefused: (name, reason) => explain(out, from, reason, printable(name)),
+            onProven: () => newcomers.delete(connection),
             onPairing: async (connection, reader) => {
               await servePairing(connection, reader, offer, psk);
               out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
@@ -100,6 +105,8 @@ await runTool({
         if (values.once) ended.resolve();
       } catch (error) {
         if (!interrupted.aborted) explain(out, from, error);
+      } finally {
+        newcomers.delete(connection);
       }
     };
     const host = values.host ?? "0.0.0.0";
@@ -131,10 +138,11 @@ function showOffer(out: Output, { code }: PairingOffer): void {
   );
 }
 
-/** Why a client was not served to its end: a remark, for it concerns that client alone. */
-function explain(out: Output, from: string, error: unknown): void {
+/** Why a client, or a thing of its, was not served to its end: a remark, for it concerns that client alone. */
+function explain(out: Output, from: string, error: unknown, name?: string): void {
   const { code, message } = isSealwireError(error) ? error : internalError(error);
-  const text = `${from}: ${printable(message)}`;
+  const what = name === undefined ? from : `${from}: refused ${name}`;
+  const text = `${what}: ${printable(message)}`;
   if (GRAVE_CODES.has(code)) out.warn(text);
   else out.note(text);
 }

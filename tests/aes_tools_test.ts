@@ -18,7 +18,7 @@ import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { encryptAES, loadKeyFile } from "../lib/aes_utils.ts";
-import { connectTcp } from "../lib/net.ts";
+import { type Connection, connectTcp } from "../lib/net.ts";
 import { whyNot } from "./other_runtime.ts";
 import { RUNTIME, runTool, spawnTool, temporaryFolder } from "./support.ts";
 import { lastJson, LIMIT, MIB, runClient, runtimes, startServer } from "./aes_tools_support.ts";
@@ -297,6 +297,33 @@ test(
   },
 );
 
+test("strangers who connect and say nothing keep no client out", LIMIT, async () => {
+  const server = await startServer();
+  const strangers: Connection[] = [];
+  for (let count = 0; count < 400; count++) {
+    strangers.push(await connectTcp({ host: "127.0.0.1", port: server.port, timeout_ms: 5_000 }));
+  }
+  const client = await runClient(server, ["still there?"]);
+  assert.equal(client.status, 0, client.stderr);
+  const ends = strangers.slice(0, 300).map((stranger) =>
+    stranger.read().then((bytes) => bytes, () => null)
+  );
+  assert.deepEqual(new Set(await Promise.all(ends)), new Set([null]), "the oldest are let go");
+  for (const stranger of strangers) stranger.destroy();
+  await server.tool.stop();
+});
+
+test("the server's operator reads what is refused, and why", LIMIT, async () => {
+  const server = await startServer();
+  const path = join(temporaryFolder(), "note");
+  writeFileSync(path, "one");
+  assert.equal((await runClient(server, ["--file", path])).status, 0);
+  writeFileSync(path, "other");
+  assert.equal((await runClient(server, ["--file", path])).status, 1);
+  const { stderr } = await server.tool.stop();
+  assert.match(stderr, /^127\.0\.0\.1:\d+: refused note: "note" exists there already/m);
+});
+
 test("--pair gives one client the key, by a code, and the server goes on", LIMIT, async () => {
   const server = await startServer(["--pair"]);
   const { code } = await server.tool.nextJson(({ event }) => event === "pairing");
@@ -321,6 +348,25 @@ test("--pair gives one client the key, by a code, and the server goes on", LIMIT
   assert.equal(existsSync(join(second, "aes_key.bin")), false);
   await server.tool.stop();
 });
+
+test(
+  "a key that could not be stored is not asked for, and the code stays good",
+  LIMIT,
+  async () => {
+    const server = await startServer(["--pair"]);
+    const { code } = await server.tool.nextJson(({ event }) => event === "pairing");
+    const folder = temporaryFolder();
+    const pair = ["--port", String(server.port), "--json", "--pair", String(code)];
+    const nowhere = await runTool("aes_client.ts", [...pair, "--key", "missing/aes_key.bin"], {
+      cwd: folder,
+    });
+    assert.equal(nowhere.status, 1);
+    assert.match(nowhere.stderr, /^error: cannot write missing\/aes_key\.bin \(ENOENT\)$/m);
+    assert.equal((lastJson(nowhere).error as { code: string }).code, "key_unwritable");
+    assert.equal((await runTool("aes_client.ts", pair, { cwd: folder })).status, 0);
+    await server.tool.stop();
+  },
+);
 
 test("a wrong code costs the offer, and gives nobody the key", LIMIT, async () => {
   const server = await startServer(["--pair"]);

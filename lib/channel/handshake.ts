@@ -55,22 +55,21 @@ export function clientHandshake(connection: Connection, psk: Uint8Array): Promis
 }
 
 /**
- * The server's side, after it has read the prologue through `reader`.
+ * The server's side, after it has read the prologue through `reader`; to be run within
+ * {@linkcode withinTime}.
  *
- * @throws {SealwireError} `handshake_failed` where the client does not hold the key; `timeout`;
+ * @throws {SealwireError} `handshake_failed` where the client does not hold the key;
  * `connection_lost`.
  */
-export function serverHandshake(
+export async function serverHandshake(
   connection: Connection,
   reader: ByteReader,
   psk: Uint8Array,
 ): Promise<Handshaken> {
-  return withinTime(connection, async () => {
-    const handshake = newHandshake(false, psk);
-    handshake.readMessage(await reader.read(MESSAGE_BYTES) ?? NO_PAYLOAD);
-    await connection.write(handshake.writeMessage(NO_PAYLOAD));
-    return { connection, reader, keys: handshake.split() };
-  });
+  const handshake = newHandshake(false, psk);
+  handshake.readMessage(await reader.read(MESSAGE_BYTES) ?? NO_PAYLOAD);
+  await connection.write(handshake.writeMessage(NO_PAYLOAD));
+  return { connection, reader, keys: handshake.split() };
 }
 
 /**

@@ -9,6 +9,7 @@ import { ByteReader } from "./byte_reader.ts";
 import { Channel } from "./channel.ts";
 import {
   clientHandshake,
+  type Handshaken,
   PROLOGUE,
   PROLOGUE_BYTES,
   serverHandshake,
@@ -159,6 +160,8 @@ async function pause(duration_ms: number, interrupted: AbortSignal): Promise<voi
 export interface ServeOptions extends Receiver {
   readonly psk: Uint8Array;
   readonly stall_ms: number;
+  /** Called when the client has shown that it holds the key. */
+  onProven?(): void;
   /** Takes a client that wants to pair, and what it has sent so far. */
   onPairing(connection: Connection, reader: ByteReader): Promise<void>;
 }
@@ -175,19 +178,30 @@ export async function serveConnection(
 ): Promise<void> {
   const reader = new ByteReader(connection);
   try {
-    const prologue = await withinTime(connection, () => reader.read(PROLOGUE_BYTES));
-    if (prologue === null) throw notAChannel("it sent nothing");
-    if (equal(prologue, PAIRING_PROLOGUE)) return await options.onPairing(connection, reader);
-    if (!equal(prologue, PROLOGUE)) {
-      await connection.write(new TextEncoder().encode(WRONG_PROTOCOL_ANSWER));
-      await connection.end();
-      throw notAChannel("it does not speak the channel (an old AES client?): use aes_client.ts");
-    }
-    const handshaken = await serverHandshake(connection, reader, options.psk);
+    const handshaken = await withinTime(connection, () => greet(connection, reader, options.psk));
+    if (handshaken === null) return await options.onPairing(connection, reader);
+    options.onProven?.();
     await receiveItems(new Channel(handshaken, { stall_ms: options.stall_ms }), options);
   } finally {
     connection.destroy();
   }
+}
+
+/** Null for a client that wants to pair. */
+async function greet(
+  connection: Connection,
+  reader: ByteReader,
+  psk: Uint8Array,
+): Promise<Handshaken | null> {
+  const prologue = await reader.read(PROLOGUE_BYTES);
+  if (prologue === null) throw notAChannel("it sent nothing");
+  if (equal(prologue, PAIRING_PROLOGUE)) return null;
+  if (!equal(prologue, PROLOGUE)) {
+    await connection.write(new TextEncoder().encode(WRONG_PROTOCOL_ANSWER));
+    await connection.end();
+    throw notAChannel("it does not speak the channel (an old AES client?): use aes_client.ts");
+  }
+  return await serverHandshake(connection, reader, psk);
 }
 
 /** For a person who looks at what an old client is told. */
