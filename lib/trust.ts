@@ -139,7 +139,7 @@ class TrustFile<Entry> {
 
   /** Reads, changes and writes while no other process does; `change` says whether there is anything to write. */
   update(change: (entries: Map<string, Entry>) => boolean): void {
-    withFileLock(this.path, (requireHeld) => {
+    withFileLock(this.path, () => {
       const entries = this.read();
       if (!change(entries)) return;
       if (entries.size > this.entries_max) {
@@ -151,7 +151,6 @@ class TrustFile<Entry> {
       const content = { v: FORMAT_VERSION, [this.member]: Object.fromEntries(entries) };
       const text = JSON.stringify(content, null, 2) + "\n";
       this.parseText(text); // What cannot be read back must not replace what can.
-      requireHeld();
       writeFileAtomic(this.path, text, PRIVATE_FILE_MODE);
     });
   }

@@ -21,7 +21,7 @@ import {
 import { join, sep } from "node:path";
 import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../errors.ts";
-import { ProcessLock } from "../process_lock.ts";
+import { FileLock } from "../file_lock.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
 import { Turnstile } from "./turnstile.ts";
@@ -56,7 +56,7 @@ export class ReceiveFolder {
   /** Folders that were found to be none but folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
   private finishing = 0;
-  private lock: ProcessLock | null = null;
+  private lock: FileLock | null = null;
 
   private constructor(
     /** As it was given, for people to read. */
@@ -219,7 +219,7 @@ export class ReceiveFolder {
   /** Two servers that write the same unfinished file would spoil it unseen. */
   private takeLock(): void {
     if (this.lock) return;
-    this.lock = ProcessLock.take(join(this.partials, LOCK_NAME));
+    this.lock = FileLock.take(join(this.partials, LOCK_NAME));
     if (!this.lock) {
       throw new SealwireError("folder_in_use", "another server receives files in that folder");
     }
