@@ -8,18 +8,23 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Channel } from "../lib/channel/channel.ts";
 import {
   decodeAnswer,
+  encodeEnd,
   encodeSmallFile,
   FRAME,
+  type Frame,
   type Offer,
   SMALL_FILE_BYTES,
 } from "../lib/channel/frames.ts";
@@ -45,18 +50,19 @@ function makeFiles(count: number): string {
 
 function assertSame(folder: string, out: string): void {
   const copy = join(out, "many");
-  assert.deepEqual(readdirSync(copy), readdirSync(folder));
+  assert.deepEqual(readdirSync(copy).sort(), readdirSync(folder).sort());
   for (const name of readdirSync(folder)) {
     assert.deepEqual(readFileSync(join(copy, name)), readFileSync(join(folder, name)), name);
   }
 }
 
-function sendFileByHand(
+/** Sends a file in one frame. */
+function send(
   channel: Channel,
   offer: Partial<Offer> & { item: number },
   content: Uint8Array,
   hash: Uint8Array = sha256(content),
-) {
+): void {
   const whole = {
     kind: "file" as const,
     executable: false,
@@ -65,8 +71,13 @@ function sendFileByHand(
     name: "x",
     ...offer,
   };
-  channel.send(FRAME.file, encodeSmallFile(whole, hash), content);
-  return channel.receive();
+  channel.send(FRAME.file, encodeSmallFile(whole, hash), content).catch(() => {});
+}
+
+/** As {@linkcode send}, and gives what comes back. */
+function sendFileByHand(...sent: Parameters<typeof send>): Promise<Frame | null> {
+  send(...sent);
+  return sent[0].receive();
 }
 
 test("files that are there among files that are not: all end up there, and little is sent in vain", async () => {
@@ -149,27 +160,62 @@ test("what a small file meets at the server, its sender is told, and nothing is 
   writeFileSync(join(out, "longer"), "longer");
   const server = await startServer({ out });
   const channel = await openRawChannel(server.port);
-  const send = (item: number, name: string, hash?: Uint8Array) =>
+  const offer = (item: number, name: string, hash?: Uint8Array) =>
     sendFileByHand(channel, { item, name }, Buffer.from("same"), hash);
 
-  assert.equal((await send(0, "new"))?.type, FRAME.acknowledged);
+  assert.equal((await offer(0, "new"))?.type, FRAME.acknowledged);
   assert.equal(readFileSync(join(out, "new"), "utf8"), "same");
   for (const [item, name, content] of [[1, "same", "same"], [2, "other", "othe"]] as const) {
-    const frame = await send(item, name);
+    const frame = await offer(item, name);
     assert.equal(frame?.type, FRAME.answer);
     const answer = decodeAnswer(frame!.body);
     assert.deepEqual([answer.item, answer.has], [item, "finished"]);
     assert.deepEqual(answer.sha256, Uint8Array.from(sha256(Buffer.from(content))));
   }
-  assert.equal(refusalCode(await send(3, "longer")), "target_exists");
-  assert.equal(refusalCode(await send(4, "link/x")), "unsafe_path");
-  assert.equal(refusalCode(await send(5, "../x")), "bad_name");
-  assert.equal(refusalCode(await send(6, "wrong", sha256(Buffer.from("sane")))), "hash_mismatch");
-  assert.equal(existsSync(partialPath(out, "wrong")), false);
+  assert.equal(refusalCode(await offer(3, "longer")), "target_exists");
+  assert.equal(refusalCode(await offer(4, "link/x")), "unsafe_path");
+  assert.equal(refusalCode(await offer(5, "../x")), "bad_name");
+  assert.equal(refusalCode(await offer(6, "wrong", sha256(Buffer.from("sane")))), "hash_mismatch");
+  for (const name of ["link/x", "wrong"]) assert.equal(existsSync(partialPath(out, name)), false);
   assert.deepEqual(tree(out), ["link", "longer", "new", "other", "same"]);
   assert.equal(readFileSync(join(out, "other"), "utf8"), "othe");
   assert.deepEqual(readdirSync(elsewhere), []);
   assert.deepEqual(server.files.map(({ name }) => name), ["new"]);
+  await channel.close();
+  await server.close();
+});
+
+test("nothing is acknowledged before it and the folders above it are on the disk", async () => {
+  const out = temporaryFolder();
+  const server = await startServer({ out });
+  const { fileSyncs, folderSyncs } = server.folder;
+  const synced: string[] = [];
+  const syncFile = fileSyncs.sync.bind(fileSyncs);
+  fileSyncs.sync = async (fd, size_bytes) => {
+    await syncFile(fd, size_bytes);
+    synced.push("file");
+  };
+  const syncFolder = folderSyncs.sync.bind(folderSyncs);
+  folderSyncs.sync = async (path) => {
+    if (path === realpathSync(out)) await sleep(100);
+    await syncFolder(path);
+    synced.push(path.slice(realpathSync(out).length));
+  };
+  const channel = await openRawChannel(server.port);
+  const acknowledged = () => channel.receive().then((frame) => frame?.type === FRAME.acknowledged);
+  const four = Buffer.from("four");
+  for (const item of [0, 1, 2]) send(channel, { item, name: `d/${item}` }, four);
+  for (let count = 0; count < 3; count++) {
+    assert.ok(await acknowledged());
+    assert.ok(synced.includes("") && synced.includes("/d"), synced.join());
+  }
+  // One that is there already may be what a server published just before it was killed.
+  synced.length = 0;
+  assert.equal((await sendFileByHand(channel, { item: 3, name: "d/0" }, four))?.type, FRAME.answer);
+  const end = { item: 3, length_bytes: four.length, sha256: sha256(four) };
+  channel.send(FRAME.end, encodeEnd(end));
+  assert.ok(await acknowledged());
+  assert.deepEqual(synced, ["file", "/d"]);
   await channel.close();
   await server.close();
 });
@@ -194,17 +240,17 @@ test("a small file whose frame is not what it says ends the connection, and noth
   const server = await startServer({ out });
   const four = Buffer.from("four");
   const misdeeds: ((channel: Channel) => unknown)[] = [
-    (channel) => sendFileByHand(channel, { item: 0, size_bytes: 5 }, four),
-    (channel) => sendFileByHand(channel, { item: 0, size_bytes: 3 }, four),
-    (channel) => sendFileByHand(channel, { item: 0, kind: "folder" }, four),
-    (channel) => sendFileByHand(channel, { item: 0 }, new Uint8Array(SMALL_FILE_BYTES + 1)),
+    (channel) => send(channel, { item: 0, size_bytes: 5 }, four),
+    (channel) => send(channel, { item: 0, size_bytes: 3 }, four),
+    (channel) => send(channel, { item: 0, kind: "folder" }, four),
+    (channel) => send(channel, { item: 0 }, new Uint8Array(SMALL_FILE_BYTES + 1)),
     (channel) => channel.send(FRAME.file),
     (channel) => channel.send(FRAME.file, Uint8Array.of(0xff, 0xff), four),
     (channel) => channel.send(FRAME.file, Uint8Array.of(0, 30), new Uint8Array(61)),
   ];
   for (const [index, misdeed] of misdeeds.entries()) {
     const channel = await openRawChannel(server.port);
-    Promise.resolve(misdeed(channel)).catch(() => {});
+    misdeed(channel);
     await server.ended(index + 1);
     assert.equal(server.endings[index]?.code, "protocol_error", `misdeed ${index}`);
     channel.destroy(server.endings[index]!);
@@ -213,7 +259,7 @@ test("a small file whose frame is not what it says ends the connection, and noth
   await server.close();
 });
 
-test("a small file that grows, shrinks or goes away before it is read is not sent", () => {
+test("a small file that grows, shrinks, changes or goes away before it is read is not sent", () => {
   const path = join(temporaryFolder(), "changing");
   const buffer = new Uint8Array(SMALL_FILE_BYTES + 1);
   const look = (): LocalFile => {
@@ -226,6 +272,10 @@ test("a small file that grows, shrinks or goes away before it is read is not sen
     ["file_changed", () => appendFileSync(path, "x")],
     ["file_changed", () => truncateSync(path, 10)],
     ["file_changed", () => truncateSync(path, 0)],
+    ["file_changed", () => {
+      writeFileSync(path, Buffer.alloc(SMALL_FILE_BYTES, 8));
+      utimesSync(path, 1_000_000_000, 1_000_000_000);
+    }],
     ["file_unreadable", () => rmSync(path)],
   ];
   for (const [code, change] of changes) {

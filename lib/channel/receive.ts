@@ -321,8 +321,11 @@ class ReceiveSession {
   }
 
   private async leave(offer: Offer, incoming: IncomingFile): Promise<void> {
-    await incoming.close();
-    this.receiver.folder.release(offer.name, this);
+    try {
+      await incoming.close();
+    } finally {
+      this.receiver.folder.release(offer.name, this);
+    }
   }
 }
 

@@ -15,7 +15,7 @@ import {
   write,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { SealwireError } from "../errors.ts";
 import { hashFile } from "./file_hash.ts";
 import { type Answer, type End, type Offer, protocolError } from "./frames.ts";
@@ -135,6 +135,7 @@ export class IncomingFile {
   async finish(end: End): Promise<boolean> {
     if (this.target && this.fd === null) {
       if (!equal(this.targetSha256, end.sha256)) throw this.targetExists();
+      await this.syncTarget();
       this.discard();
       return false;
     }
@@ -178,6 +179,17 @@ export class IncomingFile {
     this.discard();
     if (!named) throw this.targetExists();
     await this.folder.folderSyncs.sync(folder);
+  }
+
+  /** Whoever published the file may have been killed before it was on the disk. */
+  private async syncTarget(): Promise<void> {
+    const fd = openSync(this.targetPath, constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      await this.folder.fileSyncs.sync(fd, this.offer.size_bytes);
+    } finally {
+      closeSync(fd);
+    }
+    await this.folder.folderSyncs.sync(dirname(this.targetPath));
   }
 
   private targetExists(): SealwireError {

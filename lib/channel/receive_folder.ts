@@ -55,6 +55,8 @@ export class ReceiveFolder {
   private readonly unfinished = new Set<string>();
   /** Folders that were found to be none but folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
+  /** Folders that were made and whose names are not on the disk yet. */
+  private readonly making = new Map<string, Promise<void>>();
   private finishing = 0;
   private lock: FileLock | null = null;
 
@@ -113,9 +115,12 @@ export class ReceiveFolder {
     throw new SealwireError("file_busy", `"${name}" is being received from another connection`);
   }
 
-  /** As {@linkcode claim}, but at once: false where something has the name, or is being received. */
+  /**
+   * As {@linkcode claim}, but at once: false where something has the name, or is being received.
+   * Throws `unsafe_path`.
+   */
   claimVacant(name: string, parts: readonly string[], owner: object): boolean {
-    return !existsSync(this.pathOf(parts)) && this.tryClaim(name, owner);
+    return this.look(parts) === null && this.tryClaim(name, owner);
   }
 
   private tryClaim(name: string, owner: object): boolean {
@@ -190,13 +195,19 @@ export class ReceiveFolder {
     for (const part of parts) {
       const parent = path;
       path += sep + part;
+      if (this.making.has(path)) await this.making.get(path);
       if (this.checked.has(path)) continue;
       const found = lstatIfThere(path);
-      // One at a time: a sync whose failure nobody awaits would end the process.
-      if (found === null && makeFolder(path)) await this.folderSyncs.sync(parent);
+      if (found === null && makeFolder(path)) await this.syncMade(path, parent);
       else this.check(path, found ?? lstatSync(path));
     }
     return path;
+  }
+
+  private async syncMade(path: string, parent: string): Promise<void> {
+    const synced = this.folderSyncs.sync(parent).finally(() => this.making.delete(path));
+    this.making.set(path, synced);
+    await synced;
   }
 
   private check(path: string, found: Stats): void {

@@ -71,10 +71,7 @@ export class OutgoingFile {
 
   /** The SHA-256 of the whole content, if the file is still what was offered. */
   finish(): Uint8Array {
-    const found = fstatSync(this.fd);
-    const same = found.size === this.file.size_bytes &&
-      Math.floor(found.mtimeMs) === this.file.modified_ms;
-    if (!same) throw changed(this.file.path);
+    if (!isSame(this.fd, this.file)) throw changed(this.file.path);
     return this.hash.digest();
   }
 
@@ -103,12 +100,13 @@ export class OutgoingFile {
  * All of a small file at once, at the start of `buffer`, which has room for a byte more: a file that
  * has grown shows by it. Throws `file_unreadable` or `file_changed`.
  */
-export function readWhole({ path, size_bytes }: LocalFile, buffer: Uint8Array): Uint8Array {
+export function readWhole(file: LocalFile, buffer: Uint8Array): Uint8Array {
+  const { path, size_bytes } = file;
   try {
     const fd = openSync(path, "r");
     try {
       const content = fillNow(fd, 0, buffer.subarray(0, size_bytes + 1), size_bytes);
-      if (content.length !== size_bytes) throw changed(path);
+      if (content.length !== size_bytes || !isSame(fd, file)) throw changed(path);
       return content;
     } finally {
       closeSync(fd);
@@ -116,6 +114,12 @@ export function readWhole({ path, size_bytes }: LocalFile, buffer: Uint8Array): 
   } catch (error) {
     throw isSealwireError(error) ? error : unreadable(path, error);
   }
+}
+
+/** Whether the open file still has the size and the time that were offered. */
+function isSame(fd: number, { size_bytes, modified_ms }: LocalFile): boolean {
+  const found = fstatSync(fd);
+  return found.size === size_bytes && Math.floor(found.mtimeMs) === modified_ms;
 }
 
 function changed(path: string): SealwireError {

@@ -76,7 +76,6 @@ interface Job {
   position_bytes: number;
   written_bytes: number;
   sha256: Uint8Array | null;
-  refused: boolean;
 }
 
 export class FileSender {
@@ -139,7 +138,6 @@ export class FileSender {
       position_bytes: 0,
       written_bytes: 0,
       sha256: null,
-      refused: false,
     };
   }
 }
@@ -252,12 +250,15 @@ class SenderRun {
     const { item } = job;
     try {
       const offset_bytes = await this.findOffset(job, outgoing, answer);
+      if (!this.jobs.has(item)) return;
       const complete = answer.has === "finished" && offset_bytes === answer.length_bytes;
       this.begin(job, offset_bytes);
       if (!complete) await this.channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
       for await (const piece of outgoing.pieces()) {
-        while (this.unwritten_bytes >= WINDOW_BYTES && !job.refused) await this.turnstile.wait();
-        if (job.refused) return;
+        while (this.unwritten_bytes >= WINDOW_BYTES && this.jobs.has(item)) {
+          await this.turnstile.wait();
+        }
+        if (!this.jobs.has(item)) return;
         this.count(job, piece.length);
         await this.channel.send(FRAME.chunk, encodeItem(item), piece);
       }
@@ -370,7 +371,6 @@ class SenderRun {
       this.queue.again(job);
       return;
     }
-    job.refused = true;
     this.fail(job, new SealwireError(refusal.code, refusal.message));
   }
 
@@ -383,6 +383,7 @@ class SenderRun {
   private leave(job: Job): void {
     if (!this.jobs.delete(job.item)) return;
     this.unwritten_bytes -= job.position_bytes - job.written_bytes;
+    job.written_bytes = job.position_bytes;
     this.turnstile.turn();
   }
 

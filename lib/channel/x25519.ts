@@ -31,7 +31,7 @@ export function generatePair(): X25519Pair {
 
 /** The pair of a known private key, 32 bytes. */
 export function importPair(privateKey: Uint8Array): X25519Pair {
-  const key = Buffer.concat([PRIVATE_PREFIX, privateKey]);
+  const key = der(PRIVATE_PREFIX, privateKey);
   return describe(createPrivateKey({ key, format: "der", type: "pkcs8" }));
 }
 
@@ -42,7 +42,7 @@ export function importPair(privateKey: Uint8Array): X25519Pair {
  * `publicKey` is a point of small order (RFC 7748, section 6.1).
  */
 export function sharedSecret(privateKey: KeyObject, publicKey: Uint8Array): Uint8Array {
-  const key = Buffer.concat([PUBLIC_PREFIX, publicKey]);
+  const key = der(PUBLIC_PREFIX, publicKey);
   try {
     return Uint8Array.from(diffieHellman({
       privateKey,
@@ -52,6 +52,12 @@ export function sharedSecret(privateKey: KeyObject, publicKey: Uint8Array): Uint
     const message = "the handshake failed: the other end sent an unusable public key";
     throw new SealwireError("handshake_failed", message, { cause });
   }
+}
+
+/** Bun takes a key that is too long, and ignores its end. */
+function der(prefix: Buffer, key: Uint8Array): Buffer {
+  if (key.length !== KEY_BYTES) throw new RangeError(`a key has 32 bytes, not ${key.length}`);
+  return Buffer.concat([prefix, key]);
 }
 
 function describe(privateKey: KeyObject): X25519Pair {
