@@ -77,11 +77,19 @@ function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
     options.onNotice?.(`${sockets_max} connections are open; more are refused`);
   };
   server.on("connection", (socket: Socket) => {
+    if (sockets.size >= sockets_max) forgetDestroyed(sockets);
     if (sockets.size >= sockets_max) return refuse(socket);
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
   return sockets;
+}
+
+/** Those that were let go of in this turn of the event loop, and say so only later. */
+function forgetDestroyed(sockets: Set<Socket>): void {
+  for (const socket of sockets) {
+    if (socket.destroyed) sockets.delete(socket);
+  }
 }
 
 /** How many files this process may have open, where the system tells. */
