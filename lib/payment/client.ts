@@ -11,7 +11,6 @@ import type { AccountName, RsaPublicKey } from "../keys.ts";
 import { formatPaymentId } from "../ledger/entry.ts";
 import { merkleRoot } from "../ledger/merkle.ts";
 import { type Amount, AMOUNT_MAX, formatAmount } from "../money.ts";
-import { connectTcp } from "../net.ts";
 import {
   type BatchOrder,
   formatBatchItem,
@@ -22,10 +21,10 @@ import {
   signOrder,
 } from "../orders.ts";
 import type { Sha256, Uuid } from "../parse.ts";
-import { RpcPeer } from "../rpc.ts";
-import { sealMemo, sealOffer } from "../sealing.ts";
+import { sealMemo } from "../sealing.ts";
 import type { Token } from "../tokens.ts";
 import { KnownPayees } from "../trust.ts";
+import { DirectPath } from "./direct_path.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
@@ -37,8 +36,6 @@ import {
   type Settled,
 } from "./session.ts";
 
-/** Without a verified receipt by then, the payer goes to the server. */
-const DIRECT_DEADLINE_MS = 3_000;
 /** How long after its signing a direct payment may still be under way. */
 const DIRECT_LEASE_S = 5;
 /** Between tries to reach a server that does not answer. */
@@ -87,8 +84,7 @@ export class PaymentClient {
   readonly outbox: Outbox;
   private readonly payees: KnownPayees;
   private readonly sessionKey = makeSessionKey();
-  /** Who waits for the receipt of an order, by the order's SHA-256. */
-  private readonly waiting = new Map<Sha256, (settled: Settled) => void>();
+  private readonly directPath = new DirectPath();
   private current!: ClientSession;
   private connecting: Promise<void> | null = null;
 
@@ -132,7 +128,7 @@ export class PaymentClient {
 
   private async connect(login: LoginOptions): Promise<void> {
     const onSettled = (settled: Settled | null) => {
-      if (settled !== null) this.waiting.get(settled.receipt.transfer.orderSha256!)?.(settled);
+      if (settled !== null) this.directPath.take(settled);
       this.login.onSettled?.(settled);
     };
     const { sessionKey } = this;
@@ -162,7 +158,9 @@ export class PaymentClient {
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 
-      const direct = way === "via-server" ? null : await this.offerDirectly(pending, payee);
+      const direct = way === "via-server"
+        ? null
+        : await this.directPath.offer(pending, payee, this.options.signal);
       if (direct !== null) {
         this.outbox.remove(id);
         return toPayment(direct, "direct");
@@ -326,30 +324,6 @@ export class PaymentClient {
     });
   }
 
-  /**
-   * Hands the order to the payee's own client. Returns when a verified receipt has come; null when none came in time, whatever
-   * the payee said.
-   */
-  private async offerDirectly(
-    { order, delegation }: Pending,
-    payee: Payee,
-  ): Promise<Settled | null> {
-    if (payee.presence === null || payee.key === null) return null;
-    const { host, port } = payee.presence;
-    const { promise: gaveUp, resolve: giveUp } = Promise.withResolvers<null>();
-    const { promise: receipt, resolve: received } = Promise.withResolvers<Settled>();
-    const deadline = setTimeout(giveUp, DIRECT_DEADLINE_MS, null);
-    this.waiting.set(order.sha256, received);
-    const offer = await sealOffer({ order: order.text, delegation }, payee.key);
-    sendOffer(host, port, offer, this.options.signal).catch(() => giveUp(null));
-    try {
-      return await Promise.race([receipt, gaveUp]);
-    } finally {
-      clearTimeout(deadline);
-      this.waiting.delete(order.sha256);
-    }
-  }
-
   /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
   private async resolve(pending: Pending): Promise<End> {
     const { timeout_ms, signal } = this.options;
@@ -452,21 +426,6 @@ function toPayment({ receipt: { transfer }, balance }: Settled, path: Payment["p
     path,
     balance,
   };
-}
-
-async function sendOffer(
-  host: string,
-  port: number,
-  offer: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const connection = await connectTcp({ host, port, timeout_ms: DIRECT_DEADLINE_MS, signal });
-  const peer = new RpcPeer(connection, { role: "client" });
-  try {
-    await peer.call("payment.offer", { offer }, { timeout_ms: DIRECT_DEADLINE_MS, signal });
-  } finally {
-    peer.destroy();
-  }
 }
 
 /** `work` on each of `values`, {@linkcode CALLS_IN_FLIGHT_MAX} at a time, results in order. */
