@@ -132,7 +132,8 @@ class ReceiveSession {
     this.message = null;
     await Promise.allSettled(this.finishing.values());
     clearInterval(this.heartbeat);
-    for (const { offer, incoming } of this.files.values()) await this.leave(offer, incoming);
+    const files = [...this.files.values()];
+    await Promise.allSettled(files.map(({ offer, incoming }) => this.leave(offer, incoming)));
     this.files.clear();
   }
 
