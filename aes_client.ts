@@ -1,15 +1,15 @@
 /** Sends messages and files to `aes_server.ts` over an encrypted channel. */
 import process from "node:process";
 import { loadKeyFile, requireKeyPath, writeKeyFile } from "./lib/aes_utils.ts";
-import { STALL_MS } from "./lib/channel/channel.ts";
-import { SendDisplay } from "./lib/channel/display.ts";
-import { requestKey } from "./lib/channel/pairing.ts";
-import { parsePairingCode } from "./lib/channel/pairing_code.ts";
-import { checkMessageSize } from "./lib/channel/receive_message.ts";
-import { FileSender } from "./lib/channel/send_files.ts";
-import { sendAll } from "./lib/channel/transfer.ts";
-import { checkPaths, walkFiles } from "./lib/channel/walk_files.ts";
-import { sendClassicMessage } from "./lib/classic/aes.ts";
+import { STALL_MS } from "./lib/aes/channel/channel.ts";
+import { SendDisplay } from "./lib/aes/display.ts";
+import { requestKey } from "./lib/aes/pairing/pairing.ts";
+import { parsePairingCode } from "./lib/aes/pairing/pairing_code.ts";
+import { checkMessageSize } from "./lib/aes/transfer/receive_message.ts";
+import { FileSender } from "./lib/aes/transfer/send_files.ts";
+import { sendAll } from "./lib/aes/transfer/transfer.ts";
+import { checkPaths, walkFiles } from "./lib/aes/transfer/walk_files.ts";
+import { sendClassicMessage } from "./lib/aes/classic.ts";
 import {
   askLine,
   formatBytes,
@@ -19,9 +19,9 @@ import {
   printable,
   runTool,
   usageError,
-} from "./lib/cli.ts";
-import type { SealwireError } from "./lib/errors.ts";
-import { connectTcp, formatAddress } from "./lib/net.ts";
+} from "./lib/cli/tool.ts";
+import type { SealwireError } from "./lib/base/errors.ts";
+import { connectTcp, formatAddress } from "./lib/net/net.ts";
 
 const HELP = `
 Sends a message, files and folders to aes_server.ts over an encrypted, authenticated channel.

@@ -1,14 +1,14 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
-import { showMessage, showReceivedFile } from "./lib/channel/display.ts";
-import { Newcomers } from "./lib/channel/newcomers.ts";
-import { PairingOffer } from "./lib/channel/pairing_code.ts";
-import { servePairing } from "./lib/channel/pairing.ts";
-import { ReceiveFolder } from "./lib/channel/receive_folder.ts";
-import { MessageMemory } from "./lib/channel/receive_message.ts";
-import { serveConnection } from "./lib/channel/transfer.ts";
-import { STALL_MS } from "./lib/channel/channel.ts";
-import { receiveClassicMessage } from "./lib/classic/aes.ts";
+import { showMessage, showReceivedFile } from "./lib/aes/display.ts";
+import { Newcomers } from "./lib/aes/unproven.ts";
+import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
+import { servePairing } from "./lib/aes/pairing/pairing.ts";
+import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
+import { MessageMemory } from "./lib/aes/transfer/receive_message.ts";
+import { serveConnection } from "./lib/aes/transfer/transfer.ts";
+import { STALL_MS } from "./lib/aes/channel/channel.ts";
+import { receiveClassicMessage } from "./lib/aes/classic.ts";
 import {
   type Output,
   parsePort,
@@ -16,9 +16,9 @@ import {
   printable,
   runTool,
   usageError,
-} from "./lib/cli.ts";
-import { internalError, isSealwireError } from "./lib/errors.ts";
-import { type Connection, formatAddress, listenTcp } from "./lib/net.ts";
+} from "./lib/cli/tool.ts";
+import { internalError, isSealwireError } from "./lib/base/errors.ts";
+import { type Connection, formatAddress, listenTcp } from "./lib/net/net.ts";
 
 const HELP = `
 Takes messages and files from aes_client.ts over an encrypted, authenticated channel.

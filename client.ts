@@ -7,14 +7,14 @@ import {
   parseTimeoutMs,
   runTool,
   usageError,
-} from "./lib/cli.ts";
-import { EXIT_INTERRUPTED } from "./lib/errors.ts";
-import * as classic from "./lib/classic/payment_commands.ts";
-import { requireAmount, requireName, runClassicPrompt } from "./lib/classic/payment_prompt.ts";
-import { type AccountName, parseAccountName } from "./lib/keys.ts";
-import { parseAmount } from "./lib/money.ts";
-import { parseUuidArgument } from "./lib/parse.ts";
-import type { Way } from "./lib/payment/client.ts";
+} from "./lib/cli/tool.ts";
+import { EXIT_INTERRUPTED } from "./lib/base/errors.ts";
+import * as classic from "./lib/payment/classic/commands.ts";
+import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
+import { type AccountName, parseAccountName } from "./lib/keys/rsa.ts";
+import { parseAmount } from "./lib/protocol/money.ts";
+import { parseUuidArgument } from "./lib/base/parse.ts";
+import type { Way } from "./lib/payment/client/payer.ts";
 import {
   type CommandContext,
   history,
@@ -27,9 +27,9 @@ import {
   register,
   showBalance,
   verify,
-} from "./lib/payment/commands.ts";
-import { runPrompt } from "./lib/payment/prompt.ts";
-import { P2P_PORT_MIN } from "./lib/payment/wire.ts";
+} from "./lib/payment/client/commands.ts";
+import { runPrompt } from "./lib/payment/client/prompt.ts";
+import { P2P_PORT_MIN } from "./lib/protocol/wire.ts";
 
 const HELP = `
 The Sealwire payment client.

@@ -4,24 +4,24 @@
 import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { type Invocation, parsePort, runTool, usageError } from "./lib/cli.ts";
-import { certificateFingerprint, certificateSha256 } from "./lib/certificate.ts";
-import { ClassicPaymentServer } from "./lib/classic/payment_server.ts";
-import { CLOCK_LEAD_S_MAX } from "./lib/delegations.ts";
-import { SealwireError } from "./lib/errors.ts";
-import { loadServerPublicKey, openPair } from "./lib/key_files.ts";
-import { parseAccountName } from "./lib/keys.ts";
+import { type Invocation, parsePort, runTool, usageError } from "./lib/cli/tool.ts";
+import { certificateFingerprint, certificateSha256 } from "./lib/keys/certificate.ts";
+import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
+import { CLOCK_LEAD_S_MAX } from "./lib/protocol/delegation.ts";
+import { SealwireError } from "./lib/base/errors.ts";
+import { loadServerPublicKey, openPair } from "./lib/keys/key_files.ts";
+import { parseAccountName } from "./lib/keys/rsa.ts";
 import { audit } from "./lib/ledger/audit.ts";
 import { Ledger, requireSameServer } from "./lib/ledger/ledger.ts";
 import { openSqlite } from "./lib/ledger/sqlite.ts";
 import type { LedgerStore } from "./lib/ledger/store.ts";
-import { formatAmount, parseAmount } from "./lib/money.ts";
-import { type Connection, formatAddress } from "./lib/net.ts";
-import { parseUuidArgument, type Uuid } from "./lib/parse.ts";
-import { makeLog } from "./lib/payment/log.ts";
-import { refusal } from "./lib/payment/refusals.ts";
-import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server.ts";
-import { loadCertificate, loadOrMakeServerKeys, type ServerKeys } from "./lib/server_keys.ts";
+import { formatAmount, parseAmount } from "./lib/protocol/money.ts";
+import { type Connection, formatAddress } from "./lib/net/net.ts";
+import { parseUuidArgument, type Uuid } from "./lib/base/parse.ts";
+import { makeLog } from "./lib/payment/server/log.ts";
+import { refusal } from "./lib/payment/server/refusals.ts";
+import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server/server.ts";
+import { loadCertificate, loadOrMakeServerKeys, type ServerKeys } from "./lib/keys/server_keys.ts";
 
 const HELP = `
 The Sealwire payment server.

@@ -14,8 +14,8 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { sendAll } from "../lib/channel/transfer.ts";
-import { generatePair, sharedSecret } from "../lib/channel/x25519.ts";
+import { sendAll } from "../lib/aes/transfer/transfer.ts";
+import { generatePair, sharedSecret } from "../lib/aes/channel/x25519.ts";
 
 const CLIENTS = 50;
 const STALL_MS = 30_000;

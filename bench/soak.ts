@@ -4,8 +4,8 @@
  *     deno run -A bench/soak.ts        bun bench/soak.ts
  */
 import process from "node:process";
-import { PaymentWorld } from "../tests/payment_world.ts";
-import { soak } from "../tests/soak.ts";
+import { PaymentWorld } from "../tests/support/payment_world.ts";
+import { soak } from "../tests/support/soak.ts";
 
 const CLIENTS = 200;
 const DURATION_MS = 30_000;

@@ -21,7 +21,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { isSealwireError, SealwireError, systemErrorCode } from "./errors.ts";
+import { isSealwireError, SealwireError, systemErrorCode } from "./base/errors.ts";
 
 export const AES_KEY_BYTES = 16;
 export const AES_IV_BYTES = 16;

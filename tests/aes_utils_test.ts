@@ -13,8 +13,8 @@ import {
   loadOrMakeKeyFile,
   writeKeyFile,
 } from "../lib/aes_utils.ts";
-import { RUNTIME, temporaryFolder } from "./support.ts";
-import { allTests, hex, vectorTest, type Wycheproof } from "./vectors.ts";
+import { RUNTIME, temporaryFolder } from "./support/support.ts";
+import { allTests, hex, vectorTest, type Wycheproof } from "./support/vectors.ts";
 
 const SECRET = Uint8Array.from({ length: 32 }, (_, i) => i);
 

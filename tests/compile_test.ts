@@ -7,9 +7,9 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { whyNot } from "./other_runtime.ts";
-import type { Json } from "./payment_world.ts";
-import { RUNTIME, temporaryFolder } from "./support.ts";
+import { whyNot } from "./support/other_runtime.ts";
+import type { Json } from "./support/payment_world.ts";
+import { RUNTIME, temporaryFolder } from "./support/support.ts";
 
 const SLOW = { timeout: 240_000 };
 const ROOT = fileURLToPath(new URL("..", import.meta.url));

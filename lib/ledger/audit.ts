@@ -2,18 +2,18 @@
  * Audit: replays the whole ledger from its entries and believes nothing else. Every header's signature and link, every
  * Merkle root, every delegation and order, every rule, every stored balance, and the sum of all balances, which is zero.
  */
-import { requireValidFor, verifyDelegation } from "../delegations.ts";
-import { isSealwireError, SealwireError } from "../errors.ts";
-import { parseRsaPublicJwk, type RsaPublicKey } from "../keys.ts";
-import { AMOUNT_MAX, formatAmount } from "../money.ts";
+import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
+import { AMOUNT_MAX, formatAmount } from "../protocol/money.ts";
 import {
   isBatch,
   parseBatchItems,
   type SignedOrder,
   untimely,
   verifySignedOrder,
-} from "../orders.ts";
-import type { Sha256 } from "../parse.ts";
+} from "../protocol/order.ts";
+import type { Sha256 } from "../base/parse.ts";
 import { type SignedHeader, verifyHeader } from "./block.ts";
 import {
   type AccountOpen,
@@ -23,7 +23,7 @@ import {
   type Transfer,
   TREASURY,
 } from "./entry.ts";
-import { merkleRoot } from "./merkle.ts";
+import { merkleRoot } from "../protocol/merkle.ts";
 import { type Account, type Posting, unsignedSha256 } from "./settle.ts";
 import type { LedgerStore, StoredAccount, StoredPayment } from "./store.ts";
 

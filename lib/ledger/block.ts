@@ -3,10 +3,10 @@
  * one before it, so that one header vouches for all of history.
  */
 import type { KeyObject } from "node:crypto";
-import { SealwireError } from "../errors.ts";
-import type { RsaPublicKey } from "../keys.ts";
-import { Members, type Sha256 } from "../parse.ts";
-import { defineToken, parseToken, signToken, type Token, verifyToken } from "../tokens.ts";
+import { SealwireError } from "../base/errors.ts";
+import type { RsaPublicKey } from "../keys/rsa.ts";
+import { Members, type Sha256 } from "../base/parse.ts";
+import { defineToken, parseToken, signToken, type Token, verifyToken } from "../protocol/token.ts";
 
 /** The most transfers of a block. */
 export const BLOCK_TRANSFERS_MAX = 1_000;

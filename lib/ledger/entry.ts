@@ -2,11 +2,11 @@
  * Entries: what the ledger consists of. Each is one exact text, stored, hashed and sent as that text. No entry says a
  * balance; balances follow from all entries before.
  */
-import { SealwireError } from "../errors.ts";
-import { type AccountName, parseAccountName } from "../keys.ts";
-import { type Amount, formatAmount, parseWireAmount } from "../money.ts";
-import { Members, type Sha256, type Uuid } from "../parse.ts";
-import { BATCH_ITEMS_MAX } from "../orders.ts";
+import { SealwireError } from "../base/errors.ts";
+import { type AccountName, parseAccountName } from "../keys/rsa.ts";
+import { type Amount, formatAmount, parseWireAmount } from "../protocol/money.ts";
+import { Members, type Sha256, type Uuid } from "../base/parse.ts";
+import { BATCH_ITEMS_MAX } from "../protocol/order.ts";
 
 /** Where money comes from: the only account that may be negative, and no name that anyone can register. */
 export const TREASURY = "@treasury";

@@ -4,14 +4,14 @@
  * Group commit without a timer: while one block is signed and synced, the next one's submissions gather. Nobody hears of an
  * outcome before it is durable.
  */
-import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys.ts";
-import { isSealwireError, SealwireError } from "../errors.ts";
-import { formatBatchItem } from "../orders.ts";
-import type { Sha256 } from "../parse.ts";
-import { sha256Text } from "../tokens.ts";
+import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys/rsa.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { formatBatchItem } from "../protocol/order.ts";
+import type { Sha256 } from "../base/parse.ts";
+import { sha256Text } from "../protocol/token.ts";
 import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
 import { formatEntry, parseEntry } from "./entry.ts";
-import { merklePath, type MerkleTree, merkleTree, treeRoot } from "./merkle.ts";
+import { merklePath, type MerkleTree, merkleTree, treeRoot } from "../protocol/merkle.ts";
 import { formatReceipt } from "./receipt.ts";
 import { settle, type Settlement } from "./settle.ts";
 import {

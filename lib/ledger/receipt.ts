@@ -2,9 +2,9 @@
  * Receipts: one line of canonical JSON that proves a payment to anyone who has the server's public key. It holds the order
  * and the delegation (this key ordered it), the entry, its Merkle path and the block header (the server settled it).
  */
-import { requireValidFor, verifyDelegation } from "../delegations.ts";
-import { SealwireError } from "../errors.ts";
-import type { RsaPublicKey } from "../keys.ts";
+import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { SealwireError } from "../base/errors.ts";
+import type { RsaPublicKey } from "../keys/rsa.ts";
 import {
   type BatchItem,
   type BatchOrder,
@@ -13,11 +13,11 @@ import {
   parseBatchItem,
   untimely,
   verifySignedOrder,
-} from "../orders.ts";
-import { Members, type Sha256 } from "../parse.ts";
+} from "../protocol/order.ts";
+import { Members, type Sha256 } from "../base/parse.ts";
 import { parseHeader, type SignedHeader, verifyHeader } from "./block.ts";
 import { parseEntry, type Transfer } from "./entry.ts";
-import { PATH_STEPS_MAX, rootFromPath } from "./merkle.ts";
+import { PATH_STEPS_MAX, rootFromPath } from "../protocol/merkle.ts";
 
 /** The longest receipt: of 4096-bit keys, with a memo, in a batch. */
 export const RECEIPT_CHARACTERS_MAX = 24_576;

@@ -2,12 +2,12 @@
  * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals out. What decides over
  * money is all here; nothing here waits, reads a clock or touches a disk.
  */
-import { type Delegation, type DelegationFlaw, delegationFlaw } from "../delegations.ts";
-import type { AccountName } from "../keys.ts";
-import { type Amount, AMOUNT_MAX, formatAmount } from "../money.ts";
-import { isBatch, untimely } from "../orders.ts";
-import type { Sha256, Uuid } from "../parse.ts";
-import { sha256Text, type Token } from "../tokens.ts";
+import { type Delegation, type DelegationFlaw, delegationFlaw } from "../protocol/delegation.ts";
+import type { AccountName } from "../keys/rsa.ts";
+import { type Amount, AMOUNT_MAX, formatAmount } from "../protocol/money.ts";
+import { isBatch, untimely } from "../protocol/order.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
+import { sha256Text, type Token } from "../protocol/token.ts";
 import { type Entry, type Party, type Transfer, TREASURY } from "./entry.ts";
 import {
   idOf,

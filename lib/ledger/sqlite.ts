@@ -6,9 +6,9 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { AccountName, RsaPublicJwk } from "../keys.ts";
-import { formatBatchItem } from "../orders.ts";
-import type { Sha256, Uuid } from "../parse.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
+import { formatBatchItem } from "../protocol/order.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
 import { parseHeader, type SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
 import { type Account, type Posting } from "./settle.ts";

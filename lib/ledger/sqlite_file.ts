@@ -4,7 +4,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type SQLOutputValue } from "node:sqlite";
-import { SealwireError } from "../errors.ts";
+import { SealwireError } from "../base/errors.ts";
 
 /** "SWLR": marks a database as a Sealwire ledger. */
 const APPLICATION_ID = 0x53574c52;

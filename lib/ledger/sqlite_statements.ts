@@ -2,7 +2,7 @@
  * SQL statements of one connection, and what SQLite's errors mean to the ledger.
  */
 import type { DatabaseSync, SQLOutputValue, StatementSync } from "node:sqlite";
-import { SealwireError } from "../errors.ts";
+import { SealwireError } from "../base/errors.ts";
 
 /** Primary result codes (sqlite.org/rescode.html): the low byte of an extended one. */
 export const SQLITE_BUSY = 5;

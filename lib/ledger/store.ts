@@ -3,8 +3,8 @@
  * at all, and that what extends the ledger reads head and balances under the same lock that it writes under, so that a
  * second process (`grant` beside a running server) is safe.
  */
-import type { AccountName, RsaPublicJwk } from "../keys.ts";
-import type { Sha256, Uuid } from "../parse.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
 import type { SignedHeader } from "./block.ts";
 import type { Party } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";

@@ -6,12 +6,12 @@
  * - `rejected`: not the payer's valid order for this server, or other bytes under a used id; nothing is recorded;
  * - `opened`: the account exists under that key, now or before.
  */
-import type { Delegation, DelegationFlaw } from "../delegations.ts";
-import type { AccountName } from "../keys.ts";
-import type { Amount } from "../money.ts";
-import { type BatchItem, isBatch, type SignedOrder } from "../orders.ts";
-import type { Sha256, Uuid } from "../parse.ts";
-import type { Token } from "../tokens.ts";
+import type { Delegation, DelegationFlaw } from "../protocol/delegation.ts";
+import type { AccountName } from "../keys/rsa.ts";
+import type { Amount } from "../protocol/money.ts";
+import { type BatchItem, isBatch, type SignedOrder } from "../protocol/order.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
+import type { Token } from "../protocol/token.ts";
 import { type Party, TREASURY } from "./entry.ts";
 
 /** What an id ended as. */

@@ -5,7 +5,7 @@ import net from "node:net";
 import type { Socket } from "node:net";
 import tls from "node:tls";
 import type { PeerCertificate, TLSSocket } from "node:tls";
-import { isSealwireError, SealwireError, systemErrorCode } from "../errors.ts";
+import { isSealwireError, SealwireError, systemErrorCode } from "../base/errors.ts";
 import { type Connection, type ConnectOptions, formatAddress } from "./connection.ts";
 import { NodeConnection } from "./node_stream.ts";
 

@@ -1,5 +1,5 @@
 /** What a byte stream is to the rest of the program, and what all of its implementations share. */
-import { SealwireError, systemErrorCode } from "../errors.ts";
+import { SealwireError, systemErrorCode } from "../base/errors.ts";
 
 /** One byte stream, TCP or TLS, on any runtime. */
 export interface Connection {

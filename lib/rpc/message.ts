@@ -1,5 +1,5 @@
 /** JSON-RPC 2.0 messages as lines: what may come, and what goes. https://www.jsonrpc.org/specification */
-import { isSealwireError, SealwireError } from "../errors.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
 
 export type Id = string | number;
 

@@ -1,0 +1,288 @@
+/**
+ * What the two ends say to each other inside the channel (PROTOCOL.md, "Frames"): a frame is a
+ * type, a length and a body, all numbers big-endian. Here are the types and the bodies; nothing
+ * here reads or sends.
+ */
+import { SealwireError } from "../../base/errors.ts";
+
+export const FRAME = {
+  /** Client: a message of this size follows. */
+  message: 0x01,
+  /** Client: a file or folder that it could send. */
+  offer: 0x02,
+  /** Client: the content follows, from this offset on. */
+  start: 0x03,
+  /** Client: a piece of the content. */
+  chunk: 0x04,
+  /** Client: that was all of the content; its whole length and SHA-256. */
+  end: 0x05,
+  /** Client: the rest of this file will not come. */
+  abort: 0x06,
+  /** Either: still at work (hashing what is there), so far. */
+  working: 0x07,
+  /** Server, to an offer: what it has of that file. */
+  answer: 0x08,
+  /** Server: so much of the file is written. */
+  written: 0x09,
+  /** Server: the whole item is here, and its hash; a file is safely on disk. */
+  acknowledged: 0x0a,
+  /** Server: this item is refused, and why. */
+  refused: 0x0b,
+  /** Client: an offer and all of its content at once, of a small file. */
+  file: 0x0c,
+  /** Either: nothing more comes, and all is well. */
+  close: 0x0f,
+} as const;
+
+export interface Frame {
+  readonly type: number;
+  readonly body: Uint8Array;
+}
+
+export const SHA256_BYTES = 32;
+/** Longest relative path of a file, in bytes of UTF-8. */
+export const NAME_BYTES_MAX = 4096;
+const REFUSAL_TEXT_BYTES_MAX = 4096;
+
+/** A file up to this size may travel in one frame. */
+export const SMALL_FILE_BYTES = 64 * 1024;
+
+/** An item is a message, a file or a folder; the client numbers them upwards. */
+export interface Offer {
+  readonly item: number;
+  readonly kind: "file" | "folder";
+  readonly executable: boolean;
+  readonly size_bytes: number;
+  /** Modification time, whole milliseconds since 1970. */
+  readonly modified_ms: number;
+  /** Relative, with `/` between the parts; not yet judged. */
+  readonly name: string;
+}
+
+/**
+ * What the receiver has: nothing, the start of the file, or a finished file of the offered size.
+ */
+export interface Answer {
+  readonly item: number;
+  readonly has: "nothing" | "partial" | "finished";
+  readonly length_bytes: number;
+  /** SHA-256 of those bytes. */
+  readonly sha256: Uint8Array;
+}
+
+/** End of an item's content. */
+export interface End {
+  readonly item: number;
+  readonly length_bytes: number;
+  readonly sha256: Uint8Array;
+}
+
+/** A small file in one frame. */
+export interface SmallFile {
+  readonly offer: Offer;
+  readonly sha256: Uint8Array;
+  readonly content: Uint8Array;
+}
+
+/** An item and a number of bytes: where it starts, or how much is written. */
+export interface Position {
+  readonly item: number;
+  readonly offset_bytes: number;
+}
+
+export interface Acknowledgement {
+  readonly item: number;
+  readonly sha256: Uint8Array;
+}
+
+export interface Refusal {
+  readonly item: number;
+  /** As in {@linkcode SealwireError}. */
+  readonly code: string;
+  readonly message: string;
+}
+
+const ITEM_BYTES = 4;
+const U16_BYTES = 2;
+const U64_BYTES = 8;
+const OFFER_FIXED_BYTES = ITEM_BYTES + 2 + 2 * U64_BYTES;
+const KINDS = ["file", "folder"] as const;
+const HAS = ["nothing", "partial", "finished"] as const;
+
+export function encodeOffer(offer: Offer): Uint8Array {
+  const name = new TextEncoder().encode(offer.name);
+  const { body, view } = newBody(OFFER_FIXED_BYTES + name.length);
+  view.setUint32(0, offer.item);
+  view.setUint8(4, KINDS.indexOf(offer.kind));
+  view.setUint8(5, offer.executable ? 1 : 0);
+  view.setBigUint64(6, BigInt(offer.size_bytes));
+  view.setBigInt64(14, BigInt(offer.modified_ms));
+  body.set(name, OFFER_FIXED_BYTES);
+  return body;
+}
+
+export function decodeOffer(body: Uint8Array): Offer {
+  const view = viewOf(body, OFFER_FIXED_BYTES, OFFER_FIXED_BYTES + NAME_BYTES_MAX);
+  return {
+    item: view.getUint32(0),
+    kind: oneOf(KINDS, view.getUint8(4)),
+    executable: oneOf([false, true] as const, view.getUint8(5)),
+    size_bytes: safeInteger(view.getBigUint64(6)),
+    modified_ms: safeInteger(view.getBigInt64(14)),
+    name: text(body.subarray(OFFER_FIXED_BYTES)),
+  };
+}
+
+/** Everything of a small file but its content, which follows. */
+export function encodeSmallFile(offer: Offer, sha256: Uint8Array): Uint8Array {
+  const offered = encodeOffer(offer);
+  const { body, view } = newBody(U16_BYTES + offered.length + SHA256_BYTES);
+  view.setUint16(0, offered.length);
+  body.set(offered, U16_BYTES);
+  body.set(sha256, U16_BYTES + offered.length);
+  return body;
+}
+
+export function decodeSmallFile(body: Uint8Array): SmallFile {
+  const offer_end = U16_BYTES + viewOf(body, U16_BYTES, Infinity).getUint16(0);
+  const content_start = offer_end + SHA256_BYTES;
+  if (content_start > body.length) throw malformed();
+  const offer = decodeOffer(body.subarray(U16_BYTES, offer_end));
+  const sha256 = body.slice(offer_end, content_start);
+  const content = body.subarray(content_start);
+  const whole = offer.kind === "file" && offer.size_bytes === content.length;
+  if (!whole || content.length > SMALL_FILE_BYTES) throw malformed();
+  return { offer, sha256, content };
+}
+
+export function encodeAnswer(answer: Answer): Uint8Array {
+  const { body, view } = newBody(ITEM_BYTES + 1 + U64_BYTES + SHA256_BYTES);
+  view.setUint32(0, answer.item);
+  view.setUint8(4, HAS.indexOf(answer.has));
+  view.setBigUint64(5, BigInt(answer.length_bytes));
+  body.set(answer.sha256, 13);
+  return body;
+}
+
+export function decodeAnswer(body: Uint8Array): Answer {
+  const view = viewOf(body, ITEM_BYTES + 1 + U64_BYTES + SHA256_BYTES);
+  return {
+    item: view.getUint32(0),
+    has: oneOf(HAS, view.getUint8(4)),
+    length_bytes: safeInteger(view.getBigUint64(5)),
+    sha256: body.slice(13),
+  };
+}
+
+export function encodeEnd(end: End): Uint8Array {
+  const { body, view } = newBody(ITEM_BYTES + U64_BYTES + SHA256_BYTES);
+  view.setUint32(0, end.item);
+  view.setBigUint64(4, BigInt(end.length_bytes));
+  body.set(end.sha256, 12);
+  return body;
+}
+
+export function decodeEnd(body: Uint8Array): End {
+  const view = viewOf(body, ITEM_BYTES + U64_BYTES + SHA256_BYTES);
+  return {
+    item: view.getUint32(0),
+    length_bytes: safeInteger(view.getBigUint64(4)),
+    sha256: body.slice(12),
+  };
+}
+
+export function encodePosition(position: Position): Uint8Array {
+  const { body, view } = newBody(ITEM_BYTES + U64_BYTES);
+  view.setUint32(0, position.item);
+  view.setBigUint64(4, BigInt(position.offset_bytes));
+  return body;
+}
+
+export function decodePosition(body: Uint8Array): Position {
+  const view = viewOf(body, ITEM_BYTES + U64_BYTES);
+  return { item: view.getUint32(0), offset_bytes: safeInteger(view.getBigUint64(4)) };
+}
+
+export function encodeAcknowledgement({ item, sha256 }: Acknowledgement): Uint8Array {
+  const body = new Uint8Array(ITEM_BYTES + SHA256_BYTES);
+  body.set(encodeItem(item));
+  body.set(sha256, ITEM_BYTES);
+  return body;
+}
+
+export function decodeAcknowledgement(body: Uint8Array): Acknowledgement {
+  const view = viewOf(body, ITEM_BYTES + SHA256_BYTES);
+  return { item: view.getUint32(0), sha256: body.slice(ITEM_BYTES) };
+}
+
+export function encodeRefusal({ item, code, message }: Refusal): Uint8Array {
+  const reason = new TextEncoder().encode(`${code}\n${message}`);
+  const body = new Uint8Array(ITEM_BYTES + Math.min(reason.length, REFUSAL_TEXT_BYTES_MAX));
+  body.set(encodeItem(item));
+  body.set(reason.subarray(0, REFUSAL_TEXT_BYTES_MAX), ITEM_BYTES);
+  return body;
+}
+
+export function decodeRefusal(body: Uint8Array): Refusal {
+  const view = viewOf(body, ITEM_BYTES, ITEM_BYTES + REFUSAL_TEXT_BYTES_MAX);
+  const reason = new TextDecoder().decode(body.subarray(ITEM_BYTES));
+  const [, code, message] = /^([a-z_]{1,40})\n(.*)$/s.exec(reason) ?? [];
+  if (code === undefined || message === undefined) throw malformed();
+  return { item: view.getUint32(0), code, message };
+}
+
+/** The whole body of an abort, and the first four bytes of a chunk. */
+export function encodeItem(item: number): Uint8Array {
+  const { body, view } = newBody(ITEM_BYTES);
+  view.setUint32(0, item);
+  return body;
+}
+
+export function decodeItem(body: Uint8Array): number {
+  return viewOf(body, ITEM_BYTES).getUint32(0);
+}
+
+export function decodeChunk(body: Uint8Array): { item: number; bytes: Uint8Array } {
+  const view = viewOf(body, ITEM_BYTES, Infinity);
+  return { item: view.getUint32(0), bytes: body.subarray(ITEM_BYTES) };
+}
+
+/** A peer that holds the key, but does not keep to the protocol. */
+export function protocolError(what: string): SealwireError {
+  return new SealwireError("protocol_error", `the other end broke the protocol: ${what}`);
+}
+
+function malformed(): SealwireError {
+  return protocolError("a frame is malformed");
+}
+
+function newBody(size_bytes: number): { body: Uint8Array; view: DataView } {
+  const body = new Uint8Array(size_bytes);
+  return { body, view: new DataView(body.buffer) };
+}
+
+function viewOf(body: Uint8Array, min_bytes: number, max_bytes = min_bytes): DataView {
+  if (body.length < min_bytes || body.length > max_bytes) throw malformed();
+  return new DataView(body.buffer, body.byteOffset, body.byteLength);
+}
+
+function oneOf<T>(values: readonly T[], index: number): T {
+  if (index >= values.length) throw malformed();
+  return values[index]!;
+}
+
+function safeInteger(value: bigint): number {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number)) throw malformed();
+  return number;
+}
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function text(bytes: Uint8Array): string {
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw malformed();
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The start of a channel on the wire (PROTOCOL.md, "Handshake"): the client sends the prologue and
+ * Noise's first message, the server answers with the second. Both have a fixed size, so nothing
+ * else is needed around them.
+ */
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import type { Connection } from "../../net/net.ts";
+import { ByteReader } from "./byte_reader.ts";
+import { AES128CBCHS256, sealedBytes } from "./cbc_hs256.ts";
+import { type HandshakeResult, HandshakeState, NOISE_KEY_BYTES } from "./noise.ts";
+
+export const PROLOGUE_BYTES = 8;
+/** The first bytes that a client sends. */
+export const PROLOGUE: Uint8Array = new TextEncoder().encode("SEALWIR1");
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+const NO_PAYLOAD = new Uint8Array(0);
+/** An ephemeral public key and a sealed empty payload; both messages are alike. */
+const MESSAGE_BYTES = NOISE_KEY_BYTES + sealedBytes(0);
+
+/** A connection whose ends have proved to each other that they hold the same key. */
+export interface Handshaken {
+  readonly connection: Connection;
+  readonly reader: ByteReader;
+  readonly keys: HandshakeResult;
+}
+
+/**
+ * The client's side. `psk`: the 32 bytes of the key file.
+ *
+ * @throws {SealwireError} `server_untrusted` where the server cannot prove that it holds the key,
+ * or ends the connection; `timeout`; `connection_lost`.
+ */
+export function clientHandshake(connection: Connection, psk: Uint8Array): Promise<Handshaken> {
+  return withinTime(connection, async () => {
+    const handshake = newHandshake(true, psk);
+    const first = handshake.writeMessage(NO_PAYLOAD);
+    const hello = new Uint8Array(PROLOGUE_BYTES + first.length);
+    hello.set(PROLOGUE);
+    hello.set(first, PROLOGUE_BYTES);
+    try {
+      await connection.write(hello);
+      const reader = new ByteReader(connection);
+      handshake.readMessage(await reader.read(MESSAGE_BYTES) ?? NO_PAYLOAD);
+      return { connection, reader, keys: handshake.split() };
+    } catch (cause) {
+      connection.destroy();
+      throw new SealwireError(
+        "server_untrusted",
+        "the server did not prove that it holds the same key: compare the key files of both ends",
+        { cause },
+      );
+    }
+  });
+}
+
+/**
+ * The server's side, after it has read the prologue through `reader`; to be run within
+ * {@linkcode withinTime}.
+ *
+ * @throws {SealwireError} `handshake_failed` where the client does not hold the key;
+ * `connection_lost`.
+ */
+export async function serverHandshake(
+  connection: Connection,
+  reader: ByteReader,
+  psk: Uint8Array,
+): Promise<Handshaken> {
+  const handshake = newHandshake(false, psk);
+  handshake.readMessage(await reader.read(MESSAGE_BYTES) ?? NO_PAYLOAD);
+  await connection.write(handshake.writeMessage(NO_PAYLOAD));
+  return { connection, reader, keys: handshake.split() };
+}
+
+/**
+ * Runs a step of getting to know each other; past {@linkcode HANDSHAKE_TIMEOUT_MS} the connection
+ * is destroyed.
+ */
+export async function withinTime<Result>(
+  connection: Connection,
+  step: () => Promise<Result>,
+): Promise<Result> {
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    connection.destroy();
+  }, HANDSHAKE_TIMEOUT_MS);
+  try {
+    return await step();
+  } catch (cause) {
+    if (!late || !isSealwireError(cause, "connection_lost")) throw cause;
+    const limit_s = HANDSHAKE_TIMEOUT_MS / 1000;
+    const message = `the other end did not finish the handshake within ${limit_s} s`;
+    throw new SealwireError("timeout", message, { cause });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function newHandshake(initiator: boolean, psk: Uint8Array): HandshakeState {
+  return new HandshakeState({
+    pattern: "NNpsk0",
+    cipher: AES128CBCHS256,
+    initiator,
+    prologue: PROLOGUE,
+    psk,
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * Records: what the channel puts on the wire after its handshake (PROTOCOL.md, "Records").
+ *
+ *     u32 BE length of what follows | ciphertext ‖ tag
+ *
+ * Each direction has its own key and counts its records from 0; the number is the associated data
+ * and makes the IV, so a record that was changed, cut, repeated, moved or left out does not open.
+ * Several records are sealed and opened at once, and go out and come out in order.
+ */
+import type { Connection } from "../../net/net.ts";
+import { type ByteReader, cutOff } from "./byte_reader.ts";
+import { type RecordCipher, TAG_BYTES } from "./cbc_hs256.ts";
+import { protocolError } from "./frames.ts";
+import { Turnstile } from "./turnstile.ts";
+
+const LENGTH_BYTES = 4;
+/** Ciphertext and tag; checked before anything is allocated. */
+export const RECORD_BYTES_MAX = 1024 * 1024 + 64;
+/** An empty plaintext is one block of padding. */
+const RECORD_BYTES_MIN = 16 + TAG_BYTES;
+/** Records between the first byte of sealing and the system's having taken them. */
+const WRITES_IN_FLIGHT_MAX = 4;
+/** Records that are being opened or wait to be asked for. */
+const READS_IN_FLIGHT_MAX = 4;
+
+export class RecordWriter {
+  /** Records given to write that the system has not taken yet. */
+  in_flight = 0;
+  private n = 0n;
+  private last: Promise<void> = Promise.resolve();
+  private readonly turnstile = new Turnstile();
+
+  /** `onWritten` is called after each record. */
+  constructor(
+    private readonly connection: Connection,
+    private readonly cipher: RecordCipher,
+    private readonly onWritten: () => void,
+  ) {}
+
+  /** Resolves when a record can be written without piling up. */
+  async room(): Promise<void> {
+    while (this.in_flight >= WRITES_IN_FLIGHT_MAX) await this.turnstile.wait();
+  }
+
+  /** Resolves when the system has taken every record. Throws `connection_lost`. */
+  flushed(): Promise<void> {
+    return this.last;
+  }
+
+  /**
+   * Seals and sends, after those before it; resolves when the system has it. Throws
+   * `connection_lost`.
+   */
+  write(plaintext: Uint8Array): Promise<void> {
+    const n = this.n++;
+    const sealed = this.cipher.seal(n, recordNumber(n), plaintext, LENGTH_BYTES);
+    this.in_flight++;
+    this.last = this.sendAfter(this.last, sealed).finally(() => {
+      this.in_flight--;
+      this.turnstile.turn();
+    });
+    return this.last;
+  }
+
+  private async sendAfter(previous: Promise<void>, sealed: Promise<Uint8Array>): Promise<void> {
+    const [record] = await Promise.all([sealed, previous]);
+    const view = new DataView(record.buffer, record.byteOffset, LENGTH_BYTES);
+    view.setUint32(0, record.length - LENGTH_BYTES);
+    await this.connection.write(record);
+    this.onWritten();
+  }
+}
+
+export class RecordReader {
+  private n = 0n;
+  private readonly opened: Promise<Uint8Array | null>[] = [];
+  private readonly spare: Uint8Array[] = [];
+  private readonly turnstile = new Turnstile();
+
+  /** `onRead` is called for each record that has come in whole. */
+  constructor(
+    private readonly reader: ByteReader,
+    private readonly cipher: RecordCipher,
+    private readonly onRead: () => void,
+  ) {
+    this.readAhead();
+  }
+
+  /**
+   * The next record's plaintext, or null where the stream ended between two records. After an error
+   * every further call would wait for ever: do not call again.
+   *
+   * @throws {SealwireError} `decrypt_failed`, `protocol_error` (length), `connection_lost`.
+   */
+  async read(): Promise<Uint8Array | null> {
+    while (this.opened.length === 0) await this.turnstile.wait();
+    const plaintext = await this.opened[0]!;
+    this.opened.shift();
+    this.turnstile.turn();
+    return plaintext;
+  }
+
+  private async readAhead(): Promise<void> {
+    for (let more = true; more;) {
+      while (this.opened.length >= READS_IN_FLIGHT_MAX) await this.turnstile.wait();
+      try {
+        const sealed = await this.readSealed();
+        const n = this.n++;
+        this.push(sealed ? this.open(n, sealed) : Promise.resolve(null));
+        more = sealed !== null;
+      } catch (error) {
+        this.push(Promise.reject(error));
+        more = false;
+      }
+    }
+  }
+
+  private push(plaintext: Promise<Uint8Array | null>): void {
+    // Its failure is told when its turn has come.
+    plaintext.catch(() => {});
+    this.opened.push(plaintext);
+    this.turnstile.turn();
+  }
+
+  private async readSealed(): Promise<Uint8Array | null> {
+    const length = await this.reader.read(LENGTH_BYTES);
+    if (length === null) return null;
+    const size_bytes = new DataView(length.buffer).getUint32(0);
+    if (size_bytes < RECORD_BYTES_MIN || size_bytes > RECORD_BYTES_MAX) {
+      throw protocolError(`a record of ${size_bytes} bytes`);
+    }
+    const sealed = this.newBuffer(size_bytes).subarray(0, size_bytes);
+    if (!await this.reader.fill(sealed)) throw cutOff();
+    this.onRead();
+    return sealed;
+  }
+
+  private async open(n: bigint, sealed: Uint8Array): Promise<Uint8Array> {
+    const plaintext = await this.cipher.open(n, recordNumber(n), sealed);
+    this.spare.push(new Uint8Array(sealed.buffer));
+    return plaintext;
+  }
+
+  /** One that was used before, where it is large enough: there are never more than are in flight. */
+  private newBuffer(size_bytes: number): Uint8Array {
+    const buffer = this.spare.pop();
+    return buffer && buffer.length >= size_bytes ? buffer : new Uint8Array(size_bytes);
+  }
+}
+
+/** The associated data: u64 BE. */
+function recordNumber(n: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, n);
+  return bytes;
+}

@@ -1,0 +1,186 @@
+/**
+ * The AES pair's classic protocol: the client connects over plain TCP, sends one AES-128-CBC ciphertext under the key and IV
+ * of `aes_key.bin`, and closes; the end of the stream is the end of the message. Nobody acknowledges anything, and nothing
+ * shows whether the ciphertext was changed, cut at a block, or sent before: that is what the channel is for.
+ */
+import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
+import { PROLOGUE, PROLOGUE_BYTES } from "./channel/handshake.ts";
+import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
+import {
+  checkMessageSize,
+  MESSAGE_BYTES_MAX,
+  type MessageMemory,
+} from "./transfer/receive_message.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { type Connection, connectTcp } from "../net/net.ts";
+
+const BLOCK_BYTES = 16;
+/** Of the longest message: padding always adds something. */
+const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
+const BUFFER_BYTES_MIN = 4 * 1024;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export interface ReceiveClassicOptions {
+  readonly aesKey: AesKey;
+  /** So long nothing may arrive before the end. */
+  readonly stall_ms: number;
+  /** Shared by all connections of a server. */
+  readonly memory: MessageMemory;
+}
+
+/**
+ * Takes a classic client's message; or, where the first 8 bytes are those of a channel or a pairing, gives the connection
+ * as it was before they were read.
+ *
+ * @throws {SealwireError} `decrypt_failed` (also where nothing came, or no whole blocks), `message_too_long`, `server_busy`,
+ * `timeout`, `connection_lost`; the connection is destroyed then.
+ */
+export async function receiveClassicMessage(
+  connection: Connection,
+  options: ReceiveClassicOptions,
+): Promise<Uint8Array | Connection> {
+  const incoming = new Ciphertext(options.memory);
+  let kept = false;
+  try {
+    while (true) {
+      const bytes = await readInTime(connection, options.stall_ms);
+      if (bytes === null) break;
+      incoming.add(bytes);
+      if (startsChannel(incoming.bytes) && incoming.bytes.length >= PROLOGUE_BYTES) {
+        kept = true;
+        return new RewoundConnection(connection, incoming.bytes.slice());
+      }
+    }
+    const { key, iv } = options.aesKey;
+    return decryptAES(incoming.bytes, key, iv);
+  } finally {
+    incoming.drop();
+    if (!kept) connection.destroy();
+  }
+}
+
+/** Whether this is the beginning of a channel, as far as it goes. */
+function startsChannel(bytes: Uint8Array): boolean {
+  return [PROLOGUE, PAIRING_PROLOGUE].some((prologue) =>
+    prologue.every((byte, index) => index >= bytes.length || bytes[index] === byte)
+  );
+}
+
+async function readInTime(connection: Connection, stall_ms: number): Promise<Uint8Array | null> {
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    connection.destroy();
+  }, stall_ms);
+  try {
+    return await connection.read();
+  } catch (cause) {
+    if (!late || !isSealwireError(cause)) throw cause;
+    const message = `nothing more came for ${stall_ms / 1000} s, and no end`;
+    throw new SealwireError("timeout", message, { cause });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What has come of a ciphertext: one buffer, in however small pieces it came. */
+class Ciphertext {
+  private buffer = new Uint8Array(0);
+  private size_bytes = 0;
+
+  constructor(private readonly memory: MessageMemory) {}
+
+  get bytes(): Uint8Array {
+    return this.buffer.subarray(0, this.size_bytes);
+  }
+
+  /** Throws `message_too_long`, `server_busy`. */
+  add(bytes: Uint8Array): void {
+    const size_bytes = this.size_bytes + bytes.length;
+    if (size_bytes > CIPHERTEXT_BYTES_MAX) checkMessageSize(size_bytes);
+    if (size_bytes > this.buffer.length) this.grow(size_bytes);
+    this.buffer.set(bytes, this.size_bytes);
+    this.size_bytes = size_bytes;
+  }
+
+  drop(): void {
+    this.memory.give(this.buffer.length);
+    this.buffer = new Uint8Array(0);
+    this.size_bytes = 0;
+  }
+
+  private grow(size_bytes: number): void {
+    const doubled_bytes = Math.min(this.buffer.length * 2, CIPHERTEXT_BYTES_MAX);
+    const capacity_bytes = Math.max(size_bytes, doubled_bytes, BUFFER_BYTES_MIN);
+    this.memory.take(capacity_bytes - this.buffer.length);
+    const buffer = new Uint8Array(capacity_bytes);
+    buffer.set(this.bytes);
+    this.buffer = buffer;
+  }
+}
+
+/** A connection whose first bytes have been read, and are read once more. */
+class RewoundConnection implements Connection {
+  readonly remoteHost: string;
+  readonly remotePort: number;
+  readonly alpn: string | null;
+
+  constructor(private readonly connection: Connection, private start: Uint8Array | null) {
+    this.remoteHost = connection.remoteHost;
+    this.remotePort = connection.remotePort;
+    this.alpn = connection.alpn;
+  }
+
+  get unsent_bytes(): number {
+    return this.connection.unsent_bytes;
+  }
+
+  read(): Promise<Uint8Array | null> {
+    const { start } = this;
+    this.start = null;
+    return start === null ? this.connection.read() : Promise.resolve(start);
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return this.connection.write(bytes);
+  }
+
+  end(): Promise<void> {
+    return this.connection.end();
+  }
+
+  destroy(): void {
+    this.connection.destroy();
+  }
+}
+
+export interface SendClassicOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly aesKey: AesKey;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Sends one message. That it was handed to the network is all that can be known.
+ *
+ * @throws {SealwireError} `message_too_long`, `no_connection`, `connection_lost`, `interrupted`.
+ */
+export async function sendClassicMessage(
+  { host, port, aesKey: { key, iv }, signal }: SendClassicOptions,
+  message: Uint8Array,
+): Promise<void> {
+  checkMessageSize(message.length);
+  const timeout_ms = CONNECT_TIMEOUT_MS;
+  const connection = await connectTcp({ host, port, timeout_ms, signal });
+  const stop = () => connection.destroy();
+  signal.addEventListener("abort", stop);
+  try {
+    await connection.write(encryptAES(message, key, iv));
+    await connection.end();
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}

@@ -1,0 +1,138 @@
+/** What the AES pair shows of its work: results, bars, and texts from others made harmless. */
+import { Buffer } from "node:buffer";
+import { formatBytes, type Output, printable, type Progress } from "../cli/tool.ts";
+import { SealwireError } from "../base/errors.ts";
+import type { ReceivedFile } from "./transfer/receive.ts";
+import type { SendEvents, SentFile } from "./transfer/send_files.ts";
+import type { LocalFile } from "./transfer/walk_files.ts";
+
+/** Lines of a message that are made ready for the terminal at a time. */
+const LINES_AT_ONCE_MAX = 4_096;
+/** Failures that a final error under `--json` names one by one. */
+const FAILURES_SHOWN_MAX = 100;
+
+/**
+ * A message, one line for each of its own, each beginning with the sender's address and `> `:
+ * whatever the text says, it cannot pass for a line of the server's or of another sender's.
+ */
+export function showMessage(out: Output, from: string, message: Uint8Array): void {
+  const { text, base64 } = decodeText(message);
+  if (!out.json) {
+    for (const lines of inBatches(text)) {
+      out.result({}, lines.map((line) => `${from}> ${printable(line)}`).join("\n"));
+    }
+    return;
+  }
+  const result = { event: "message", text, from, size_bytes: message.length };
+  out.result(base64 === null ? result : { ...result, base64 }, "");
+}
+
+/** The lines of a text, so many at a time that a text of nothing but line ends needs little memory. */
+function* inBatches(text: string): Iterable<string[]> {
+  let lines: string[] = [];
+  let start = 0;
+  while (start <= text.length) {
+    const found = text.indexOf("\n", start);
+    const end = found < 0 ? text.length : found;
+    lines.push(text.slice(start, end));
+    start = end + 1;
+    if (lines.length === LINES_AT_ONCE_MAX) {
+      yield lines;
+      lines = [];
+    }
+  }
+  if (lines.length > 0) yield lines;
+}
+
+export function showReceivedFile(out: Output, from: string, file: ReceivedFile): void {
+  const { name, path, size_bytes } = file;
+  const sha256 = Buffer.from(file.sha256).toString("hex");
+  out.result(
+    { event: "file", name, path, size_bytes, sha256, from },
+    `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}`,
+  );
+}
+
+/** Bytes that are no UTF-8 are given twice: as text with replacement characters, and exactly. */
+function decodeText(bytes: Uint8Array): { text: string; base64: string | null } {
+  const decode = (fatal: boolean) => new TextDecoder("utf-8", { fatal, ignoreBOM: true });
+  try {
+    return { text: decode(true).decode(bytes), base64: null };
+  } catch {
+    return { text: decode(false).decode(bytes), base64: Buffer.from(bytes).toString("base64") };
+  }
+}
+
+/**
+ * Files being sent: a bar over all of them, another while something is checked, and a result for
+ * each.
+ */
+export class SendDisplay implements SendEvents {
+  private readonly failures: { name: string; error: SealwireError }[] = [];
+  private failure_count = 0;
+  private sent_count = 0;
+  private checking: { bar: Progress; done_bytes: number } | null = null;
+  private readonly bar: Progress;
+
+  constructor(private readonly out: Output, total_bytes: number) {
+    this.bar = out.progress("sending", total_bytes);
+  }
+
+  onSent({ file, resumed_from_bytes, resent_bytes, sha256 }: SentFile): void {
+    this.sent_count++;
+    this.bar.finish({ wipe: true });
+    const { name, kind, size_bytes } = file;
+    const hash = Buffer.from(sha256).toString("hex");
+    const there = resumed_from_bytes > 0 ? `, of it ${formatBytes(resumed_from_bytes)} before` : "";
+    this.out.result(
+      kind === "folder"
+        ? { sent: kind, name }
+        : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes, sha256: hash },
+      kind === "folder"
+        ? `Sent the folder ${printable(name)}`
+        : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})`,
+    );
+  }
+
+  onFailed(file: LocalFile, reason: SealwireError): void {
+    this.fail(file.name, reason);
+  }
+
+  fail(name: string, error: SealwireError): void {
+    this.bar.finish({ wipe: true });
+    this.failure_count++;
+    if (this.failures.length < FAILURES_SHOWN_MAX) this.failures.push({ name, error });
+    this.out.warn(`not sent: ${printable(error.message)}`);
+  }
+
+  onProgress({ sent_bytes, skipped_bytes }: { sent_bytes: number; skipped_bytes: number }): void {
+    if (skipped_bytes > 0) this.bar.skip(skipped_bytes);
+    if (sent_bytes > 0) this.bar.add(sent_bytes);
+  }
+
+  onChecking(file: LocalFile, done_bytes: number | null): void {
+    if (done_bytes === null) {
+      this.checking?.bar.finish({ wipe: true });
+      this.checking = null;
+      return;
+    }
+    // The receiver has hashed its part, and this end begins.
+    if (this.checking && done_bytes < this.checking.done_bytes) this.onChecking(file, null);
+    const label = `checking ${printable(file.name)}`;
+    this.checking ??= { bar: this.out.progress(label, file.size_bytes), done_bytes: 0 };
+    this.checking.bar.add(done_bytes - this.checking.done_bytes);
+    this.checking.done_bytes = done_bytes;
+  }
+
+  /** Leaves the bar, and throws the first failure, if any, with a word on how many there were. */
+  finish(): void {
+    this.bar.finish({ wipe: true });
+    const [first] = this.failures;
+    if (!first) return;
+    const { code, message } = first.error;
+    const total = this.failure_count + this.sent_count;
+    const text = total === 1 ? message : `${this.failure_count} of ${total} not sent; ${message}`;
+    const failed = this.failures.map(({ name, error }) => ({ name, code: error.code }));
+    throw new SealwireError(code, text, { cause: first.error, details: { failed } });
+  }
+}

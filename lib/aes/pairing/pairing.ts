@@ -1,0 +1,294 @@
+/**
+ * Pairing: how a client gets the server's key file with nothing shared beforehand but a short code
+ * that one person tells the other. PROTOCOL.md ("Pairing") has every byte.
+ *
+ *     client                                        server
+ *     "SEALPAR1"                            →
+ *                                           ←       status, sid
+ *     Ya                                    →
+ *                                           ←       Yb
+ *     Noise message 1: the confirmation     →
+ *                                           ←       status, Noise message 2, the sealed key file
+ *     a sealed empty text: "I have it"      →
+ *
+ * CPace makes a strong key of the code, and that key is the psk of a Noise handshake. Until the
+ * client has proved in the first Noise message that it knows the code, the server sends nothing
+ * that depends on the key, so whoever does not know the code learns one thing: that the one code it
+ * tried was wrong.
+ *
+ * Only a wrong confirmation burns a code: somebody who stops before it has learned nothing, so the
+ * code stays good for the client it was made for. The key file goes out at most once for a code.
+ */
+import { randomBytes } from "node:crypto";
+import { hkdf } from "@noble/hashes/hkdf.js";
+import { sha256 } from "@noble/hashes/sha2.js";
+import { concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
+import { KEY_FILE_BYTES } from "../../aes_utils.ts";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import type { Connection } from "../../net/net.ts";
+import { ByteReader } from "../channel/byte_reader.ts";
+import { AES128CBCHS256, sealedBytes } from "../channel/cbc_hs256.ts";
+import { makeShare, POINT_BYTES, sessionKey, sharedPoint } from "./cpace.ts";
+import { withinTime } from "../channel/handshake.ts";
+import { HandshakeState, NOISE_KEY_BYTES } from "../channel/noise.ts";
+import type { PairingOffer } from "./pairing_code.ts";
+
+/** The first bytes that a client sends in order to pair. */
+export const PAIRING_PROLOGUE: Uint8Array = utf8ToBytes("SEALPAR1");
+
+/** CPace's CI. */
+export const PAIRING_CHANNEL_ID: Uint8Array = utf8ToBytes("sealwire-pair/1");
+
+/** The server's byte before each of its answers but Yb. */
+const STATUS = { ok: 0, busy: 1, closed: 2, wrong_code: 3 } as const;
+
+const PSK_INFO = utf8ToBytes("sealwire-pair psk");
+const NONE = new Uint8Array(0);
+
+const SID_BYTES = 16;
+const STATUS_BYTES = 1;
+const HANDSHAKE_MESSAGE_BYTES = NOISE_KEY_BYTES + sealedBytes(0);
+
+/**
+ * The number of the one text that each end seals after the handshake, and its associated data: u64
+ * BE, as in a record.
+ */
+const TEXT_NUMBER = 0n;
+const TEXT_AD = new Uint8Array(8);
+
+/**
+ * The server's side, after {@linkcode PAIRING_PROLOGUE} has been read through `reader`. Resolves
+ * when the client has said that it stored `key` (the 32 bytes of the key file). `offer` is null
+ * where the server offers none. The connection is ended in any case: within 10 s, and another 10 s
+ * where a client that was refused does not end it too.
+ *
+ * @throws {SealwireError} `pairing_closed` where no offer is open, `pairing_busy` where another
+ * connection is at it, `pairing_wrong_code` (the offer is burnt), `handshake_failed`, `decrypt_failed`
+ * where the last message is not the client's, `timeout`, `connection_lost`.
+ */
+export async function servePairing(
+  connection: Connection,
+  reader: ByteReader,
+  offer: PairingOffer | null,
+  key: Uint8Array,
+): Promise<void> {
+  try {
+    if (offer?.state !== "open") {
+      throw refusal("closed", "a client asked to pair, but no pairing code is open");
+    }
+    if (!offer.take()) throw refusal("busy", "a client asked to pair while another one was at it");
+    await withinTime(connection, async () => {
+      const handshake = await confirmed(connection, reader, offer);
+      await deliver(connection, reader, handshake, key);
+    }).finally(() => offer.release());
+  } catch (error) {
+    await sayWhy(connection, error);
+    throw error;
+  } finally {
+    connection.destroy();
+  }
+}
+
+/**
+ * Runs CPace and takes the client's confirmation. From here on the client is known to know the
+ * code.
+ */
+async function confirmed(
+  connection: Connection,
+  reader: ByteReader,
+  offer: PairingOffer,
+): Promise<HandshakeState> {
+  const sid = new Uint8Array(randomBytes(SID_BYTES));
+  const context = { code: utf8ToBytes(offer.code), channel: PAIRING_CHANNEL_ID, sid };
+  await connection.write(concatBytes(Uint8Array.of(STATUS.ok), sid));
+  const initiatorShare = await readExactly(reader, POINT_BYTES);
+  const { scalar, share: responderShare } = makeShare(context);
+  const point = sharedPoint(scalar, initiatorShare);
+  const handshake = newHandshake(false, sid, point, { initiatorShare, responderShare });
+  await connection.write(responderShare);
+  const confirmation = await readExactly(reader, HANDSHAKE_MESSAGE_BYTES);
+  if (offer.state !== "open") {
+    throw refusal("closed", "a client took too long: the pairing code is past");
+  }
+  try {
+    handshake.readMessage(confirmation);
+  } catch (cause) {
+    if (!isSealwireError(cause, "handshake_failed")) throw cause;
+    offer.end("burnt");
+    const message = "a client tried a wrong pairing code, so the code is not valid any more";
+    throw refusal("wrong_code", message, cause);
+  }
+  offer.end("used");
+  return handshake;
+}
+
+async function deliver(
+  connection: Connection,
+  reader: ByteReader,
+  handshake: HandshakeState,
+  key: Uint8Array,
+): Promise<void> {
+  const message = handshake.writeMessage(NONE);
+  const { sendKey, receiveKey } = handshake.split();
+  const sealedKey = AES128CBCHS256.encrypt(sendKey, TEXT_NUMBER, TEXT_AD, key);
+  await connection.write(concatBytes(Uint8Array.of(STATUS.ok), message, sealedKey));
+  try {
+    const acknowledgement = await readExactly(reader, sealedBytes(0));
+    AES128CBCHS256.decrypt(receiveKey, TEXT_NUMBER, TEXT_AD, acknowledgement);
+  } catch (cause) {
+    const message = "the key was sent to a client that knew the code and did not confirm it";
+    throw new SealwireError("pairing_unconfirmed", message, { cause });
+  }
+}
+
+/**
+ * The client's side, over a fresh connection, with a code from `parsePairingCode`. `store` is
+ * called with the server's key file (32 bytes) once it is certain that the server knows the code
+ * too; when it returns, the server is told that the client has it. What `store` throws is thrown.
+ * The connection is ended in any case, within 10 s.
+ *
+ * @throws {SealwireError} `pairing_wrong_code`, `pairing_closed`, `pairing_busy`,
+ * `server_untrusted` where the server does not know the code, `handshake_failed`, `timeout`,
+ * `connection_lost`.
+ */
+export async function requestKey(
+  connection: Connection,
+  code: string,
+  store: (key: Uint8Array) => void,
+): Promise<void> {
+  const reader = new ByteReader(connection);
+  try {
+    await withinTime(connection, async () => {
+      const handshake = await confirm(connection, reader, code);
+      const { key, sendKey } = await receiveKey(reader, handshake);
+      store(key);
+      await connection.write(AES128CBCHS256.encrypt(sendKey, TEXT_NUMBER, TEXT_AD, NONE));
+      await connection.end();
+    });
+  } finally {
+    connection.destroy();
+  }
+}
+
+/** Runs CPace and sends the confirmation. */
+async function confirm(
+  connection: Connection,
+  reader: ByteReader,
+  code: string,
+): Promise<HandshakeState> {
+  await connection.write(PAIRING_PROLOGUE);
+  await readStatus(reader);
+  const sid = await readExactly(reader, SID_BYTES);
+  const context = { code: utf8ToBytes(code), channel: PAIRING_CHANNEL_ID, sid };
+  const { scalar, share: initiatorShare } = makeShare(context);
+  await connection.write(initiatorShare);
+  const responderShare = await readExactly(reader, POINT_BYTES);
+  const point = sharedPoint(scalar, responderShare);
+  const handshake = newHandshake(true, sid, point, { initiatorShare, responderShare });
+  await connection.write(handshake.writeMessage(NONE));
+  await readStatus(reader);
+  return handshake;
+}
+
+async function receiveKey(
+  reader: ByteReader,
+  handshake: HandshakeState,
+): Promise<{ key: Uint8Array; sendKey: Uint8Array }> {
+  const message = await readExactly(reader, HANDSHAKE_MESSAGE_BYTES);
+  const sealedKey = await readExactly(reader, sealedBytes(KEY_FILE_BYTES));
+  try {
+    handshake.readMessage(message);
+  } catch (cause) {
+    if (!isSealwireError(cause, "handshake_failed")) throw cause;
+    const sentence = "the server does not know the pairing code: it is not the one that showed it";
+    throw new SealwireError("server_untrusted", sentence, { cause });
+  }
+  const { sendKey, receiveKey } = handshake.split();
+  return { key: AES128CBCHS256.decrypt(receiveKey, TEXT_NUMBER, TEXT_AD, sealedKey), sendKey };
+}
+
+/** The two shares of a pairing, 32 bytes each. */
+export interface PairingShares {
+  readonly initiatorShare: Uint8Array;
+  readonly responderShare: Uint8Array;
+}
+
+/**
+ * What the handshake after CPace runs with: its psk (32 bytes) and its prologue. `point` is CPace's
+ * K.
+ */
+export function handshakeSecrets(
+  sid: Uint8Array,
+  point: Uint8Array,
+  shares: PairingShares,
+): { psk: Uint8Array; prologue: Uint8Array } {
+  const isk = sessionKey(sid, point, { ...shares, initiatorData: NONE, responderData: NONE });
+  return {
+    psk: hkdf(sha256, isk, sid, PSK_INFO, NOISE_KEY_BYTES),
+    prologue: concatBytes(PAIRING_CHANNEL_ID, sid, shares.initiatorShare, shares.responderShare),
+  };
+}
+
+function newHandshake(
+  initiator: boolean,
+  sid: Uint8Array,
+  point: Uint8Array,
+  shares: PairingShares,
+): HandshakeState {
+  const secrets = handshakeSecrets(sid, point, shares);
+  return new HandshakeState({ pattern: "NNpsk0", cipher: AES128CBCHS256, initiator, ...secrets });
+}
+
+type Refusal = Exclude<keyof typeof STATUS, "ok">;
+
+function refusal(status: Refusal, message: string, cause?: unknown): SealwireError {
+  return new SealwireError(`pairing_${status}`, message, { cause });
+}
+
+/** Tells the client of a refusal, and ends the connection. */
+async function sayWhy(connection: Connection, error: unknown): Promise<void> {
+  const refusals: Refusal[] = ["busy", "closed", "wrong_code"];
+  const status = refusals.find((name) => isSealwireError(error, `pairing_${name}`));
+  if (status === undefined) return;
+  try {
+    await connection.write(Uint8Array.of(STATUS[status]));
+    await connection.end();
+  } catch (lost) {
+    // The client has gone and cannot be told; the refusal itself is what the caller hears of.
+    if (!isSealwireError(lost, "connection_lost")) throw lost;
+  }
+}
+
+async function readStatus(reader: ByteReader): Promise<void> {
+  const [status] = await readExactly(reader, STATUS_BYTES);
+  switch (status) {
+    case STATUS.ok:
+      return;
+    case STATUS.busy:
+      throw new SealwireError(
+        "pairing_busy",
+        "the server is pairing with another client: try again",
+      );
+    case STATUS.closed:
+      throw new SealwireError(
+        "pairing_closed",
+        "the server has no pairing code open: it was used, mistried or not used for ten minutes",
+      );
+    case STATUS.wrong_code:
+      throw new SealwireError(
+        "pairing_wrong_code",
+        "the code is wrong, and the server takes it no more: ask for a new one",
+      );
+    default:
+      throw new SealwireError(
+        "handshake_failed",
+        "the other end does not speak the pairing protocol",
+      );
+  }
+}
+
+async function readExactly(reader: ByteReader, size_bytes: number): Promise<Uint8Array> {
+  const bytes = await reader.read(size_bytes);
+  if (bytes !== null) return bytes;
+  throw new SealwireError("connection_lost", "the other end stopped in the middle of pairing");
+}

@@ -1,0 +1,87 @@
+/**
+ * Pairing codes, such as `7-cobalt-harbor`: a number from 1 to 99 and two of 256 words, 99 · 256 ·
+ * 256 = 6,488,064 codes (22.6 bits). That is enough because nobody can try more than one of them:
+ * CPace gives away nothing to try codes with elsewhere, and the first wrong one ends the offer.
+ */
+import { randomInt } from "node:crypto";
+import { SealwireError } from "../../base/errors.ts";
+import { PAIRING_WORDS } from "./words.ts";
+
+export const PAIRING_CODE_LIFETIME_MS = 10 * 60 * 1000;
+/** Between two connections, for each that is given up costs the server some milliseconds of work. */
+export const PAIRING_PAUSE_MS = 1_000;
+
+const CODE_NUMBER_MAX = 99;
+
+/**
+ * A code as a person wrote it, in the one form both ends compute with: lower case, single hyphens
+ * (spaces and repeated hyphens are taken for one). Throws `usage` for what can be no code, so that
+ * a slip does not cost the only try.
+ */
+export function parsePairingCode(text: string): string {
+  const code = text.trim().toLowerCase().replace(/[\s\p{Pd}]+/gu, "-");
+  const [number, ...words] = code.split("-");
+  if (!/^[1-9]\d?$/.test(number!) || words.length !== 2) {
+    throw new SealwireError(
+      "usage",
+      "a pairing code is a number and two words, as in 7-cobalt-harbor",
+    );
+  }
+  const unknown = words.find((word) => !PAIRING_WORDS.includes(word));
+  if (unknown === undefined) return code;
+  throw new SealwireError("usage", `"${unknown}" is not a word of pairing codes: ask for it again`);
+}
+
+function makePairingCode(): string {
+  const word = () => PAIRING_WORDS[randomInt(PAIRING_WORDS.length)];
+  return `${randomInt(1, CODE_NUMBER_MAX + 1)}-${word()}-${word()}`;
+}
+
+/**
+ * What has become of an offer. `used`: the key has been sent for it. `burnt`: somebody tried a
+ * wrong code. `expired`: ten minutes have passed.
+ */
+export type PairingOfferState = "open" | "used" | "burnt" | "expired";
+
+/**
+ * One code, offered by a server: for one client, one wrong try, one connection at a time, and ten
+ * minutes.
+ */
+export class PairingOffer {
+  readonly code: string;
+  private ending: "used" | "burnt" | null = null;
+  private taken = false;
+  private free_at_ms = -Infinity;
+  private readonly expires_at_ms: number;
+
+  /** Makes a fresh code. `now_ms` is the clock; `code`, for tests, a given code. */
+  constructor(
+    private readonly now_ms: () => number = () => performance.now(),
+    code: string = makePairingCode(),
+  ) {
+    this.code = code;
+    this.expires_at_ms = now_ms() + PAIRING_CODE_LIFETIME_MS;
+  }
+
+  get state(): PairingOfferState {
+    return this.ending ?? (this.now_ms() < this.expires_at_ms ? "open" : "expired");
+  }
+
+  /** Reserves the offer for one connection. False where another one has it, or had it just now. */
+  take(): boolean {
+    if (this.taken || this.now_ms() < this.free_at_ms) return false;
+    this.taken = true;
+    return true;
+  }
+
+  /** The connection that took the offer is done with it. */
+  release(): void {
+    this.taken = false;
+    this.free_at_ms = this.now_ms() + PAIRING_PAUSE_MS;
+  }
+
+  /** Ends an open offer: the key goes out for it, or a wrong code was tried. */
+  end(ending: "used" | "burnt"): void {
+    this.ending ??= ending;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * Names of files as they travel: relative paths with `/` between the parts. What a sender writes
+ * there is judged here, once, before anything on the disk is looked at.
+ */
+import process from "node:process";
+import { SealwireError } from "../../base/errors.ts";
+import { NAME_BYTES_MAX } from "../channel/frames.ts";
+
+/** The folder under `--out` that holds unfinished files; no received file may be in it. */
+export const PARTIALS_FOLDER = ".partial";
+
+/** What file systems allow in one part of a path. */
+const PART_BYTES_MAX = 255;
+
+/**
+ * Windows gives these names to devices in every folder, whatever the extension, and cannot store
+ * these characters.
+ */
+const WINDOWS_DEVICE = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)/i;
+const WINDOWS_REFUSES = /[<>:"|?*]|[. ]$/;
+
+/**
+ * The parts of a path that stays under the folder it is put in, whatever the file system makes of
+ * it.
+ *
+ * @throws {SealwireError} `bad_name`, with a sentence that says why.
+ */
+export function parseFileName(name: string, platform: string = process.platform): string[] {
+  const parts = name.split("/");
+  for (const part of parts) {
+    const reason = partRefusal(part, platform);
+    if (reason) throw badName(name, reason);
+  }
+  if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) {
+    const start = name.slice(0, PART_BYTES_MAX) + "…";
+    throw badName(start, `it is longer than ${NAME_BYTES_MAX} bytes`);
+  }
+  if (parts[0]!.toLowerCase() === PARTIALS_FOLDER) {
+    throw badName(name, "that is where unfinished files are kept");
+  }
+  return parts;
+}
+
+function partRefusal(part: string, platform: string): string | null {
+  if (part === "") return "it is absolute, or has an empty part";
+  if (part === "." || part === "..") return "it leads out of the folder";
+  if (/[\p{Cc}\p{Cs}]/u.test(part)) return "it has control characters";
+  if (part.includes("\\")) return "it has a backslash";
+  if (new TextEncoder().encode(part).length > PART_BYTES_MAX) {
+    return `a part of it is longer than ${PART_BYTES_MAX} bytes`;
+  }
+  if (platform !== "win32") return null;
+  if (WINDOWS_DEVICE.test(part)) return "that is the name of a device";
+  return WINDOWS_REFUSES.test(part) ? "it has characters that cannot be stored here" : null;
+}
+
+function badName(name: string, reason: string): SealwireError {
+  return new SealwireError("bad_name", `cannot store "${name}": ${reason}`);
+}

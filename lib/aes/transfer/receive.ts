@@ -1,0 +1,351 @@
+/**
+ * The server's side of a channel: takes messages, files and folders from one client until it
+ * closes. Frames are handled in order; only the last step of a file, making it last on the disk,
+ * goes on beside them, many at once.
+ */
+import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
+import type { Channel } from "../channel/channel.ts";
+import {
+  type Answer,
+  decodeChunk,
+  decodeEnd,
+  decodeItem,
+  decodeOffer,
+  decodePosition,
+  decodeSmallFile,
+  encodeAcknowledgement,
+  encodeAnswer,
+  encodePosition,
+  encodeRefusal,
+  type End,
+  FRAME,
+  type Frame,
+  type Offer,
+  type Position,
+  protocolError,
+  SHA256_BYTES,
+  type SmallFile,
+} from "../channel/frames.ts";
+import { parseFileName } from "./names.ts";
+import { IncomingFile } from "./receive_file.ts";
+import type { ReceiveFolder } from "./receive_folder.ts";
+import { IncomingMessage, type MessageMemory } from "./receive_message.ts";
+
+/** Files and folders that a client may have offered and not yet brought to an end. */
+export const ITEMS_IN_FLIGHT_MAX = 512;
+/** Files of one connection whose content has begun and not ended: each is open. */
+const STARTED_MAX = 8;
+/** While a file is hashed or synced the other end hears so often that it goes on. */
+export const WORKING_INTERVAL_MS = 1_000;
+
+export interface ReceivedFile {
+  readonly name: string;
+  /** Under `--out`, as that was given. */
+  readonly path: string;
+  readonly size_bytes: number;
+  readonly sha256: Uint8Array;
+}
+
+export interface Receiver {
+  readonly folder: ReceiveFolder;
+  readonly memory: MessageMemory;
+  /** Called once for each whole message, before it is acknowledged. */
+  onMessage(message: Uint8Array, sha256: Uint8Array): void;
+  /** Called once for each new file, when it is safely on the disk and before it is acknowledged. */
+  onFile(file: ReceivedFile): void;
+  /** Called for each file, folder or message that is refused, when the client is told. */
+  onRefused?(name: string, reason: SealwireError): void;
+}
+
+interface ActiveFile {
+  readonly offer: Offer;
+  readonly incoming: IncomingFile;
+}
+
+/**
+ * Serves one client to its `close`. Throws what ended the channel; unfinished files stay for the
+ * next time.
+ */
+export async function receiveItems(channel: Channel, receiver: Receiver): Promise<void> {
+  const session = new ReceiveSession(channel, receiver);
+  try {
+    for (let frame = await channel.receive(); frame; frame = await channel.receive()) {
+      await session.handle(frame);
+      // A client that reads no answers gets to send no more.
+      await channel.roomToSend();
+    }
+    await session.finished();
+    await channel.close();
+  } catch (error) {
+    channel.destroy(toSealwireError(error));
+    throw error;
+  } finally {
+    await session.release();
+  }
+}
+
+class ReceiveSession {
+  private message: IncomingMessage | null = null;
+  private readonly files = new Map<number, ActiveFile>();
+  /** Items whose content has begun and not ended. */
+  private readonly started = new Set<number>();
+  /** Files that are being made last, by item. */
+  private readonly finishing = new Map<number, Promise<void>>();
+  private readonly heartbeat: ReturnType<typeof setInterval>;
+  private item_max = -1;
+
+  constructor(private readonly channel: Channel, private readonly receiver: Receiver) {
+    this.heartbeat = setInterval(() => this.tellOfFinishing(), WORKING_INTERVAL_MS);
+  }
+
+  async handle({ type, body }: Frame): Promise<void> {
+    switch (type) {
+      case FRAME.message:
+        return this.startMessage(decodePosition(body));
+      case FRAME.offer:
+        return await this.takeOffer(decodeOffer(body));
+      case FRAME.file:
+        return await this.takeSmallFile(decodeSmallFile(body));
+      case FRAME.start:
+        return await this.startFile(decodePosition(body));
+      case FRAME.chunk:
+        return await this.takeChunk(decodeChunk(body));
+      case FRAME.end:
+        return await this.takeEnd(decodeEnd(body));
+      case FRAME.abort:
+        return await this.abort(decodeItem(body));
+      case FRAME.working:
+        return;
+      default:
+        throw protocolError(`a frame of type ${type}`);
+    }
+  }
+
+  /** Resolves when every file whose content has come is on the disk and acknowledged. */
+  async finished(): Promise<void> {
+    await Promise.all(this.finishing.values());
+  }
+
+  /** Gives up what is unfinished. */
+  async release(): Promise<void> {
+    this.message?.release();
+    this.message = null;
+    await Promise.allSettled(this.finishing.values());
+    clearInterval(this.heartbeat);
+    const files = [...this.files.values()];
+    await Promise.allSettled(files.map(({ offer, incoming }) => this.leave(offer, incoming)));
+    this.files.clear();
+  }
+
+  private startMessage(announced: Position): void {
+    this.requireNewItem(announced.item);
+    if (this.message) throw protocolError("two messages at once");
+    try {
+      this.message = new IncomingMessage(announced, this.receiver.memory);
+    } catch (error) {
+      this.refuse(announced.item, "a message", error);
+    }
+  }
+
+  private async takeOffer(offer: Offer): Promise<void> {
+    this.admitFile(offer.item);
+    try {
+      const parts = parseFileName(offer.name);
+      if (offer.kind === "folder") await this.takeFolder(offer, parts);
+      else await this.answerOffer(offer, parts);
+    } catch (error) {
+      this.refuse(offer.item, offer.name, error);
+    }
+  }
+
+  private async takeSmallFile({ offer, sha256, content }: SmallFile): Promise<void> {
+    this.admitFile(offer.item);
+    const { folder } = this.receiver;
+    try {
+      const parts = parseFileName(offer.name);
+      // Where something has the name, or is about to, it is a mere offer.
+      if (!folder.claimVacant(offer.name, parts, this)) return await this.answerOffer(offer, parts);
+      this.files.set(offer.item, { offer, incoming: new IncomingFile(folder, offer, parts) });
+    } catch (error) {
+      return this.refuse(offer.item, offer.name, error);
+    }
+    await this.withFile(offer.item, ({ incoming }) => incoming.writeWhole(content));
+    await this.takeEnd({ item: offer.item, length_bytes: content.length, sha256 });
+  }
+
+  private admitFile(item: number): void {
+    this.requireNewItem(item);
+    if (this.files.size + this.finishing.size >= ITEMS_IN_FLIGHT_MAX) {
+      throw protocolError("too many offers at once");
+    }
+  }
+
+  private async answerOffer(offer: Offer, parts: readonly string[]): Promise<void> {
+    const { folder } = this.receiver;
+    await folder.claim(offer.name, this);
+    try {
+      const incoming = new IncomingFile(folder, offer, parts);
+      const answer = await this.prepareAnswer(offer, incoming);
+      this.files.set(offer.item, { offer, incoming });
+      this.channel.send(FRAME.answer, encodeAnswer(answer));
+    } catch (error) {
+      folder.release(offer.name, this);
+      throw error;
+    }
+  }
+
+  private prepareAnswer(offer: Offer, incoming: IncomingFile): Promise<Answer> {
+    let told_at_ms = performance.now();
+    return incoming.answer((offset_bytes) => {
+      if (performance.now() - told_at_ms < WORKING_INTERVAL_MS) return;
+      told_at_ms = performance.now();
+      this.channel.send(FRAME.working, encodePosition({ item: offer.item, offset_bytes }));
+    });
+  }
+
+  private async takeFolder(offer: Offer, parts: readonly string[]): Promise<void> {
+    await this.receiver.folder.makeFolders(parts);
+    this.acknowledge(offer.item, new Uint8Array(SHA256_BYTES));
+  }
+
+  private async startFile({ item, offset_bytes }: Position): Promise<void> {
+    await this.withFile(item, ({ incoming }) => incoming.start(offset_bytes));
+    if (!this.files.has(item)) return;
+    this.started.add(item);
+    if (this.started.size > STARTED_MAX) throw protocolError("too many files at once");
+  }
+
+  private async takeChunk({ item, bytes }: { item: number; bytes: Uint8Array }): Promise<void> {
+    if (this.message?.item === item) return this.message.write(bytes);
+    await this.withFile(item, async ({ incoming }) => {
+      const offset_bytes = await incoming.write(bytes);
+      if (offset_bytes > 0) {
+        this.channel.send(FRAME.written, encodePosition({ item, offset_bytes }));
+      }
+    });
+  }
+
+  private async takeEnd(end: End): Promise<void> {
+    if (this.message?.item === end.item) return this.finishMessage(this.message, end);
+    const file = this.activeFile(end.item);
+    if (!file) return;
+    await this.receiver.folder.enterFinishing();
+    this.files.delete(end.item);
+    this.started.delete(end.item);
+    const finishing = this.finishFile(file, end)
+      .catch((error) => this.channel.destroy(toSealwireError(error)))
+      .finally(() => {
+        this.receiver.folder.leaveFinishing();
+        this.finishing.delete(end.item);
+      });
+    this.finishing.set(end.item, finishing);
+  }
+
+  private finishMessage(message: IncomingMessage, end: End): void {
+    const bytes = message.finish(end);
+    message.release();
+    this.message = null;
+    this.receiver.onMessage(bytes, end.sha256);
+    this.acknowledge(end.item, end.sha256);
+  }
+
+  private async finishFile({ offer, incoming }: ActiveFile, end: End): Promise<void> {
+    try {
+      if (await incoming.finish(end)) {
+        const { name, size_bytes } = offer;
+        const path = incoming.shownPath;
+        this.receiver.onFile({ name, path, size_bytes, sha256: end.sha256 });
+      }
+      this.acknowledge(offer.item, end.sha256);
+    } catch (error) {
+      this.refuse(offer.item, offer.name, error);
+    } finally {
+      await this.leave(offer, incoming);
+    }
+  }
+
+  private async abort(item: number): Promise<void> {
+    const file = this.activeFile(item);
+    if (!file) return;
+    this.files.delete(item);
+    this.started.delete(item);
+    await this.leave(file.offer, file.incoming);
+  }
+
+  /**
+   * Runs a step of a file that is being received; a failure of the step refuses the file and harms
+   * nothing else.
+   */
+  private async withFile(
+    item: number,
+    step: (file: ActiveFile) => void | Promise<void>,
+  ): Promise<void> {
+    const file = this.activeFile(item);
+    if (!file) return;
+    try {
+      await step(file);
+    } catch (error) {
+      this.files.delete(item);
+      this.started.delete(item);
+      await this.leave(file.offer, file.incoming);
+      this.refuse(item, file.offer.name, error);
+    }
+  }
+
+  /** Null for one that was refused or aborted: what was under way for it is passed over. */
+  private activeFile(item: number): ActiveFile | null {
+    if (item > this.item_max) throw protocolError("content without an offer");
+    return this.files.get(item) ?? null;
+  }
+
+  private requireNewItem(item: number): void {
+    if (item <= this.item_max) throw protocolError("item numbers do not rise");
+    this.item_max = item;
+  }
+
+  private acknowledge(item: number, sha256: Uint8Array): void {
+    this.channel.send(FRAME.acknowledged, encodeAcknowledgement({ item, sha256 }));
+  }
+
+  private refuse(item: number, name: string, error: unknown): void {
+    const reason = refusalFor(error);
+    const { code, message } = reason;
+    this.channel.send(FRAME.refused, encodeRefusal({ item, code, message }));
+    this.receiver.onRefused?.(name, reason);
+  }
+
+  /** A sync can take longer than the other end waits for a sign of life. */
+  private tellOfFinishing(): void {
+    const [item] = this.finishing.keys();
+    if (item === undefined) return;
+    this.channel.send(FRAME.working, encodePosition({ item, offset_bytes: 0 }));
+  }
+
+  private async leave(offer: Offer, incoming: IncomingFile): Promise<void> {
+    try {
+      await incoming.close();
+    } finally {
+      this.receiver.folder.release(offer.name, this);
+    }
+  }
+}
+
+function toSealwireError(error: unknown): SealwireError {
+  return error instanceof SealwireError ? error : internalError(error);
+}
+
+const DISK_FULL_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** What the client is told. Rethrows what concerns more than the one item. */
+function refusalFor(error: unknown): SealwireError {
+  if (error instanceof SealwireError && error.code !== "protocol_error") return error;
+  const code = systemErrorCode(error);
+  if (error instanceof SealwireError || code === undefined) throw error;
+  if (DISK_FULL_CODES.has(code)) {
+    const message = "the server's disk is full; what has arrived is kept to go on from";
+    return new SealwireError("disk_full", message, { cause: error });
+  }
+  return new SealwireError("write_failed", `the server cannot store it (${code})`, {
+    cause: error,
+  });
+}

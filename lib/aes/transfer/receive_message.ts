@@ -1,0 +1,77 @@
+/**
+ * Messages on their way in: kept in memory until the end has been authenticated, and only then
+ * handed over.
+ */
+import { createHash, type Hash, timingSafeEqual } from "node:crypto";
+import { SealwireError } from "../../base/errors.ts";
+import { type End, type Position, protocolError } from "../channel/frames.ts";
+
+/** Longer texts go as files. */
+export const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
+/** What the unfinished messages of all connections may take. */
+const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
+
+/** The memory that all connections of one server share for unfinished messages. */
+export class MessageMemory {
+  private used_bytes = 0;
+
+  /** Throws `server_busy`. */
+  take(size_bytes: number): void {
+    if (this.used_bytes + size_bytes > MEMORY_BYTES_MAX) {
+      throw new SealwireError("server_busy", "too many long messages are under way; try again");
+    }
+    this.used_bytes += size_bytes;
+  }
+
+  give(size_bytes: number): void {
+    this.used_bytes -= size_bytes;
+  }
+}
+
+export class IncomingMessage {
+  private readonly hash: Hash = createHash("sha256");
+  /** Copied together as they come: a piece would keep the whole record that it came in. */
+  private readonly content: Uint8Array;
+  private received_bytes = 0;
+
+  /** Throws `message_too_long`, `server_busy`. */
+  constructor(private readonly announced: Position, private readonly memory: MessageMemory) {
+    checkMessageSize(announced.offset_bytes);
+    memory.take(announced.offset_bytes);
+    this.content = new Uint8Array(announced.offset_bytes);
+  }
+
+  get item(): number {
+    return this.announced.item;
+  }
+
+  write(bytes: Uint8Array): void {
+    if (this.received_bytes + bytes.length > this.content.length) {
+      throw protocolError("a message is longer than was announced");
+    }
+    this.hash.update(bytes);
+    this.content.set(bytes, this.received_bytes);
+    this.received_bytes += bytes.length;
+  }
+
+  /** The whole message. Throws `protocol_error` unless it is as it was sent. */
+  finish(end: End): Uint8Array {
+    const complete = this.received_bytes === this.announced.offset_bytes &&
+      end.length_bytes === this.received_bytes && timingSafeEqual(this.hash.digest(), end.sha256);
+    if (!complete) throw protocolError("a message differs from its hash");
+    return this.content;
+  }
+
+  /** Gives the memory back. */
+  release(): void {
+    this.memory.give(this.announced.offset_bytes);
+  }
+}
+
+/** Throws `message_too_long`. */
+export function checkMessageSize(size_bytes: number): void {
+  if (size_bytes <= MESSAGE_BYTES_MAX) return;
+  const limit = `${MESSAGE_BYTES_MAX / 1024 / 1024} MiB`;
+  const message = `the message is longer than ${limit}: send it as a file`;
+  throw new SealwireError("message_too_long", message);
+}

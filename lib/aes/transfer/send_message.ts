@@ -1,0 +1,60 @@
+/** A message on its way out. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import type { Channel } from "../channel/channel.ts";
+import {
+  decodeAcknowledgement,
+  decodeRefusal,
+  encodeEnd,
+  encodeItem,
+  encodePosition,
+  FRAME,
+  type Frame,
+  protocolError,
+} from "../channel/frames.ts";
+import { CHUNK_BYTES } from "../channel/frame_batches.ts";
+
+/**
+ * Sends a message (16 MiB at most) as item number `item`, and resolves when the server has said
+ * that it has the whole of it.
+ *
+ * @throws {SealwireError} `outcome_unknown` where the connection was lost before that; what the
+ * server refuses it with.
+ */
+export async function sendMessage(
+  channel: Channel,
+  item: number,
+  message: Uint8Array,
+): Promise<void> {
+  const sha256 = createHash("sha256").update(message).digest();
+  const size_bytes = message.length;
+  try {
+    await channel.send(FRAME.message, encodePosition({ item, offset_bytes: size_bytes }));
+    for (let offset = 0; offset < size_bytes; offset += CHUNK_BYTES) {
+      const piece = message.subarray(offset, offset + CHUNK_BYTES);
+      await channel.send(FRAME.chunk, encodeItem(item), piece);
+    }
+    await channel.send(FRAME.end, encodeEnd({ item, length_bytes: size_bytes, sha256 }));
+    requireAcknowledgement(await channel.receive(), item, sha256);
+  } catch (cause) {
+    if (!isSealwireError(cause, "connection_lost") && !isSealwireError(cause, "timeout")) {
+      throw cause;
+    }
+    const message = "the server did not acknowledge the message, which may have arrived or not: " +
+      cause.message;
+    throw new SealwireError("outcome_unknown", message, { cause });
+  }
+}
+
+function requireAcknowledgement(frame: Frame | null, item: number, sha256: Uint8Array): void {
+  if (frame === null) throw new SealwireError("connection_lost", "the server closed the channel");
+  if (frame.type === FRAME.refused) {
+    const { code, message } = decodeRefusal(frame.body);
+    throw new SealwireError(code, message);
+  }
+  if (frame.type !== FRAME.acknowledged) throw protocolError(`a frame of type ${frame.type}`);
+  const acknowledged = decodeAcknowledgement(frame.body);
+  if (acknowledged.item !== item || !timingSafeEqual(acknowledged.sha256, sha256)) {
+    throw protocolError("an acknowledgement of something else");
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
+ * again where a connection was lost; a server that takes what the clients of one connection send.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { type Connection, connectTcp } from "../../net/net.ts";
+import { ByteReader } from "../channel/byte_reader.ts";
+import { Channel } from "../channel/channel.ts";
+import {
+  clientHandshake,
+  type Handshaken,
+  PROLOGUE,
+  PROLOGUE_BYTES,
+  serverHandshake,
+  withinTime,
+} from "../channel/handshake.ts";
+import { PAIRING_PROLOGUE } from "../pairing/pairing.ts";
+import { receiveItems, type Receiver } from "./receive.ts";
+import type { FileSender } from "./send_files.ts";
+import { sendMessage } from "./send_message.ts";
+
+const CONNECT_TIMEOUT_MS = 10_000;
+/** So often in a row a client connects again without getting any further. */
+const RECONNECTS_MAX = 8;
+const RECONNECT_PAUSE_MIN_MS = 250;
+const RECONNECT_PAUSE_MAX_MS = 5_000;
+/** What a new connection can cure; the last, where a server is being restarted. */
+const CURABLE_CODES: ReadonlySet<string> = new Set([
+  "connection_lost",
+  "timeout",
+  "no_connection",
+  "server_untrusted",
+]);
+
+export interface ConnectOptions {
+  readonly host: string;
+  readonly port: number;
+  /** 32 bytes of the key file. */
+  readonly psk: Uint8Array;
+  /** So long nothing may move. */
+  readonly stall_ms: number;
+  readonly interrupted: AbortSignal;
+}
+
+export interface Sending {
+  /** Sent first, as item 0. */
+  readonly message: Uint8Array | null;
+  /** Its first item is 1. */
+  readonly files: FileSender | null;
+  onMessageSent(message: Uint8Array): void;
+  onReconnect(reason: SealwireError): void;
+}
+
+/**
+ * Sends a message, files, or both, and resolves when the server has acknowledged or refused each.
+ * Files go on after a lost connection; a message does not, since it may have arrived.
+ *
+ * @throws {SealwireError} `no_connection`, `server_untrusted`, `connection_lost`, `timeout`,
+ * `outcome_unknown`, `decrypt_failed`, `protocol_error`, `interrupted`.
+ */
+export async function sendAll(options: ConnectOptions, sending: Sending): Promise<void> {
+  const channel = await openChannel(options);
+  const { message, files } = sending;
+  const { interrupted } = options;
+  await unlessInterrupted(interrupted, () => channel.destroy(interrupted.reason), async () => {
+    if (message) {
+      await sendMessage(channel, 0, message);
+      sending.onMessageSent(message);
+    }
+    if (!files) await channel.close();
+  });
+  if (files) await sendFiles(options, channel, files, sending.onReconnect);
+}
+
+async function sendFiles(
+  options: ConnectOptions,
+  first: Channel,
+  files: FileSender,
+  onReconnect: (reason: SealwireError) => void,
+): Promise<void> {
+  let channel: Channel | null = first;
+  let reconnects = 0;
+  let pause_ms = RECONNECT_PAUSE_MIN_MS;
+  while (true) {
+    const before = files.progress;
+    try {
+      channel ??= await openChannel(options);
+      return await sendFilesOver(channel, files, options.interrupted);
+    } catch (error) {
+      if (!isSealwireError(error) || !CURABLE_CODES.has(error.code)) throw error;
+      if (files.progress > before) {
+        reconnects = 0;
+        pause_ms = RECONNECT_PAUSE_MIN_MS;
+      }
+      if (reconnects++ === RECONNECTS_MAX) throw error;
+      onReconnect(error);
+      channel = null;
+      await pause(pause_ms, options.interrupted);
+      pause_ms = Math.min(pause_ms * 2, RECONNECT_PAUSE_MAX_MS);
+    }
+  }
+}
+
+async function sendFilesOver(
+  channel: Channel,
+  files: FileSender,
+  interrupted: AbortSignal,
+): Promise<void> {
+  await unlessInterrupted(interrupted, () => channel.destroy(interrupted.reason), async () => {
+    await files.run(channel);
+    await channel.close();
+  });
+}
+
+/**
+ * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
+ */
+async function openChannel(options: ConnectOptions): Promise<Channel> {
+  const { host, port, psk, stall_ms, interrupted } = options;
+  const connection = await connectTcp({
+    host,
+    port,
+    timeout_ms: CONNECT_TIMEOUT_MS,
+    signal: interrupted,
+  });
+  const handshaken = await unlessInterrupted(
+    interrupted,
+    () => connection.destroy(),
+    () => clientHandshake(connection, psk),
+  );
+  return new Channel(handshaken, { stall_ms });
+}
+
+/** Runs `work`; an interruption stops it by way of `stop`, and is what is thrown then. */
+async function unlessInterrupted<Result>(
+  interrupted: AbortSignal,
+  stop: () => void,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  interrupted.addEventListener("abort", stop);
+  try {
+    interrupted.throwIfAborted();
+    return await work();
+  } catch (error) {
+    throw interrupted.aborted ? interrupted.reason : error;
+  } finally {
+    interrupted.removeEventListener("abort", stop);
+  }
+}
+
+async function pause(duration_ms: number, interrupted: AbortSignal): Promise<void> {
+  try {
+    await sleep(duration_ms, undefined, { signal: interrupted });
+  } catch {
+    throw interrupted.reason;
+  }
+}
+
+export interface ServeOptions extends Receiver {
+  readonly psk: Uint8Array;
+  readonly stall_ms: number;
+  /** Called when the client has shown that it holds the key. */
+  onProven?(): void;
+  /** Takes a client that wants to pair, and what it has sent so far. */
+  onPairing(connection: Connection, reader: ByteReader): Promise<void>;
+}
+
+/**
+ * Serves one connection to its end.
+ *
+ * @throws {SealwireError} `not_a_channel` where the client speaks something else;
+ * `handshake_failed`; what ended the channel. The connection is ended in any case.
+ */
+export async function serveConnection(
+  connection: Connection,
+  options: ServeOptions,
+): Promise<void> {
+  const reader = new ByteReader(connection);
+  try {
+    const handshaken = await withinTime(connection, () => greet(connection, reader, options.psk));
+    if (handshaken === null) return await options.onPairing(connection, reader);
+    options.onProven?.();
+    await receiveItems(new Channel(handshaken, { stall_ms: options.stall_ms }), options);
+  } finally {
+    connection.destroy();
+  }
+}
+
+/** Null for a client that wants to pair. */
+async function greet(
+  connection: Connection,
+  reader: ByteReader,
+  psk: Uint8Array,
+): Promise<Handshaken | null> {
+  const prologue = await reader.read(PROLOGUE_BYTES);
+  if (prologue === null) throw notAChannel("it sent nothing");
+  if (equal(prologue, PAIRING_PROLOGUE)) return null;
+  if (!equal(prologue, PROLOGUE)) {
+    await connection.write(new TextEncoder().encode(WRONG_PROTOCOL_ANSWER));
+    await connection.end();
+    throw notAChannel("it does not speak the channel (an old AES client?): use aes_client.ts");
+  }
+  return await serverHandshake(connection, reader, psk);
+}
+
+/** For a person who looks at what an old client is told. */
+const WRONG_PROTOCOL_ANSWER =
+  "This server takes encrypted channels only: use aes_client.ts of the same version.\r\n";
+
+function notAChannel(reason: string): SealwireError {
+  return new SealwireError("not_a_channel", `the client was refused: ${reason}`);
+}
+
+function equal(left: Uint8Array, right: Uint8Array): boolean {
+  return left.length === right.length && left.every((byte, index) => byte === right[index]);
+}

@@ -1,0 +1,202 @@
+/**
+ * RSA key pairs as PEM files: `<owner>_private.pem` and `<owner>_public.pem` in the keys folder. A file that is there is
+ * used as it is (`openssl genpkey`, `openssl genrsa` and `openssl rsa -pubout` make such); one that is missing is made.
+ *
+ * Of a pair the private file decides: the public one is derived from it. So two processes that start at once on an empty
+ * folder end up with one pair, whichever was first.
+ */
+import { createPrivateKey, generateKeyPair, type KeyObject } from "node:crypto";
+import { statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import {
+  createFileAtomic,
+  makeFolder,
+  PRIVATE_FILE_MODE,
+  PUBLIC_FILE_MODE,
+  readTextFile,
+} from "../base/files.ts";
+import {
+  type AccountName,
+  RSA_BITS_MIN,
+  type RsaKeyPair,
+  type RsaPublicKey,
+  rsaPublicKeyFromPem,
+  rsaPublicKeyOf,
+} from "./rsa.ts";
+
+/** A key of 4096 bits takes 3.3 kB, a certificate with its text printed above it some 10 kB. */
+const KEY_FILE_BYTES_MAX = 65_536;
+const PRIVATE_KEY_KINDS: ReadonlySet<string> = new Set(["rsa", "ec", "ed25519"]);
+/** Permissions of the group and of others. */
+const OTHERS_MODE = 0o077;
+
+/** What a person should hear of the files that were read, a sentence each. */
+export type Warnings = string[];
+
+/**
+ * The server's public key, from a file: all that `verify` needs.
+ *
+ * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`.
+ */
+export function loadServerPublicKey(path: string): RsaPublicKey {
+  const pem = readKeyFile(path);
+  if (pem === null) throw new SealwireError("key_missing", `there is no ${path}`);
+  return publicKeyOfFile(path, pem);
+}
+
+/**
+ * The keys of an account that has them in `folder`.
+ *
+ * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`, `key_mismatch`.
+ */
+export async function loadAccountKeys(
+  folder: string,
+  name: AccountName,
+): Promise<RsaKeyPair & { warnings: Warnings }> {
+  const { pair, warnings } = await openPair(folder, name, { makeMissing: false });
+  return { ...pair, warnings };
+}
+
+/**
+ * The keys of an account; missing ones are made. `made`: the private key is new.
+ *
+ * @throws {SealwireError} `key_missing` (a public key without its private key), `key_unreadable`, `bad_key`,
+ * `key_mismatch`, `folder_unwritable`.
+ */
+export async function loadOrMakeAccountKeys(
+  folder: string,
+  name: AccountName,
+): Promise<{ pair: RsaKeyPair; made: boolean; warnings: Warnings }> {
+  const { pair, made, warnings } = await openPair(folder, name, { makeMissing: true });
+  return { pair, made: made.includes(pairPaths(folder, name).private), warnings };
+}
+
+/** The pair of `owner`, an account or `server`; `made` lists the paths of what was missing and is made. */
+export async function openPair(
+  folder: string,
+  owner: string,
+  options: { makeMissing: boolean },
+): Promise<{ pair: RsaKeyPair; made: string[]; warnings: Warnings }> {
+  const paths = pairPaths(folder, owner);
+  const made: string[] = [];
+  const warnings: Warnings = [];
+  if (options.makeMissing && readKeyFile(paths.private) === null) {
+    await makePrivateKey(paths, made);
+  }
+  const privateKey = loadPrivateKey(paths.private, warnings);
+  if (privateKey === null) throw new SealwireError("key_missing", `there is no ${paths.private}`);
+  const publicKey = namingFile(paths.private, () => rsaPublicKeyOf(privateKey));
+  if (options.makeMissing && readKeyFile(paths.public) === null) {
+    const pem = publicKey.key.export({ type: "spki", format: "pem" }) as string;
+    createKeyFile(paths.public, pem, PUBLIC_FILE_MODE, made);
+  }
+  requireFittingPublicKey(paths, publicKey);
+  return { pair: { publicKey, privateKey }, made, warnings };
+}
+
+async function makePrivateKey(paths: PairPaths, made: string[]): Promise<void> {
+  const publicIsThere = readKeyFile(paths.public) !== null;
+  // The private file is looked for again: another process may have made both since.
+  if (publicIsThere && readKeyFile(paths.private) === null) {
+    throw new SealwireError(
+      "key_missing",
+      `${paths.public} is there, but its private key ${paths.private} is not: ` +
+        "put it back, or move the public key away to start with new keys",
+    );
+  }
+  const { privateKey } = await promisify(generateKeyPair)("rsa", { modulusLength: RSA_BITS_MIN });
+  createKeyFile(paths.private, privateKeyPem(privateKey), PRIVATE_FILE_MODE, made);
+}
+
+function requireFittingPublicKey(paths: PairPaths, publicKey: RsaPublicKey): void {
+  const pem = readKeyFile(paths.public);
+  if (pem === null) return;
+  if (publicKeyOfFile(paths.public, pem).thumbprint === publicKey.thumbprint) return;
+  throw new SealwireError(
+    "key_mismatch",
+    `${paths.public} does not belong to ${paths.private}: put back the one that does, ` +
+      "or move the public key away and it is made from the private one",
+  );
+}
+
+interface PairPaths {
+  readonly private: string;
+  readonly public: string;
+}
+
+function pairPaths(folder: string, owner: string): PairPaths {
+  return {
+    private: join(folder, `${owner}_private.pem`),
+    public: join(folder, `${owner}_public.pem`),
+  };
+}
+
+/** A private key, or null where the file is missing. Says so in `warnings` when others can read the file. */
+export function loadPrivateKey(path: string, warnings: Warnings): KeyObject | null {
+  const pem = readKeyFile(path);
+  if (pem === null) return null;
+  if (pem.includes("ENCRYPTED")) {
+    throw new SealwireError(
+      "key_unreadable",
+      `${path} is locked with a passphrase: unlock it with ` +
+        `"openssl pkey -in ${path} -out unlocked.pem" and put that in its place`,
+    );
+  }
+  if ((statSync(path).mode & OTHERS_MODE) !== 0) {
+    warnings.push(`other users can read ${path}: chmod 600 ${path}`);
+  }
+  const key = parsePrivateKey(path, pem);
+  if (key.asymmetricKeyType === "rsa") {
+    namingFile(path, () => rsaPublicKeyOf(key));
+  }
+  return key;
+}
+
+function parsePrivateKey(path: string, pem: string): KeyObject {
+  let cause: unknown;
+  try {
+    const key = createPrivateKey(pem);
+    // Deno reads other kinds (RSA-PSS) that Bun does not.
+    if (PRIVATE_KEY_KINDS.has(key.asymmetricKeyType ?? "")) return key;
+  } catch (error) {
+    cause = error;
+  }
+  throw new SealwireError(
+    "key_unreadable",
+    `${path} holds no PEM private key of the kinds RSA, EC or Ed25519`,
+    { cause },
+  );
+}
+
+function publicKeyOfFile(path: string, pem: string): RsaPublicKey {
+  if (!pem.includes("-----BEGIN ")) {
+    throw new SealwireError("key_unreadable", `${path} holds no PEM public key`);
+  }
+  return namingFile(path, () => rsaPublicKeyFromPem(pem));
+}
+
+export function readKeyFile(path: string): string | null {
+  return readTextFile(path, { size_bytes_max: KEY_FILE_BYTES_MAX, code: "key_unreadable" });
+}
+
+/** Makes the file, unless another process has just done so; adds it to `made` if this one did. */
+export function createKeyFile(path: string, pem: string, mode: number, made: string[]): void {
+  makeFolder(dirname(path));
+  if (createFileAtomic(path, pem, mode)) made.push(path);
+}
+
+export function privateKeyPem(key: KeyObject): string {
+  return key.export({ type: "pkcs8", format: "pem" }) as string;
+}
+
+/** Errors of `parse`, with the file named. */
+export function namingFile<T>(path: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (!isSealwireError(error)) throw error;
+    throw new SealwireError(error.code, `${path}: ${error.message}`, { cause: error });
+  }
+}

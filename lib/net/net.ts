@@ -1,0 +1,53 @@
+/**
+ * The runtime seam: listening and connecting, TCP and TLS, with one {@linkcode Connection} over all of it. Nothing else in
+ * the program asks which runtime it is on.
+ */
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import type {
+  ConnectionHandler,
+  Listener,
+  ListenTcpOptions,
+  ListenTlsOptions,
+} from "./connection.ts";
+import { listenError, ON_DENO } from "./connection.ts";
+import { listenTcpDeno } from "./deno_listen.ts";
+import { listenTcpNode, listenTlsNode } from "./node_listen.ts";
+
+export { connectTcp, connectTls, fetchCertificate } from "./connect.ts";
+export type { ConnectTlsOptions } from "./connect.ts";
+export { END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
+export type {
+  Connection,
+  ConnectOptions,
+  Listener,
+  ListenTcpOptions,
+  ListenTlsOptions,
+} from "./connection.ts";
+
+/** Accepts TCP connections. Throws `port_in_use`, `port_forbidden` or `address_unavailable`. */
+export async function listenTcp(
+  options: ListenTcpOptions,
+  onConnection: ConnectionHandler,
+): Promise<Listener> {
+  const resolved = await resolveHost(options);
+  return (ON_DENO ? listenTcpDeno : listenTcpNode)(resolved, onConnection);
+}
+
+/** Accepts TLS connections. Throws `port_in_use`, `port_forbidden` or `address_unavailable`. */
+export async function listenTls(
+  options: ListenTlsOptions,
+  onConnection: ConnectionHandler,
+): Promise<Listener> {
+  return listenTlsNode(await resolveHost(options), onConnection);
+}
+
+/** A host name by its address, for the runtimes differ in what they say of one that there is not. */
+async function resolveHost<O extends ListenTcpOptions>(options: O): Promise<O> {
+  if (isIP(options.host)) return options;
+  try {
+    return { ...options, host: (await lookup(options.host)).address };
+  } catch (error) {
+    throw listenError(error, options.host, options.port);
+  }
+}

@@ -1,0 +1,91 @@
+/** What a server answers, parsed before anyone believes it or a screen shows it. Whatever is wrong is `bad_answer`. */
+import { isIP } from "node:net";
+import { SealwireError } from "../../base/errors.ts";
+import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
+import { type Party, TREASURY } from "../../ledger/entry.ts";
+import { plainHost } from "../../net/net.ts";
+import { Members } from "../../base/parse.ts";
+import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN } from "../../protocol/wire.ts";
+
+const BALANCE = /^(0|[1-9]\d{0,13})\.\d{2}$/;
+const PAYMENT_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\/\d{1,3})?$/;
+const REASON = /^[a-z][a-z_]{0,63}$/;
+/** The end of the year 9999. */
+const TIME_S_MAX = 253_402_300_799;
+
+/** This very machine, its link, and no machine in particular. */
+const LOCAL_HOST = /^(127\.|0\.|169\.254\.|::1?$|fe[89ab])/i;
+
+/**
+ * Whether a payee's address may be connected to, seen from a client whose server is at `serverHost`: nobody far away may
+ * send a client to the services of its own machine.
+ */
+export function mayConnectTo(host: string, serverHost: string): boolean {
+  return !LOCAL_HOST.test(plainHost(host)) || LOCAL_HOST.test(serverHost);
+}
+
+/** The account's balance, as decimal text. */
+export function readBalance(answer: Members): string {
+  return matching(answer, "balance", BALANCE);
+}
+
+/** Why an id is void. */
+export function readReason(answer: Members): string {
+  return matching(answer, "reason", REASON);
+}
+
+export function parseName(value: unknown): AccountName {
+  try {
+    return parseAccountName(value);
+  } catch (cause) {
+    throw badAnswer("a name", cause);
+  }
+}
+
+/** Null for one who is offline. */
+export function parsePresence(value: unknown): { host: string; port: number } | null {
+  if (value === null) return null;
+  const presence = new Members(value, "presence", "bad_answer");
+  const host = presence.text("host", 45);
+  if (isIP(host) === 0) throw badAnswer("presence: host");
+  return { host, port: presence.integer("port", P2P_PORT_MIN, 65_535) };
+}
+
+export function parseOnlineRow(value: unknown): OnlineRow {
+  const row = new Members(value, "online", "bad_answer");
+  return {
+    name: parseName(row.raw("name")),
+    ...parsePresence(value)!,
+    fingerprint: row.sha256("fingerprint"),
+  };
+}
+
+export function parseHistoryRow(value: unknown): HistoryAnswerRow {
+  const row = new Members(value, "history", "bad_answer");
+  return {
+    seq: row.integer("seq", 1, Number.MAX_SAFE_INTEGER),
+    payment: matching(row, "payment", PAYMENT_ID),
+    time: row.integer("time", 0, TIME_S_MAX),
+    payer: parseParty(row.raw("payer")),
+    payee: parseName(row.raw("payee")),
+    amount: matching(row, "amount", BALANCE),
+    memo: row.raw("memo"),
+    balance: readBalance(row),
+  };
+}
+
+function parseParty(value: unknown): Party {
+  return value === TREASURY ? value : parseName(value);
+}
+
+function matching(answer: Members, name: string, pattern: RegExp): string {
+  const text = answer.text(name, 64);
+  if (!pattern.test(text)) throw badAnswer(name);
+  return text;
+}
+
+function badAnswer(what: string, cause?: unknown): SealwireError {
+  return new SealwireError("bad_answer", `the server's answer is not as it should be: ${what}`, {
+    cause,
+  });
+}

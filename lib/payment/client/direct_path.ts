@@ -1,0 +1,63 @@
+/**
+ * The direct path: an order goes from the payer's client to the payee's, who has the server settle it; the receipt comes to
+ * the payer from the server.
+ */
+import { connectTcp } from "../../net/net.ts";
+import type { Sha256 } from "../../base/parse.ts";
+import { RpcPeer } from "../../rpc/peer.ts";
+import { sealOffer } from "../../protocol/sealing.ts";
+import type { Pending } from "./outbox.ts";
+import type { Payee, Settled } from "./session.ts";
+
+/** Without a verified receipt by then, the payer goes to the server. */
+const DIRECT_DEADLINE_MS = 3_000;
+
+export class DirectPath {
+  /** Who waits for the receipt of an order, by the order's SHA-256. */
+  private readonly waiting = new Map<Sha256, (settled: Settled) => void>();
+
+  /** Takes every settled payment that the session hears of: one of them may be waited for. */
+  take(settled: Settled): void {
+    this.waiting.get(settled.receipt.transfer.orderSha256!)?.(settled);
+  }
+
+  /**
+   * Hands the order to the payee's own client. Returns when a verified receipt has come; null when none came in time, whatever
+   * the payee said.
+   */
+  async offer(
+    { order, delegation }: Pending,
+    payee: Payee,
+    signal: AbortSignal,
+  ): Promise<Settled | null> {
+    if (payee.presence === null || payee.key === null) return null;
+    const { host, port } = payee.presence;
+    const { promise: gaveUp, resolve: giveUp } = Promise.withResolvers<null>();
+    const { promise: receipt, resolve: received } = Promise.withResolvers<Settled>();
+    const deadline = setTimeout(giveUp, DIRECT_DEADLINE_MS, null);
+    this.waiting.set(order.sha256, received);
+    const offer = await sealOffer({ order: order.text, delegation }, payee.key);
+    sendOffer(host, port, offer, signal).catch(() => giveUp(null));
+    try {
+      return await Promise.race([receipt, gaveUp]);
+    } finally {
+      clearTimeout(deadline);
+      this.waiting.delete(order.sha256);
+    }
+  }
+}
+
+async function sendOffer(
+  host: string,
+  port: number,
+  offer: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const connection = await connectTcp({ host, port, timeout_ms: DIRECT_DEADLINE_MS, signal });
+  const peer = new RpcPeer(connection, { role: "client" });
+  try {
+    await peer.call("payment.offer", { offer }, { timeout_ms: DIRECT_DEADLINE_MS, signal });
+  } finally {
+    peer.destroy();
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Telling a session of what was settled, at the pace at which it reads: whoever is paid a thousand times at once must not
+ * lose the connection over it.
+ */
+import type { RpcPeer } from "../../rpc/peer.ts";
+
+/** Waiting for one session to read. Past it the oldest are left out; the account's history has them all. */
+const PUSHES_WAITING_MAX = 256;
+/** No more is pushed while so much waits to be read. */
+const UNREAD_BYTES_MAX = 64 * 1024;
+
+export class Pushes {
+  private readonly waiting: (() => Promise<object>)[] = [];
+  private sending = false;
+
+  constructor(
+    private readonly peer: RpcPeer,
+    private readonly onError: (error: unknown) => void,
+  ) {}
+
+  /** Notifies the session of what `make` gives, when its turn has come. */
+  add(make: () => Promise<object>): void {
+    this.waiting.push(make);
+    if (this.waiting.length > PUSHES_WAITING_MAX) this.waiting.shift();
+    if (!this.sending) void this.send();
+  }
+
+  private async send(): Promise<void> {
+    this.sending = true;
+    for (let make; (make = this.waiting.shift()) !== undefined;) {
+      try {
+        this.peer.notify("payment.settled", await make());
+      } catch (error) {
+        this.onError(error);
+      }
+      if (this.peer.unsent_bytes > UNREAD_BYTES_MAX) await this.peer.flushed();
+    }
+    this.sending = false;
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * A delegation: the one statement that an account's RSA key ever signs. It lends the account to an Ed25519 session key, for
+ * one server behind one certificate, for a day at most; orders are then signed by that session key, which is fifty times as
+ * fast to use.
+ */
+import { ed25519 } from "@noble/curves/ed25519.js";
+import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { SealwireError } from "../base/errors.ts";
+import {
+  type AccountName,
+  parseAccountName,
+  parseRsaPublicJwk,
+  type RsaKeyPair,
+  type RsaPublicKey,
+} from "../keys/rsa.ts";
+import { decodeBase64url, Members, type Sha256 } from "../base/parse.ts";
+import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
+
+/** The longest that a delegation lives. */
+export const DELEGATION_LIFE_S_MAX = 86_400;
+/** How far a peer's clock may run ahead of ours. */
+export const CLOCK_LEAD_S_MAX = 60;
+export const NONCE_BYTES = 32;
+/** A 4096-bit key, its modulus and its signature fit. */
+const DELEGATION_CHARACTERS_MAX = 4096;
+const ED25519_KEY_BYTES = 32;
+
+/** The public half of a session key. `x`: 32 bytes, base64url. */
+export interface SessionPublicKey {
+  readonly x: string;
+  readonly key: KeyObject;
+}
+
+export interface SessionKeyPair {
+  readonly publicKey: SessionPublicKey;
+  readonly privateKey: KeyObject;
+}
+
+export interface Delegation {
+  readonly account: AccountName;
+  /** The account's RSA key, which signs this. */
+  readonly key: RsaPublicKey;
+  /** The Ed25519 key that may sign the account's orders. */
+  readonly session: SessionPublicKey;
+  /** Thumbprint of the server's RSA key (RFC 7638). */
+  readonly server: Sha256;
+  /** SHA-256 of the server's TLS certificate, DER, as the client sees it. */
+  readonly cert: Sha256;
+  /** The server's nonce of the connection that logs in, 32 bytes. */
+  readonly nonce: string;
+  readonly iat: number;
+  readonly exp: number;
+}
+
+const DELEGATION = defineToken<Delegation>({
+  name: "delegation",
+  alg: "PS256",
+  typ: "sealwire-delegation+jws",
+  characters_max: DELEGATION_CHARACTERS_MAX,
+  parse(value) {
+    const claims = new Members(value, "delegation", "bad_token");
+    claims.constant("v", 1);
+    const delegation: Delegation = {
+      account: parseAccountName(claims.raw("account")),
+      key: parseRsaPublicJwk(claims.raw("key")),
+      session: parseSessionKey(claims.object("session")),
+      server: claims.sha256("server"),
+      cert: claims.sha256("cert"),
+      nonce: claims.bytes("nonce", NONCE_BYTES),
+      iat: claims.time_s("iat"),
+      exp: claims.time_s("exp"),
+    };
+    const life_s = delegation.exp - delegation.iat;
+    if (life_s <= 0 || life_s > DELEGATION_LIFE_S_MAX) {
+      throw new SealwireError("bad_token", "delegation: exp must be after iat, by a day at most");
+    }
+    return delegation;
+  },
+  toJson: ({ account, key, session, server, cert, nonce, iat, exp }) => ({
+    v: 1,
+    account,
+    key: key.jwk,
+    session: { crv: "Ed25519", kty: "OKP", x: session.x },
+    server,
+    cert,
+    nonce,
+    iat,
+    exp,
+  }),
+});
+
+/**
+ * The canonical encoding of a point that is not of small order: with a point of small order one signature would fit many
+ * messages, and runtimes disagree on encodings that are not canonical (RFC 8032, 5.1.3 and 8.4).
+ */
+function parseSessionKey(jwk: Members): SessionPublicKey {
+  jwk.constant("crv", "Ed25519");
+  jwk.constant("kty", "OKP");
+  const x = jwk.bytes("x", ED25519_KEY_BYTES);
+  try {
+    const point = ed25519.Point.fromBytes(decodeBase64url(x)!, false);
+    if (point.isSmallOrder()) throw new Error("small order");
+  } catch (cause) {
+    throw new SealwireError("bad_key", "delegation: session is not a sound Ed25519 key", { cause });
+  }
+  return { x, key: createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" }) };
+}
+
+export function makeSessionKey(): SessionKeyPair {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const { x } = publicKey.export({ format: "jwk" });
+  return { publicKey: { x: x!, key: publicKey }, privateKey };
+}
+
+/** Signs a delegation of `account` to `session`, valid from `now_s` for {@linkcode DELEGATION_LIFE_S_MAX}. */
+export function signDelegation(
+  pair: RsaKeyPair,
+  claims: Pick<Delegation, "account" | "session" | "server" | "cert" | "nonce">,
+  now_s: number,
+): Promise<Token<Delegation>> {
+  const delegation = {
+    ...claims,
+    key: pair.publicKey,
+    iat: now_s,
+    exp: now_s + DELEGATION_LIFE_S_MAX,
+  };
+  return signToken(DELEGATION, delegation, pair.privateKey);
+}
+
+/**
+ * Parses a delegation and verifies it under the key it names. Whether that is the account's key, whether it is for this
+ * server, and whether it still holds are for the caller: {@linkcode requireValidFor}, and the ledger.
+ *
+ * @throws {SealwireError} `bad_token`, `bad_key`, `bad_name`, `bad_signature`.
+ */
+export async function verifyDelegation(text: unknown): Promise<Token<Delegation>> {
+  const token = parseToken(DELEGATION, text);
+  await verifyToken(DELEGATION, token, token.claims.key.key);
+  return token;
+}
+
+/** The server and moment that a delegation must be valid for. */
+export interface DelegationContext {
+  readonly server: Sha256;
+  readonly cert: Sha256;
+  readonly now_s: number;
+}
+
+/** Why a delegation does not hold, as error codes. */
+export type DelegationFlaw = keyof typeof FLAWS;
+
+const FLAWS = {
+  wrong_server: "the delegation is for another server",
+  /** Someone sits in between, or the certificate has been renewed. */
+  wrong_certificate: "the delegation names another certificate than this server's",
+  delegation_expired: "the delegation has expired: log in again",
+  delegation_not_yet_valid: "the delegation is from the future: check the clock",
+} as const;
+
+/** Why `delegation` does not hold in `context`; undefined when it does. */
+export function delegationFlaw(
+  delegation: Delegation,
+  context: DelegationContext,
+): DelegationFlaw | undefined {
+  if (delegation.server !== context.server) return "wrong_server";
+  if (delegation.cert !== context.cert) return "wrong_certificate";
+  if (context.now_s >= delegation.exp) return "delegation_expired";
+  if (delegation.iat > context.now_s + CLOCK_LEAD_S_MAX) return "delegation_not_yet_valid";
+  return undefined;
+}
+
+/** @throws {SealwireError} with a {@linkcode DelegationFlaw} as its code. */
+export function requireValidFor(delegation: Delegation, context: DelegationContext): void {
+  const flaw = delegationFlaw(delegation, context);
+  if (flaw !== undefined) throw new SealwireError(flaw, FLAWS[flaw]);
+}

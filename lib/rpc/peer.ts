@@ -1,0 +1,381 @@
+/**
+ * JSON-RPC 2.0, one JSON object a line, over a {@linkcode Connection}. Both ends may call. Requests may be pipelined, and
+ * answers come in any order. A peer that goes over a limit loses its connection, after an error that names the limit.
+ */
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { type Connection, END_TIMEOUT_MS } from "../net/net.ts";
+import { LineAssembler } from "./lines.ts";
+import {
+  formatError,
+  formatNotification,
+  formatRequest,
+  formatResult,
+  type Id,
+  type Message,
+  parseMessage,
+} from "./message.ts";
+
+/** Every limit of a connection. */
+export interface RpcLimits {
+  /** A request, unless its method allows more. */
+  request_line_bytes_max: number;
+  /** An answer. */
+  answer_line_bytes_max: number;
+  /** Arrays and objects in one another. */
+  nesting_max: number;
+  /** From the first byte of a line to its end. */
+  line_ms_max: number;
+  /** Requests of one peer that are not yet answered. */
+  requests_in_flight_max: number;
+  /** What waits for a peer that reads slowly. */
+  unsent_bytes_max: number;
+  /** After so long without a line the peer is asked for a sign of life, and after as long again it is given up. */
+  silence_ms_max: number;
+}
+
+export const RPC_LIMITS: Readonly<RpcLimits> = {
+  request_line_bytes_max: 64 * 1024,
+  answer_line_bytes_max: 1024 * 1024,
+  nesting_max: 64,
+  line_ms_max: 10_000,
+  requests_in_flight_max: 256,
+  unsent_bytes_max: 1024 * 1024,
+  silence_ms_max: 60_000,
+};
+
+/** How long a call waits for its answer unless it says otherwise. */
+export const CALL_TIMEOUT_MS_DEFAULT = 30_000;
+
+const PING = "rpc.ping";
+
+/**
+ * Serves one method: `params` are the peer's and not yet looked at. A `SealwireError` that it throws goes to the peer, code,
+ * sentence and details; anything else is told as `internal`.
+ */
+export type Handler = (params: unknown, peer: RpcPeer) => Promise<unknown> | unknown;
+
+export interface Method {
+  handle: Handler;
+  /** Default: `request_line_bytes_max`. */
+  line_bytes_max?: number;
+}
+
+export interface RpcPeerOptions {
+  /** A client also takes lines as long as answers may be. */
+  role: "server" | "client";
+  methods?: Readonly<Record<string, Method>>;
+  onNotification?: (method: string, params: unknown) => void;
+  /** Told what a handler threw that is no `SealwireError`. */
+  onInternalError?: (error: unknown, method: string) => void;
+  limits?: Partial<RpcLimits>;
+}
+
+export interface CallOptions {
+  timeout_ms?: number;
+  /** Its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+interface PendingCall {
+  succeed: (result: unknown) => void;
+  fail: (error: Error) => void;
+}
+
+const encoder = new TextEncoder();
+
+export class RpcPeer {
+  /** Resolves when no more can come: with the reason, or null after an orderly end by either side. */
+  readonly closed: Promise<SealwireError | null>;
+  private resolveClosed!: (reason: SealwireError | null) => void;
+  private readonly limits: RpcLimits;
+  private readonly methods: Map<string, Method>;
+  private receiving = true;
+  private readonly lines = new LineAssembler();
+  private readonly line_bytes_max: number;
+  private lineTimer: ReturnType<typeof setTimeout> | undefined;
+  private silenceTimer: ReturnType<typeof setTimeout> | undefined;
+  private heard_at_ms = performance.now();
+  private requestsInFlight = 0;
+  private onIdle: (() => void) | null = null;
+  private readonly calls = new Map<Id, PendingCall>();
+  private lastId = 0;
+  private sending = true;
+  /** Lines that the connection has not been given yet. */
+  private outbox = "";
+  private outbox_bytes = 0;
+  private flushing: Promise<void> | null = null;
+
+  constructor(readonly connection: Connection, private readonly options: RpcPeerOptions) {
+    this.limits = { ...RPC_LIMITS, ...options.limits };
+    this.methods = new Map(Object.entries(options.methods ?? {}));
+    this.methods.set(PING, { handle: () => null });
+    this.line_bytes_max = Math.max(
+      options.role === "client" ? this.limits.answer_line_bytes_max : 0,
+      ...this.methods.values().map((method) => this.requestLineBytesMax(method)),
+    );
+    this.closed = new Promise((resolve) => this.resolveClosed = resolve);
+    this.watchSilence(this.limits.silence_ms_max);
+    void this.receive();
+  }
+
+  /**
+   * Calls a method of the peer. Throws the peer's error under its code, `timeout`, `connection_lost`, the signal's reason,
+   * or `limit_exceeded` when too many calls are unanswered.
+   */
+  call(method: string, params: object, options: CallOptions = {}): Promise<unknown> {
+    const { signal, timeout_ms = CALL_TIMEOUT_MS_DEFAULT } = options;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      if (!this.receiving) return reject(connectionLost(null));
+      if (this.calls.size >= this.limits.requests_in_flight_max) {
+        return reject(this.limitExceeded("requests_in_flight_max"));
+      }
+      const id = ++this.lastId;
+      const settle = () => {
+        this.calls.delete(id);
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      const fail = (error: Error) => {
+        settle();
+        reject(error);
+      };
+      const succeed = (result: unknown) => {
+        settle();
+        resolve(result);
+      };
+      const onTimeout = () => {
+        fail(new SealwireError("timeout", `no answer to ${method} within ${timeout_ms / 1000} s`));
+      };
+      const onAbort = () => fail(signal!.reason);
+      const timer = setTimeout(onTimeout, timeout_ms);
+      signal?.addEventListener("abort", onAbort);
+      this.calls.set(id, { succeed, fail });
+      this.send(formatRequest(id, method, params));
+    });
+  }
+
+  /** Tells the peer without expecting an answer. A peer too slow to take it is dropped. */
+  notify(method: string, params: object): void {
+    this.send(formatNotification(method, params));
+  }
+
+  /** What waits for the peer to read it. */
+  get unsent_bytes(): number {
+    return this.outbox_bytes + this.connection.unsent_bytes;
+  }
+
+  /** Resolves when all that waits is handed to the system, or can no longer be. */
+  async flushed(): Promise<void> {
+    await this.flushing;
+  }
+
+  /** Sends what waits, then ends the connection. Resolves when it is closed. */
+  end(): Promise<void> {
+    return this.endWith(null);
+  }
+
+  /** Closes at once. */
+  destroy(reason: SealwireError | null = null): void {
+    this.sending = false;
+    this.stopReceiving(reason);
+    this.connection.destroy();
+  }
+
+  private async receive(): Promise<void> {
+    while (this.receiving) {
+      let bytes;
+      try {
+        bytes = await this.connection.read();
+      } catch (error) {
+        return this.destroy(error as SealwireError);
+      }
+      if (bytes === null) break;
+      this.take(bytes);
+    }
+    if (!this.receiving) return;
+    // The peer has ended its side, but what it asked before that is answered.
+    this.stopReceiving(this.lines.partial_bytes > 0 ? connectionLost(null) : null);
+    const timer = setTimeout(() => this.destroy(), END_TIMEOUT_MS);
+    if (this.requestsInFlight > 0) await new Promise<void>((resolve) => this.onIdle = resolve);
+    clearTimeout(timer);
+    await this.end();
+  }
+
+  private take(bytes: Uint8Array): void {
+    const taken = this.lines.push(bytes, this.line_bytes_max, (line) => this.onLine(line));
+    if (taken === "too_long") {
+      const { role } = this.options;
+      this.refuse(role === "client" ? "answer_line_bytes_max" : "request_line_bytes_max");
+    } else if (this.lines.partial_bytes === 0) {
+      clearTimeout(this.lineTimer);
+      this.lineTimer = undefined;
+    } else if (this.receiving) {
+      this.lineTimer ??= setTimeout(() => this.refuse("line_ms_max"), this.limits.line_ms_max);
+    }
+  }
+
+  /** Deals with one line; whether more may follow. */
+  private onLine(line: Uint8Array): boolean {
+    clearTimeout(this.lineTimer);
+    this.lineTimer = undefined;
+    this.heard_at_ms = performance.now();
+    let message;
+    try {
+      message = parseMessage(line, this.limits.nesting_max);
+    } catch (error) {
+      this.refuseWith(error as SealwireError);
+      return false;
+    }
+    this.onMessage(message, line.length);
+    return this.receiving;
+  }
+
+  private onMessage(message: Message, line_bytes: number): void {
+    switch (message.kind) {
+      case "request":
+        return this.onRequest(message.id, message.method, message.params, line_bytes);
+      case "notification":
+        return this.onNotification(message.method, message.params);
+      case "result":
+        // Without a call it is the answer to one that was given up.
+        return this.calls.get(message.id)?.succeed(message.result);
+      case "error":
+        if (message.id === null) return this.destroy(message.error);
+        return this.calls.get(message.id)?.fail(message.error);
+      case "invalid":
+        return this.send(formatError(message.id, message.error));
+    }
+  }
+
+  private onNotification(method: string, params: unknown): void {
+    const { onNotification, onInternalError } = this.options;
+    try {
+      onNotification?.(method, params);
+    } catch (error) {
+      if (!onInternalError) throw error;
+      onInternalError(error, method);
+    }
+  }
+
+  private onRequest(id: Id, name: string, params: unknown, line_bytes: number): void {
+    const method = this.methods.get(name);
+    if (line_bytes > this.requestLineBytesMax(method)) return this.refuse("request_line_bytes_max");
+    if (this.requestsInFlight >= this.limits.requests_in_flight_max) {
+      return this.refuse("requests_in_flight_max");
+    }
+    if (method) return void this.serve(id, name, method, params);
+    this.send(formatError(id, new SealwireError("unknown_method", `no method ${name}`)));
+  }
+
+  private async serve(id: Id, name: string, method: Method, params: unknown): Promise<void> {
+    this.requestsInFlight++;
+    let answer;
+    try {
+      answer = formatResult(id, await method.handle(params, this));
+      if (Buffer.byteLength(answer) > this.limits.answer_line_bytes_max) {
+        throw this.limitExceeded("answer_line_bytes_max");
+      }
+    } catch (error) {
+      if (!isSealwireError(error)) this.options.onInternalError?.(error, name);
+      answer = formatError(id, error);
+    }
+    this.requestsInFlight--;
+    this.send(answer);
+    if (this.requestsInFlight === 0) this.onIdle?.();
+  }
+
+  private requestLineBytesMax(method: Method | undefined): number {
+    return method?.line_bytes_max ?? this.limits.request_line_bytes_max;
+  }
+
+  private send(line: string): void {
+    // What a handler answers to a peer that has gone is nobody's loss.
+    if (!this.sending) return;
+    if (this.unsent_bytes > this.limits.unsent_bytes_max) {
+      return this.destroy(this.limitExceeded("unsent_bytes_max"));
+    }
+    this.outbox += line;
+    this.outbox_bytes += Buffer.byteLength(line);
+    this.flushing ??= this.flush();
+  }
+
+  /** Hands the outbox to the connection: all lines of one turn, and all that gather during a write, in one piece. */
+  private async flush(): Promise<void> {
+    await nextTurn();
+    try {
+      while (this.outbox !== "") {
+        const bytes = encoder.encode(this.outbox);
+        this.outbox = "";
+        this.outbox_bytes = 0;
+        await this.connection.write(bytes);
+      }
+      this.flushing = null;
+    } catch (error) {
+      this.destroy(error as SealwireError);
+    }
+  }
+
+  private refuse(limit: keyof RpcLimits): void {
+    this.refuseWith(this.limitExceeded(limit));
+  }
+
+  /** Tells the peer why it loses its connection. */
+  private refuseWith(error: SealwireError): void {
+    this.send(formatError(null, error));
+    void this.endWith(error);
+  }
+
+  private async endWith(reason: SealwireError | null): Promise<void> {
+    this.sending = false;
+    this.stopReceiving(reason);
+    const timer = setTimeout(() => this.connection.destroy(), END_TIMEOUT_MS);
+    await this.flushing;
+    clearTimeout(timer);
+    await this.connection.end();
+  }
+
+  private stopReceiving(reason: SealwireError | null): void {
+    if (!this.receiving) return;
+    this.receiving = false;
+    clearTimeout(this.lineTimer);
+    clearTimeout(this.silenceTimer);
+    for (const call of this.calls.values()) call.fail(connectionLost(reason));
+    this.resolveClosed(reason);
+  }
+
+  private watchSilence(wait_ms: number): void {
+    this.silenceTimer = setTimeout(() => void this.onSilence(), wait_ms);
+  }
+
+  private async onSilence(): Promise<void> {
+    const { silence_ms_max } = this.limits;
+    const leftOfSilence_ms = () => this.heard_at_ms + silence_ms_max - performance.now();
+    if (leftOfSilence_ms() <= 0) {
+      // Whatever the answer is, it is a sign of life.
+      await this.call(PING, {}, { timeout_ms: silence_ms_max }).catch(() => {});
+      if (leftOfSilence_ms() <= 0) return this.refuse("silence_ms_max");
+    }
+    if (this.receiving) this.watchSilence(leftOfSilence_ms());
+  }
+
+  private limitExceeded(limit: keyof RpcLimits): SealwireError {
+    return new SealwireError(
+      "limit_exceeded",
+      `over the limit ${limit} = ${this.limits[limit]}`,
+      { details: { limit, max: this.limits[limit] } },
+    );
+  }
+}
+
+function connectionLost(reason: SealwireError | null): SealwireError {
+  const why = reason ? `: ${reason.message}` : "";
+  return new SealwireError("connection_lost", `the connection was lost${why}`, { cause: reason });
+}
+
+/** After all that is ready to run now. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

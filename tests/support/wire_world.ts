@@ -1,0 +1,109 @@
+/**
+ * A server process with a few accounts on it, whose balances a test watches while others misbehave.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { type Person, person } from "./fixtures.ts";
+import { jsonLines, PaymentWorld } from "./payment_world.ts";
+import { refusalOf } from "./refusal.ts";
+import { type SignedTexts, WireClient } from "./wire_client.ts";
+
+/** Codes that PROTOCOL.md lists under "Errors" as a server's or a listener's: in first cells of its table, and below. */
+const LISTED_CODES: ReadonlySet<string> = new Set(
+  readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8")
+    .split("\n## Errors\n")[1]!
+    .matchAll(/^(?:\| (`.*?) \||From a payee's listener: (.*)$)/gm)
+    .flatMap(([line]) => line.matchAll(/`([a-z_]+)`/g).map(([, code]) => code!)),
+);
+
+export class WireWorld {
+  private constructor(
+    readonly world: PaymentWorld,
+    /** A session of each account, by name. */
+    private readonly sessions: ReadonlyMap<string, WireClient>,
+    private readonly witness: Person,
+  ) {}
+
+  /** Starts a server and opens accounts of 10000.00 for `names` and for one who takes no part. */
+  static async start(...names: string[]): Promise<WireWorld> {
+    const world = await PaymentWorld.start();
+    const witness = person("witness");
+    const sessions = new Map<string, WireClient>();
+    for (const holder of [...names.map(person), witness]) {
+      sessions.set(holder.name, await WireClient.enter(world, holder, "account.register"));
+    }
+    return new WireWorld(world, sessions, witness);
+  }
+
+  /** The logged-in session of one of the accounts. */
+  of(holder: Person): WireClient {
+    return this.sessions.get(holder.name)!;
+  }
+
+  async balances(): Promise<Record<string, string>> {
+    const rows = [...this.sessions].map(async ([name, session]) =>
+      [name, await session.balance()] as const
+    );
+    return Object.fromEntries(await Promise.all(rows));
+  }
+
+  /** Runs `work`, after which every balance is what it was, and others are served as before. */
+  async unharmed<T>(work: () => Promise<T>): Promise<T> {
+    const before = await this.balances();
+    const result = await work();
+    assert.deepEqual(await this.balances(), before);
+    await this.assertServes();
+    return result;
+  }
+
+  /** A newcomer is let in and answered. */
+  async assertServes(): Promise<void> {
+    const client = await WireClient.enter(this.world, this.witness);
+    assert.equal(await client.balance(), "10000.00");
+    client.close();
+  }
+
+  /** `work` is refused with this code, which PROTOCOL.md lists, and nobody is harmed. */
+  async assertRefused(code: string, work: () => Promise<unknown>): Promise<object> {
+    const refusal = await this.unharmed(() => refusalOf(work));
+    assert.equal(refusal.code, code, refusal.message);
+    assert.ok(LISTED_CODES.has(code), `PROTOCOL.md does not list ${code}`);
+    return refusal.details;
+  }
+
+  /** A new connection's login, or registration, is refused with this code, and nobody is let in. */
+  async assertLetsNobodyIn(
+    code: string,
+    method: "session.login" | "account.register",
+    delegation: (client: WireClient) => unknown,
+    params: object = {},
+  ): Promise<void> {
+    const client = await WireClient.connect(this.world);
+    await this.assertRefused(
+      code,
+      () => client.call(method, { delegation: delegation(client), ...params }),
+    );
+    await this.assertRefused("login_required", () => client.call("account.balance"));
+    client.close();
+  }
+
+  /** `signed` moves its money, as an honest order does. */
+  async assertSettles(by: WireClient, signed: SignedTexts): Promise<string> {
+    const answer = await by.settle(signed);
+    assert.equal(answer.state, "settled");
+    return String(answer.receipt);
+  }
+
+  /** Stops the server, whose ledger must then be valid and sum to zero. `others`: accounts that a test opened besides. */
+  async assertAuditPasses(others = 0): Promise<void> {
+    const total = Object.values(await this.balances())
+      .reduce((sum, balance) => sum + BigInt(balance.replace(".", "")), 0n);
+    assert.equal(total, BigInt(this.sessions.size) * 1_000_000n);
+    for (const session of this.sessions.values()) session.close();
+    assert.equal((await this.world.stop()).status, 0);
+    const outcome = await this.world.operate("audit");
+    const [line] = jsonLines(outcome);
+    assert.equal(line?.valid, true, JSON.stringify(outcome));
+    assert.equal(line?.accounts, this.sessions.size + others);
+  }
+}
