@@ -12,14 +12,13 @@ import { checkPaths, walkFiles } from "./lib/aes/transfer/walk_files.ts";
 import { sendClassicMessage } from "./lib/aes/classic.ts";
 import {
   askLine,
-  formatBytes,
   type Invocation,
   parsePort,
   parseTimeoutMs,
-  printable,
   runTool,
   usageError,
 } from "./lib/cli/tool.ts";
+import { formatBytes, printable } from "./lib/base/text.ts";
 import type { SealwireError } from "./lib/base/errors.ts";
 import { connectTcp, formatAddress } from "./lib/net/net.ts";
 

@@ -9,14 +9,8 @@ import { MessageMemory } from "./lib/aes/transfer/receive_message.ts";
 import { serveConnection } from "./lib/aes/transfer/transfer.ts";
 import { STALL_MS } from "./lib/aes/channel/channel.ts";
 import { receiveClassicMessage } from "./lib/aes/classic.ts";
-import {
-  type Output,
-  parsePort,
-  parseTimeoutMs,
-  printable,
-  runTool,
-  usageError,
-} from "./lib/cli/tool.ts";
+import { type Output, parsePort, parseTimeoutMs, runTool, usageError } from "./lib/cli/tool.ts";
+import { printable } from "./lib/base/text.ts";
 import { internalError, isSealwireError } from "./lib/base/errors.ts";
 import { type Connection, formatAddress, listenTcp } from "./lib/net/net.ts";
 

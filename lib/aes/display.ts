@@ -1,6 +1,7 @@
 /** What the AES pair shows of its work: results, bars, and texts from others made harmless. */
 import { Buffer } from "node:buffer";
-import { formatBytes, type Output, printable, type Progress } from "../cli/tool.ts";
+import { type Output, type Progress } from "../cli/tool.ts";
+import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError } from "../base/errors.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
 import type { SendEvents, SentFile } from "./transfer/send_files.ts";

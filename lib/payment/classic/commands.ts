@@ -1,7 +1,7 @@
 /** The classic client's commands: each connects, logs in, does one thing, and prints it as a line of JSON or as text. */
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
-import { printable } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type Amount, formatAmount } from "../../protocol/money.ts";
 import { connectTcp, formatAddress, listenTcp } from "../../net/net.ts";

@@ -1,5 +1,6 @@
 /** The interactive classic client: the commands of old, Register, Login, List, Transaction and Exit, in any case. */
-import { parsePort, printable, usageError } from "../../cli/tool.ts";
+import { parsePort, usageError } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";
 import { type CommandContext, serverOptions } from "../client/commands.ts";

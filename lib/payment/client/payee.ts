@@ -3,7 +3,7 @@
  * brings the news (a push, an offer just settled, a new connection), what is shown comes from the account's history after
  * the last payment shown, so nothing is shown twice and nothing is lost while nobody listened.
  */
-import { printable } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { ShownMemory } from "./remembered.ts";
 import { TREASURY } from "../../ledger/entry.ts";

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import { printable } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";

@@ -1,5 +1,6 @@
 /** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
-import { printable, usageError } from "../../cli/tool.ts";
+import { usageError } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";

@@ -1,6 +1,6 @@
 /** The server's log: one line an event on standard error, for people (`text`) or for programs (`json`). Never a secret. */
 import process from "node:process";
-import { printable } from "../../cli/tool.ts";
+import { printable } from "../../base/text.ts";
 
 export type Log = (event: string, fields: Readonly<Record<string, unknown>>) => void;
 
