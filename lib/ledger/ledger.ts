@@ -1,327 +1,422 @@
 /**
- * The running ledger: takes submissions, commits them in blocks, and answers with what anyone can verify.
+ * The running ledger: takes submissions, commits them as entries of the log, and answers with what anyone can verify.
  *
- * Group commit without a timer: while one block is signed and synced, the next one's submissions gather. Nobody hears of an
- * outcome before it is durable.
+ * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
-import type { AccountName, RsaKeyPair, RsaPublicJwk } from "../keys/rsa.ts";
+import { randomBytes } from "node:crypto";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
-import { formatBatchItem } from "../protocol/order.ts";
-import type { Sha256 } from "../base/parse.ts";
-import { sha256Text } from "../protocol/token.ts";
-import { BLOCK_TRANSFERS_MAX, type SignedHeader, signHeader } from "./block.ts";
-import { formatEntry, parseEntry } from "./entry.ts";
-import { merklePath, type MerkleTree, merkleTree, treeRoot } from "../protocol/merkle.ts";
-import { formatReceipt } from "./receipt.ts";
+import { encodeBase64url, decodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { parseRsaPublicJwk } from "../keys/rsa.ts";
+import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
+import type { Unit } from "../protocol/money.ts";
+import { SALT_BYTES } from "../protocol/order.ts";
+import type { Party } from "../protocol/party.ts";
+import type { Anchor } from "./anchor.ts";
+import { type Checkpoint, type LogSigner, signCheckpoint } from "./checkpoint.ts";
+import { CLOCK_STEP_S_MAX, type Clock } from "./clock.ts";
+import { CommitQueue } from "./commit_queue.ts";
+import { commitRecord } from "./commit_record.ts";
+import { formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
+import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
+import type {
+  Head,
+  LedgerReader,
+  LedgerStore,
+  LedgerTransaction,
+  StoredAccount,
+  StoredPayment,
+} from "./store.ts";
 import {
   accountsOf,
+  type Ending,
+  endingKey,
   idOf,
   type Outcome,
-  type SettledEntries,
   type Submission,
-  transferCount,
 } from "./submission.ts";
-import type { BlockRecord, Head, LedgerStore, LedgerTransaction, StoredPayment } from "./store.ts";
+import { type LogTree, type ReadTiles } from "./tiles.ts";
 
-/** Transfers waiting for a block; past it the server is overloaded and says so. */
-const QUEUE_TRANSFERS_MAX = 20_000;
-/** Blocks, and batches, whose trees are kept for the receipts that are asked for right after. */
-const TREES_KEPT_MAX = 64;
+/** Entries that are read at a time when another process has extended the log. */
+const CATCH_UP_ENTRIES = 1_000;
+/** Texts of the last entries, which receipts are asked for right after. */
+const RECENT_TEXTS_MAX = 4_096;
+/** The anchor follows the log within this time. */
+const ANCHOR_DELAY_MS = 1_000;
 
-/** A block with its tree: enough for the path of each of its entries. */
-export interface SealedBlock {
-  readonly header: SignedHeader;
-  readonly entryTexts: readonly string[];
-  readonly tree: MerkleTree;
+/** The log as it was committed. */
+export interface LogState {
+  readonly head: Head;
+  readonly tree: LogTree;
 }
 
-/** An entry with what proves it: the path to the root that the header signs. */
+/** An entry with what proves it: the path from it to the root of a signed checkpoint. */
 export interface ProvenEntry {
-  readonly entry: string;
-  readonly path: readonly string[];
-  readonly header: string;
+  readonly index: number;
+  readonly text: string;
+  /** 32 bytes a step. */
+  readonly path: readonly Uint8Array[];
+  readonly checkpoint: Checkpoint;
 }
 
-interface Waiting {
-  readonly submission: Submission;
-  readonly resolve: (outcome: Outcome) => void;
-  readonly reject: (error: unknown) => void;
-}
+/** How a checkpoint that someone shows relates to this log. */
+export type ShownCheckpoint =
+  /** This log grew out of it. */
+  | { readonly kind: "linked"; readonly consistency: readonly Uint8Array[] }
+  /** It is of a history that was lost, and the operator's entry says so. */
+  | { readonly kind: "rolled_back"; readonly rollback: ProvenEntry }
+  /** This log lacks what it signed. */
+  | { readonly kind: "unlinked" };
 
 export interface LedgerOptions {
   readonly store: LedgerStore;
-  readonly serverKeys: RsaKeyPair;
-  /** SHA-256 of the server's certificate, which delegations must name. */
-  readonly cert: Sha256;
-  readonly now_s: () => number;
+  readonly signer: LogSigner;
+  readonly seals: Seals;
+  readonly anchor: Anchor;
+  readonly clock: Clock;
+  /** Go on although the last entry is from the future. */
+  readonly acceptClock?: boolean;
+  /** Hears what an operator must know: an event and a sentence. */
+  readonly onTrouble?: (code: string, text: string) => void;
 }
 
+/** Opened by `openLedger` in `open_ledger.ts`. */
 export class Ledger {
-  private readonly waiting: Waiting[] = [];
-  private waitingTransfers = 0;
-  /** By `seq` of the first entry. */
-  private readonly blocks = new Map<number, SealedBlock>();
-  /** By the batch order's text. */
-  private readonly itemTrees = new Map<string, MerkleTree>();
-  private committing: Promise<void> = Promise.resolve();
-  private isCommitting = false;
+  private readonly queue = new CommitQueue((submissions) => this.commit(submissions));
+  private readonly recentTexts = new Map<number, string>();
+  /** Why nothing may be committed any more. */
+  private trouble: SealwireError | null = null;
+  private clockWasUnsteady = false;
+  private signed: Checkpoint | null = null;
+  private anchorTimer: ReturnType<typeof setTimeout> | null = null;
+  private readonly readTiles: ReadTiles;
 
-  constructor(private readonly options: LedgerOptions) {}
+  constructor(private readonly options: LedgerOptions, private state: LogState) {
+    this.readTiles = tileReader(options.store);
+  }
 
   /**
-   * Has the rules applied to `submission` in the next block. Resolves when the outcome is durable.
+   * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
    *
-   * @throws {SealwireError} `overloaded` (nothing was taken), `store_unavailable` (nothing was recorded),
-   * `ledger_of_another_server`.
+   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady` (nothing was recorded), `store_damaged`,
+   * `ledger_rolled_back`.
    */
   submit(submission: Submission): Promise<Outcome> {
-    if (this.waitingTransfers >= QUEUE_TRANSFERS_MAX) {
-      return Promise.reject(
-        new SealwireError("overloaded", "too many payments wait to be settled: try again"),
-      );
-    }
-    const outcome = new Promise<Outcome>((resolve, reject) => {
-      this.waiting.push({ submission, resolve, reject });
-    });
-    this.waitingTransfers += transferCount(submission);
-    if (!this.isCommitting) this.committing = this.commitAll();
-    return outcome;
+    return this.queue.submit(submission);
   }
 
   /** Resolves when nothing is being committed. */
-  async idle(): Promise<void> {
-    await this.committing;
+  idle(): Promise<void> {
+    return this.queue.idle();
   }
 
-  private async commitAll(): Promise<void> {
-    this.isCommitting = true;
-    // What arrives together in one turn of the event loop goes into one block.
-    await Promise.resolve();
-    while (this.waiting.length > 0) await this.commitBatch(this.takeBatch());
-    // In the same turn as the check: who hears of an outcome may submit the next before this promise resolves.
-    this.isCommitting = false;
+  /** Ends with the anchor at the newest checkpoint. The store stays open. */
+  async close(): Promise<void> {
+    await this.idle();
+    if (this.anchorTimer === null) return;
+    clearTimeout(this.anchorTimer);
+    this.storeAnchor();
   }
 
-  /** A fault that one submission brings about fails that one alone: the others are tried again in halves. */
-  private async commitBatch(batch: readonly Waiting[]): Promise<void> {
-    try {
-      const outcomes = await this.commit(batch.map(({ submission }) => submission));
-      for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index]!);
-    } catch (error) {
-      if (batch.length === 1 || isSealwireError(error)) {
-        for (const { reject } of batch) reject(error);
-        return;
-      }
-      const half = Math.ceil(batch.length / 2);
-      await this.commitBatch(batch.slice(0, half));
-      await this.commitBatch(batch.slice(half));
+  get size(): number {
+    return this.state.head.size;
+  }
+
+  get unit(): Unit {
+    return this.state.head.unit;
+  }
+
+  get settings(): Settings {
+    return this.state.head.settings;
+  }
+
+  /** Thumbprint of the server's RSA key. */
+  get server(): Sha256 {
+    return this.state.head.server;
+  }
+
+  /** The newest checkpoint. Ed25519 is deterministic: signed again, it is the same text. */
+  get checkpoint(): Checkpoint {
+    const { tree } = this.state;
+    if (this.signed?.size !== tree.size) {
+      this.signed = signCheckpoint(this.options.signer, tree.size, tree.root);
     }
+    return this.signed;
   }
 
-  /** As many of the waiting as one block holds, at least one. */
-  private takeBatch(): Waiting[] {
-    let transfers = 0;
-    let taken = 0;
-    for (const { submission } of this.waiting) {
-      transfers += transferCount(submission);
-      if (taken > 0 && transfers > BLOCK_TRANSFERS_MAX) break;
-      taken++;
+  /** @throws {SealwireError} `store_damaged`. */
+  async account(name: Party): Promise<StoredAccount | null> {
+    const account = await this.options.store.account(name);
+    if (account === null) return null;
+    this.options.seals.checkAccount(account);
+    const { jwk, key } = account;
+    if (jwk !== null && parseRsaPublicJwk(jwk).thumbprint !== key) {
+      throw storeDamaged(`the key of account ${name} was changed in the database`);
     }
-    const batch = this.waiting.splice(0, taken);
-    for (const { submission } of batch) this.waitingTransfers -= transferCount(submission);
-    return batch;
+    return account;
   }
 
-  private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
-    let sealed: SealedBlock | null = null;
-    let outcomes: readonly Outcome[] = [];
-    try {
-      await this.options.store.transaction(async (transaction) => {
-        const made = await this.makeBlock(transaction, submissions);
-        sealed = made.sealed;
-        outcomes = made.settlement.outcomes;
-      });
-    } catch (error) {
-      if (!await this.isCommitted(sealed)) throw error;
-    }
-    if (sealed !== null) this.keep(sealed);
-    return outcomes;
-  }
-
-  private async makeBlock(
-    transaction: LedgerTransaction,
-    submissions: readonly Submission[],
-  ): Promise<{ sealed: SealedBlock | null; settlement: Settlement }> {
-    const { serverKeys, cert, now_s } = this.options;
-    const head = await transaction.head();
-    requireSameServer(head, serverKeys.publicKey.thumbprint);
-    const view = {
-      accounts: await transaction.accounts(submissions.flatMap(accountsOf)),
-      outcomes: await transaction.outcomes(submissions.map(idOf)),
-    };
-    const time_s = Math.max(now_s(), head.time_s);
-    const server = serverKeys.publicKey.thumbprint;
-    const settlement = settle({ time_s, firstSeq: head.nextSeq, server, cert }, view, submissions);
-    const entryTexts = settlement.entries.map(formatEntry);
-    const sealed = entryTexts.length === 0 ? null : await this.seal(head, entryTexts, time_s);
-    if (sealed !== null || settlement.newOutcomes.length > 0) {
-      await transaction.append(blockRecord(settlement, submissions, sealed, time_s));
-    }
-    return { sealed, settlement };
-  }
-
-  private async seal(
-    head: Head,
-    entryTexts: readonly string[],
-    time: number,
-  ): Promise<SealedBlock> {
-    const tree = merkleTree(entryTexts);
-    const { publicKey, privateKey } = this.options.serverKeys;
-    const header = await signHeader({
-      height: head.height + 1,
-      prev: head.sha256,
-      first: head.nextSeq,
-      count: entryTexts.length,
-      root: treeRoot(tree),
-      time,
-      server: publicKey.thumbprint,
-    }, privateKey);
-    return { header, entryTexts, tree };
-  }
-
-  /** Whether a commit that failed has happened all the same: the chain knows. */
-  private async isCommitted(sealed: SealedBlock | null): Promise<boolean> {
-    if (sealed === null) return false;
-    const [stored] = await this.options.store.headers(sealed.header.claims.height, 1);
-    return stored === sealed.header.text;
-  }
-
-  private keep(sealed: SealedBlock): void {
-    keepBounded(this.blocks, sealed.header.claims.first, sealed);
-  }
-
-  private itemTree({ order, items }: OrderTexts): MerkleTree {
-    const tree = this.itemTrees.get(order) ?? merkleTree(items);
-    keepBounded(this.itemTrees, order, tree);
-    return tree;
-  }
-
-  private async blockOf(seq: number): Promise<SealedBlock> {
-    for (const sealed of this.blocks.values()) {
-      const { first, count } = sealed.header.claims;
-      if (seq >= first && seq < first + count) return sealed;
-    }
-    const stored = await this.options.store.blockOf(seq);
-    if (stored === null) throw new Error(`no block has entry ${seq}`);
-    const sealed = { ...stored, tree: merkleTree(stored.entryTexts) };
-    this.keep(sealed);
-    return sealed;
-  }
-
-  /** Entry `seq` with its proof. */
-  async prove(seq: number): Promise<ProvenEntry> {
-    const { header, entryTexts, tree } = await this.blockOf(seq);
-    const index = seq - header.claims.first;
-    return { entry: entryTexts[index]!, path: merklePath(tree, index), header: header.text };
+  /** @throws {SealwireError} `store_damaged`. */
+  async payment(payer: Party, id: Uuid): Promise<StoredPayment | null> {
+    const payment = await this.options.store.payment(payer, id);
+    if (payment !== null) this.options.seals.checkEnding(payment);
+    return payment;
   }
 
   /**
-   * The receipt of one payment that `signed` ordered and `entries` settled. `index`: which of a batch, null for none.
+   * Entries with their proofs under the newest checkpoint.
+   *
+   * @throws {SealwireError} `store_damaged` when what is stored is not what was committed. {RangeError} for an index that no
+   * entry has.
    */
-  async receipt(
-    signed: OrderTexts,
-    entries: SettledEntries,
-    index: number | null,
-  ): Promise<string> {
-    const proven = await this.prove(entries.seq + (index ?? 0));
-    const delegation = await this.settledDelegation(signed, proven.entry);
-    const item = index === null
-      ? null
-      : { text: signed.items[index]!, path: merklePath(this.itemTree(signed), index) };
-    return formatReceipt({ order: signed.order, delegation, item, ...proven });
+  async prove(indexes: readonly number[]): Promise<ProvenEntry[]> {
+    if (indexes.some((index) => index >= this.size)) await this.refresh();
+    const { checkpoint, state: { tree } } = this;
+    const texts = await Promise.all(indexes.map((index) => this.entryText(index)));
+    const paths = await tree.inclusionProofs(indexes, tree.size, this.readTiles);
+    return indexes.map((index, at) => {
+      const [text, path] = [texts[at]!, paths[at]!];
+      try {
+        verifyInclusion(hashLeaf(text), index, tree, path);
+      } catch (cause) {
+        throw storeDamaged(`entry ${index} was changed in the database`, cause);
+      }
+      return { index, text, path, checkpoint };
+    });
   }
 
-  /** An order may come again under another delegation of its session: a receipt quotes the one that settled it. */
-  private async settledDelegation(signed: OrderTexts, entryText: string): Promise<string> {
-    const entry = parseEntry(entryText);
-    if (entry.delegationSha256 === null) throw new Error("nobody ordered what the treasury issued");
-    if (sha256Text(signed.delegation) === entry.delegationSha256) return signed.delegation;
-    const stored = await this.options.store.delegation(entry.delegationSha256);
-    if (stored === null) throw new Error(`the delegation of entry ${entry.seq} is missing`);
-    return stored;
+  async proveOne(index: number): Promise<ProvenEntry> {
+    const [proven] = await this.prove([index]);
+    return proven!;
+  }
+
+  /** The consistency proof from `size` to the size of `checkpoint`, a checkpoint of this log. */
+  async consistency(size: number, checkpoint: Checkpoint): Promise<Uint8Array[]> {
+    return await this.state.tree.consistencyProof(size, checkpoint.size, this.readTiles);
+  }
+
+  /** @throws {RangeError} for a size that this log never had. */
+  async rootAt(size: number): Promise<Uint8Array> {
+    return await this.state.tree.rootAt(size, this.readTiles);
+  }
+
+  /**
+   * Compares a checkpoint that carries this log's signature with the log. What this log lacks, and no rollback explains, ends
+   * all commits.
+   */
+  async compare(shown: Checkpoint): Promise<ShownCheckpoint> {
+    if (shown.size > this.size) await this.refresh();
+    const { checkpoint } = this;
+    if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
+      return { kind: "linked", consistency: await this.consistency(shown.size, checkpoint) };
+    }
+    const rollback = await this.findRollback(shown);
+    if (rollback !== null) return { kind: "rolled_back", rollback };
+    this.stop(rolledBack(shown, this.size));
+    this.options.anchor.raise(shown);
+    return { kind: "unlinked" };
+  }
+
+  /** The operator's entry that explains why this log lacks `lost`; null where there is none. */
+  async findRollback(lost: Checkpoint): Promise<ProvenEntry | null> {
+    for (const proven of await this.prove(await this.options.store.operatorIndexes())) {
+      const entry = parseEntry(proven.text);
+      if (entry.type === "ledger.rollback" && explains(entry, lost)) return proven;
+    }
+    return null;
+  }
+
+  /** Nothing is committed from now on. The first reason stays. */
+  private stop(reason: SealwireError): void {
+    if (this.trouble !== null) return;
+    this.trouble = reason;
+    this.options.onTrouble?.(reason.code, reason.message);
+  }
+
+  private async entryText(index: number): Promise<string> {
+    const recent = this.recentTexts.get(index);
+    if (recent !== undefined) return recent;
+    const [text] = await this.options.store.entries(index, index + 1);
+    if (text === undefined) throw storeDamaged(`entry ${index} is missing in the database`);
+    return text;
+  }
+
+  /** Takes in what other processes have committed. */
+  private async refresh(): Promise<void> {
+    const { store } = this.options;
+    const head = await store.head();
+    if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
+  }
+
+  private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
+    if (this.trouble !== null) throw this.trouble;
+    const time_s = this.readClock();
+    let next = this.state;
+    let settlement: Settlement | null = null;
+    let texts: string[] = [];
+    try {
+      await this.options.store.transaction(async (transaction) => {
+        const before = await this.catchUp(transaction);
+        settlement = await this.settle(transaction, before, time_s, submissions);
+        texts = settlement.entries.map(formatEntry);
+        next = await this.append(transaction, before, settlement, texts, time_s);
+      });
+    } catch (error) {
+      if (isSealwireError(error, "store_damaged") || isSealwireError(error, "ledger_rolled_back")) {
+        this.stop(error);
+      }
+      if (!await this.isCommitted(next)) throw error;
+    }
+    this.remember(texts, next.head.size - texts.length);
+    this.adopt(next);
+    return settlement!.outcomes;
+  }
+
+  /** @throws {SealwireError} `clock_unsteady`. */
+  private readClock(): number {
+    const { clock, acceptClock } = this.options;
+    const now_s = clock.now_s();
+    const ahead_s = this.state.head.time_s - now_s;
+    const unsteady = !clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock);
+    if (unsteady) {
+      const error = clockUnsteady(ahead_s);
+      if (!this.clockWasUnsteady) this.options.onTrouble?.(error.code, error.message);
+      this.clockWasUnsteady = true;
+      throw error;
+    }
+    this.clockWasUnsteady = false;
+    return ahead_s > 0 && ahead_s <= CLOCK_STEP_S_MAX ? this.state.head.time_s : now_s;
+  }
+
+  private async settle(
+    transaction: LedgerTransaction,
+    { head }: LogState,
+    time_s: number,
+    submissions: readonly Submission[],
+  ): Promise<Settlement> {
+    const { seals } = this.options;
+    const accounts = await transaction.accounts(submissions.flatMap(accountsOf));
+    for (const account of accounts.values()) seals.checkAccount(account);
+    const endings = new Map<string, Ending>();
+    for (const ending of await transaction.endings(submissions.flatMap((one) => idOf(one) ?? []))) {
+      seals.checkEnding(ending);
+      endings.set(endingKey(ending.payer, ending.id), ending);
+    }
+    const { size: firstIndex, server, unit, settings } = head;
+    const context = { time_s, firstIndex, server, unit, settings, makeSalt };
+    return settle(context, { accounts, endings }, submissions);
+  }
+
+  private async append(
+    transaction: LedgerTransaction,
+    before: LogState,
+    settlement: Settlement,
+    entryTexts: readonly string[],
+    time_s: number,
+  ): Promise<LogState> {
+    if (entryTexts.length === 0) return before;
+    const { tree, fullTiles } = before.tree.appended(entryTexts.map(hashLeaf));
+    const root = encodeBase64url(tree.root) as Sha256;
+    const { settings } = settlement;
+    const head: Head = { ...before.head, size: tree.size, root, time_s, settings };
+    const { seals } = this.options;
+    await transaction.append(commitRecord(seals, head, settlement, entryTexts, fullTiles));
+    return { head, tree };
+  }
+
+  /** The log as the database has it, which another process may have extended. */
+  private async catchUp(reader: LedgerReader): Promise<LogState> {
+    const { state } = this;
+    const stored = await reader.head();
+    if (stored === null) throw storeDamaged("the head of the ledger is missing in the database");
+    this.options.seals.checkHead(stored);
+    const { seal: _, ...head } = stored;
+    if (head.size < state.head.size) throw rolledBack(this.checkpoint, head.size);
+    let { tree } = state;
+    while (tree.size < head.size) {
+      const to = Math.min(head.size, tree.size + CATCH_UP_ENTRIES);
+      const texts = await reader.entries(tree.size, to);
+      if (texts.length !== to - tree.size) throw storeDamaged("entries are missing");
+      ({ tree } = tree.appended(texts.map(hashLeaf)));
+    }
+    if (!sameHash(tree.root, decodeBase64url(head.root)!)) {
+      throw storeDamaged(`the first ${head.size} entries are not those of the signed log`);
+    }
+    return { head, tree };
+  }
+
+  /** Whether a commit that failed has happened all the same: the head knows. */
+  private async isCommitted({ head: { size, root } }: LogState): Promise<boolean> {
+    if (size === this.state.head.size) return false;
+    const stored = await this.options.store.head();
+    return stored?.size === size && stored.root === root;
+  }
+
+  private adopt(state: LogState): void {
+    if (state.head.size <= this.state.head.size) return;
+    this.state = state;
+    this.anchorTimer ??= setTimeout(() => this.storeAnchor(), ANCHOR_DELAY_MS);
+  }
+
+  private storeAnchor(): void {
+    this.anchorTimer = null;
+    try {
+      this.options.anchor.raise(this.checkpoint);
+    } catch (error) {
+      if (!isSealwireError(error)) throw error;
+      // The next commit tries again. Until then a rollback of the last seconds would go unseen.
+      this.options.onTrouble?.(error.code, `the anchor is behind the ledger: ${error.message}`);
+    }
+  }
+
+  private remember(texts: readonly string[], firstIndex: number): void {
+    for (const [offset, text] of texts.entries()) this.recentTexts.set(firstIndex + offset, text);
+    for (const index of this.recentTexts.keys()) {
+      if (this.recentTexts.size <= RECENT_TEXTS_MAX) return;
+      this.recentTexts.delete(index);
+    }
   }
 }
 
-/**
- * One key signs a whole chain: a block by another would spoil it for every reader.
- *
- * @throws {SealwireError} `ledger_of_another_server`.
- */
-export function requireSameServer(head: Head, server: Sha256): void {
-  if (head.server === null || head.server === server) return;
-  throw new SealwireError(
-    "ledger_of_another_server",
-    "the ledger is signed by another server's key: put back the keys it was made with",
+/** Tiles of `store` as a proof needs them. */
+export function tileReader(store: LedgerReader): ReadTiles {
+  return async (ids) => {
+    const tiles = await store.tiles(ids);
+    return tiles.map((hashes, at) => {
+      const { level, index } = ids[at]!;
+      if (hashes === null) throw storeDamaged(`tile ${level}/${index} is missing in the database`);
+      return hashes;
+    });
+  };
+}
+
+/** Whether a rollback tells what became of the log that `lost` is of. */
+export function explains({ keptSize, lostSize }: LedgerRollback, lost: Checkpoint): boolean {
+  return lost.size > keptSize && lost.size <= lostSize;
+}
+
+/** The database lacks what was signed. */
+export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  return new SealwireError(
+    "ledger_rolled_back",
+    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
+      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+      "or start the server with --accept-rollback to go on without what is missing",
+    { details: { signed_size: lost.size, size } },
   );
 }
 
-/** Sets `key` and drops the oldest past {@linkcode TREES_KEPT_MAX}. */
-function keepBounded<K, V>(map: Map<K, V>, key: K, value: V): void {
-  map.set(key, value);
-  if (map.size > TREES_KEPT_MAX) map.delete(map.keys().next().value!);
+function clockUnsteady(ahead_s: number): SealwireError {
+  const why = ahead_s > CLOCK_STEP_S_MAX
+    ? `the last entry is ${ahead_s} s in the future`
+    : "the clock has jumped";
+  return new SealwireError(
+    "clock_unsteady",
+    `${why}: payments pause until the server's clock is right. ` +
+      "If it is right now, restart the server with --accept-clock",
+  );
 }
 
-/** The texts that a receipt quotes. */
-export interface OrderTexts {
-  readonly order: string;
-  readonly delegation: string;
-  /** A batch's items; empty for a plain order. */
-  readonly items: readonly string[];
-}
-
-export function orderTexts(submission: Submission & { type: "order" }): OrderTexts {
-  const { signed: { order, delegation }, items } = submission;
-  return { order: order.text, delegation: delegation.text, items: items.map(formatBatchItem) };
-}
-
-/** Null where there is nothing to quote: what is void, and what nobody signed. */
-export function storedOrderTexts(payment: StoredPayment): OrderTexts | null {
-  const { orderText, delegationText, itemTexts } = payment;
-  if (orderText === null || delegationText === null) return null;
-  return { order: orderText, delegation: delegationText, items: itemTexts ?? [] };
-}
-
-function blockRecord(
-  settlement: Settlement,
-  submissions: readonly Submission[],
-  sealed: SealedBlock | null,
-  time_s: number,
-): BlockRecord {
-  const openedKeys = new Map<AccountName, { jwk: RsaPublicJwk | null; seq: number }>();
-  const delegations = new Map<Sha256, string>();
-  for (const { submission, end } of settlement.newOutcomes) {
-    if (submission.type !== "order" || "void" in end) continue;
-    const { sha256, text } = submission.signed.delegation;
-    delegations.set(sha256, text);
-  }
-  for (const entry of settlement.entries) {
-    if (entry.type !== "account.open") continue;
-    const opening = submissions.find((submission) =>
-      submission.type === "open" && submission.delegation.sha256 === entry.delegationSha256
-    );
-    const delegation = opening?.type === "open" ? opening.delegation : null;
-    openedKeys.set(entry.account, { jwk: delegation?.claims.key.jwk ?? null, seq: entry.seq });
-    if (delegation !== null) delegations.set(delegation.sha256, delegation.text);
-  }
-  return {
-    header: sealed?.header ?? null,
-    entryTexts: sealed?.entryTexts ?? [],
-    accounts: settlement.accounts,
-    openedKeys,
-    postings: settlement.postings,
-    newOutcomes: settlement.newOutcomes,
-    delegations,
-    time_s,
-  };
+function makeSalt(): string {
+  return encodeBase64url(randomBytes(SALT_BYTES));
 }

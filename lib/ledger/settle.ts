@@ -1,23 +1,35 @@
 /**
- * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals out. What decides over
- * money is all here; nothing here waits, reads a clock or touches a disk.
+ * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals out. Everything that
+ * decides about money is here. Nothing here waits, reads a clock, draws a random number or touches a disk.
  */
-import { type Delegation, type DelegationFlaw, delegationFlaw } from "../protocol/delegation.ts";
-import type { AccountName } from "../keys/rsa.ts";
-import { type Amount, AMOUNT_MAX, formatAmount } from "../protocol/money.ts";
-import { isBatch, untimely } from "../protocol/order.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
+import type { AccountName } from "../keys/rsa.ts";
+import { type Delegation, type DelegationFlaw, delegationFlaw } from "../protocol/delegation.ts";
+import { type Amount, AMOUNT_MAX, formatAmount, type Unit } from "../protocol/money.ts";
+import { type BatchItem, isBatch, untimely } from "../protocol/order.ts";
+import { type Party, TREASURY } from "../protocol/party.ts";
 import { sha256Text, type Token } from "../protocol/token.ts";
-import { type Entry, type Party, type Transfer, TREASURY } from "./entry.ts";
+import type { Entry, Fact, Settings, Transfer } from "./entry.ts";
 import {
+  type Ending,
+  endingKey,
   idOf,
-  type NewOutcome,
+  type NewEnding,
   type Outcome,
-  outcomeKey,
-  type RecordedOutcome,
+  type RefusalReason,
   type Submission,
-  type VoidReason,
 } from "./submission.ts";
+
+/** Names that would mislead, and that nobody can register. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set([
+  "admin",
+  "operator",
+  "root",
+  "server",
+  "support",
+  "system",
+  "treasury",
+]);
 
 /** An account as it stands. */
 export interface Account {
@@ -25,29 +37,36 @@ export interface Account {
   /** Thumbprint of its RSA key; the server's own for the treasury; null when a classic client opened it. */
   readonly key: Sha256 | null;
   readonly balance: bigint;
+  /** Index of its `account.open` entry; 0 for the treasury, which comes with the ledger. */
+  readonly opened: number;
+  /** Index of the last entry that changed it. */
+  readonly changed: number;
 }
 
 /** What the rules need to know of the ledger: every account and id that the submissions name. */
 export interface LedgerView {
   readonly accounts: ReadonlyMap<string, Account>;
-  /** By {@linkcode outcomeKey}. */
-  readonly outcomes: ReadonlyMap<string, RecordedOutcome>;
+  /** By {@linkcode endingKey}. */
+  readonly endings: ReadonlyMap<string, Ending>;
 }
 
-/** The block that is being made. */
-export interface BlockContext {
+/** The commit that is being made. */
+export interface CommitContext {
   readonly time_s: number;
-  readonly firstSeq: number;
+  /** Index of the first new entry. */
+  readonly firstIndex: number;
   /** Thumbprint of the server's key. */
   readonly server: Sha256;
-  /** SHA-256 of the server's certificate. */
-  readonly cert: Sha256;
+  readonly unit: Unit;
+  readonly settings: Settings;
+  /** 16 random bytes as base64url, new at each call. */
+  readonly makeSalt: () => string;
 }
 
 /** One account's balance after one entry. */
 export interface Posting {
   readonly account: Party;
-  readonly seq: number;
+  readonly index: number;
   readonly balance: bigint;
 }
 
@@ -55,19 +74,27 @@ export interface Settlement {
   readonly entries: readonly Entry[];
   /** One for each submission, in order. */
   readonly outcomes: readonly Outcome[];
-  readonly newOutcomes: readonly NewOutcome[];
-  /** Accounts that changed, as they are after the block. */
+  readonly newEndings: readonly NewEnding[];
+  /** Accounts that changed, as they are after the commit. */
   readonly accounts: readonly Account[];
   readonly postings: readonly Posting[];
+  readonly openings: readonly Opening[];
+  readonly settings: Settings;
+}
+
+/** An account that this commit opens; `delegation` null for a classic one. */
+export interface Opening {
+  readonly name: AccountName;
+  readonly delegation: Token<Delegation> | null;
 }
 
 /** Applies the rules to `submissions` in order. */
 export function settle(
-  block: BlockContext,
+  context: CommitContext,
   view: LedgerView,
   submissions: readonly Submission[],
 ): Settlement {
-  const book = new Book(block, view);
+  const book = new Book(context, view);
   const outcomes = submissions.map((submission) => settleOne(book, submission));
   return { outcomes, ...book.close() };
 }
@@ -86,7 +113,13 @@ function settleOne(book: Book, submission: Submission): Outcome {
       return cancel(book, submission);
     case "order":
       return pay(book, submission);
+    case "operator":
+      return book.record(submission.fact);
   }
+}
+
+function refused(reason: RefusalReason): Outcome {
+  return { state: "refused", reason };
 }
 
 /** `delegation` null: a classic account, which has no key. */
@@ -96,266 +129,314 @@ function open(
   name: AccountName,
   delegation: Token<Delegation> | null,
 ): Outcome {
-  const { id, openingBalance } = submission;
+  const { id } = submission;
   const key = delegation?.claims.key.thumbprint ?? null;
   const existing = book.account(name);
   if (existing !== undefined) {
     // Without a key nobody can show that the account is theirs.
     return key !== null && existing.key === key
-      ? { state: "opened", again: true }
-      : { state: "rejected", reason: "name_taken" };
+      ? { state: "opened", index: existing.opened, again: true }
+      : refused("name_taken");
   }
+  if (RESERVED_NAMES.has(name)) return refused("name_reserved");
+  const { openingBalance, registration } = book.settings;
+  if (registration === "closed") return refused("registration_closed");
   const flaw = delegation === null ? undefined : book.flaw(delegation.claims);
-  if (flaw !== undefined) return { state: "rejected", reason: flaw };
-  if (book.before(TREASURY, id, null) !== undefined) {
-    return { state: "rejected", reason: "order_conflict" };
-  }
-  const account = { name, key };
+  if (flaw !== undefined) return refused(flaw);
+  if (book.ending(TREASURY, id) !== undefined) return refused("order_conflict");
   const amount = openingBalance as Amount;
-  if (amount > 0n && book.refusal(TREASURY, [{ payee: name, amount }], account)) {
-    return { state: "rejected", reason: "treasury_limit" };
-  }
-  book.open(account, id, delegation?.sha256 ?? null);
+  if (book.account(TREASURY)!.balance - amount < -AMOUNT_MAX) return refused("treasury_limit");
+
+  const index = book.open(name, id, delegation);
   if (amount > 0n) {
-    const contentSha256 = unsignedSha256(name, amount);
-    book.transfer(submission, contentSha256, [issue(id, book.block.server, account, amount)]);
+    book.transfer(submission, unsignedSha256(name, amount), {
+      ...NOBODY_SIGNED,
+      id,
+      payer: TREASURY,
+      payee: name,
+      amount,
+      payerKey: book.context.server,
+      payeeKey: key,
+    });
   }
-  return { state: "opened", again: false };
+  return { state: "opened", index, again: false };
 }
 
+const NOBODY_SIGNED = { orderSha256: null, delegationSha256: null } as const;
+
 function grant(book: Book, submission: Submission & { type: "grant" }): Outcome {
-  const { id, payee: name, amount } = submission;
-  const contentSha256 = unsignedSha256(name, amount);
+  const { id, payee, amount } = submission;
+  const contentSha256 = unsignedSha256(payee, amount);
   const before = book.before(TREASURY, id, contentSha256);
   if (before !== undefined) return before;
-  const payee = book.account(name);
-  if (payee === undefined) return { state: "rejected", reason: "unknown_account" };
-  const refusal = book.refusal(TREASURY, [{ payee: name, amount }]);
-  if (refusal !== undefined) return book.void(submission, contentSha256, refusal);
-  return book.transfer(submission, contentSha256, [issue(id, book.block.server, payee, amount)]);
+  const account = book.account(payee);
+  if (account === undefined) return refused("unknown_account");
+  if (book.account(TREASURY)!.balance - amount < -AMOUNT_MAX) return refused("treasury_limit");
+  return book.transfer(submission, contentSha256, {
+    ...NOBODY_SIGNED,
+    id,
+    payer: TREASURY,
+    payee,
+    amount,
+    payerKey: book.context.server,
+    payeeKey: account.key,
+  });
 }
 
 /** What makes two payments that nobody signed the same, under one id: payee and amount. */
-export function unsignedSha256(payee: AccountName, amount: Amount): Sha256 {
+export function unsignedSha256(payee: Party, amount: Amount): Sha256 {
   return sha256Text(JSON.stringify({ payee, amount: formatAmount(amount) }));
 }
 
-function issue(
-  id: Uuid,
-  server: Sha256,
-  payee: { readonly name: Party; readonly key: Sha256 | null },
-  amount: Amount,
-): Omit<Transfer, "seq"> {
-  return {
-    type: "transfer",
-    id,
-    index: null,
-    payer: TREASURY,
-    payee: payee.name as AccountName,
-    amount,
-    payerKey: server,
-    payeeKey: payee.key,
-    orderSha256: null,
-    delegationSha256: null,
-  };
-}
-
-function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcome {
-  const before = book.before(submission.payer, submission.id, null);
-  return before ?? book.void(submission, null, "cancelled");
-}
-
+/**
+ * A refusal judges the payer's own side first, so that it tells a stranger nothing about the payee. An id that has ended
+ * answers before the rest: the same bytes have the same outcome for ever, whatever has expired or changed since.
+ */
 function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
-  const { order: { claims: order, sha256: orderSha256 }, delegation } = submission.signed;
+  const { order: { claims: order, sha256 }, delegation } = submission.signed;
+  const before = book.before(order.payer, order.id, sha256);
+  if (before?.state === "settled") return before;
   const payer = book.account(order.payer);
-  if (payer === undefined) return { state: "rejected", reason: "unknown_account" };
-  if (payer.key !== delegation.claims.key.thumbprint) {
-    return { state: "rejected", reason: "wrong_key" };
+  // Unknown and not-yours are answered alike.
+  if (payer === undefined || payer.key !== delegation.claims.key.thumbprint) {
+    return refused("wrong_key");
   }
-  if (order.server !== book.block.server) return { state: "rejected", reason: "wrong_server" };
-  const before = book.before(order.payer, order.id, orderSha256);
   if (before !== undefined) return before;
-  const flaw = book.flaw(delegation.claims);
-  // An order ends before its delegation does: that it has expired is its end, and recorded.
-  if (flaw !== undefined && flaw !== "delegation_expired") {
-    return { state: "rejected", reason: flaw };
+  const flaw = book.flaw(delegation.claims) ?? untimely(order, book.context.time_s);
+  if (flaw !== undefined) return refused(flaw);
+  const items = isBatch(order) ? submission.items : [order];
+  const total = items.reduce((sum, { amount }) => sum + amount, 0n);
+  if (payer.balance < total) return refused("insufficient_funds");
+  for (const { payee, payeeKey } of items) {
+    const account = book.account(payee);
+    if (account === undefined) return refused("unknown_payee");
+    if (account.key !== payeeKey) return refused("payee_key_changed");
   }
+  const signed = {
+    id: order.id,
+    payer: order.payer,
+    payerKey: payer.key,
+    orderSha256: sha256,
+    delegationSha256: delegation.sha256,
+  };
+  if (!isBatch(order)) {
+    const { payee, payeeKey, amount } = order;
+    return book.transfer(submission, sha256, { ...signed, payee, payeeKey, amount });
+  }
+  const { count, itemsRoot } = order;
+  return book.batch(submission, sha256, {
+    type: "batch",
+    ...signed,
+    count,
+    total: order.total,
+    unit: book.context.unit,
+    itemsRoot,
+  });
+}
 
-  const items = isBatch(order) ? submission.items : [{ ...order, index: null }];
-  const refusal = untimely(order, book.block.time_s) ?? book.refusal(order.payer, items);
-  if (refusal !== undefined) return book.void(submission, orderSha256, refusal);
-  return book.transfer(
-    submission,
-    orderSha256,
-    items.map(({ index, payee, payeeKey, amount }) => ({
-      type: "transfer",
-      id: order.id,
-      index,
-      payer: order.payer,
-      payee,
-      amount,
-      payerKey: payer.key,
-      payeeKey,
-      orderSha256,
-      delegationSha256: delegation.sha256,
-    })),
-  );
+/** Only the payer's signed word ends an id unpaid. */
+function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcome {
+  const { cancel: { claims, sha256 }, delegation } = submission.signed;
+  const payer = book.account(claims.payer);
+  if (payer === undefined || payer.key !== delegation.claims.key.thumbprint) {
+    return refused("wrong_key");
+  }
+  const ending = book.ending(claims.payer, claims.id);
+  if (ending !== undefined) return { state: ending.state, index: ending.index, again: true };
+  const flaw = book.flaw(delegation.claims);
+  if (flaw !== undefined) return refused(flaw);
+  return book.cancel(submission, sha256, {
+    type: "cancel",
+    id: claims.id,
+    payer: claims.payer,
+    payerKey: payer.key,
+    cancelSha256: sha256,
+    delegationSha256: delegation.sha256,
+  });
 }
 
 /**
- * An unsigned order can debit only an account that a classic client opened: such an account has no key, and an account that
+ * An unsigned order can debit only an account that a classic client opened. Such an account has no key, and an account that
  * has a key is paid from by that key alone.
  */
 function payUnsigned(book: Book, submission: Submission & { type: "unsigned" }): Outcome {
-  const { id, payer: payerName, payee: payeeName, amount } = submission;
+  const { id, payer: payerName, payee, amount } = submission;
   const payer = book.account(payerName);
-  if (payer === undefined) return { state: "rejected", reason: "unknown_account" };
-  if (payer.key !== null) return { state: "rejected", reason: "signature_required" };
-  if (payerName === payeeName) return { state: "rejected", reason: "payer_is_payee" };
-  const contentSha256 = unsignedSha256(payeeName, amount);
+  if (payer === undefined) return refused("unknown_account");
+  if (payer.key !== null) return refused("signature_required");
+  if (payerName === payee) return refused("payer_is_payee");
+  const contentSha256 = unsignedSha256(payee, amount);
   const before = book.before(payerName, id, contentSha256);
   if (before !== undefined) return before;
-  const reason = book.refusal(payerName, [{ payee: payeeName, amount }]);
-  if (reason !== undefined) return { state: "rejected", reason };
-  const payeeKey = book.account(payeeName)!.key;
-  const keys = { payerKey: null, payeeKey, orderSha256: null, delegationSha256: null };
-  const parties = { payer: payerName, payee: payeeName };
-  return book.transfer(submission, contentSha256, [
-    { type: "transfer", id, index: null, ...parties, amount, ...keys },
-  ]);
+  if (payer.balance < amount) return refused("insufficient_funds");
+  const payeeAccount = book.account(payee);
+  if (payeeAccount === undefined) return refused("unknown_payee");
+  const keys = { payerKey: null, payeeKey: payeeAccount.key };
+  const parties = { payer: payerName, payee };
+  return book.transfer(submission, contentSha256, {
+    ...NOBODY_SIGNED,
+    ...parties,
+    ...keys,
+    id,
+    amount,
+  });
 }
 
-/** One payment as the balance rules see it. Without `payeeKey`: whoever the payee is now. */
-interface Movement {
-  readonly payee: AccountName;
-  readonly payeeKey?: Sha256 | null;
-  readonly amount: Amount;
-}
-
-/** The accounts and ids while a block is being made. */
+/** The accounts and ids while a commit is being made. */
 class Book {
   private readonly changed = new Map<string, Account>();
-  private readonly ended = new Map<string, NewOutcome>();
+  private readonly ended = new Map<string, NewEnding>();
   private readonly entries: Entry[] = [];
   private readonly postings: Posting[] = [];
+  private readonly openings: Opening[] = [];
+  settings: Settings;
 
-  constructor(readonly block: BlockContext, private readonly view: LedgerView) {}
+  constructor(readonly context: CommitContext, private readonly view: LedgerView) {
+    this.settings = context.settings;
+  }
 
   account(name: Party): Account | undefined {
     return this.changed.get(name) ?? this.view.accounts.get(name) ??
-      (name === TREASURY ? { name, key: this.block.server, balance: 0n } : undefined);
+      (name === TREASURY ? treasury(this.context.server) : undefined);
   }
 
-  /** Why a delegation does not hold for this server in this block. */
+  /** Why a delegation does not hold for this server at this time. */
   flaw(delegation: Delegation): DelegationFlaw | undefined {
-    const { server, cert, time_s } = this.block;
-    return delegationFlaw(delegation, { server, cert, now_s: time_s });
+    const { server, time_s } = this.context;
+    return delegationFlaw(delegation, { server, now_s: time_s });
   }
 
-  /** What the id ended as already, seen from one who submits `contentSha256` (null: who only asks for its end). */
-  before(payer: Party, id: Uuid, contentSha256: Sha256 | null): Outcome | undefined {
-    const key = outcomeKey(payer, id);
-    const recorded = this.ended.get(key) ?? this.view.outcomes.get(key);
-    if (recorded === undefined) return undefined;
-    const { contentSha256: known, end } = recorded;
-    if (contentSha256 !== null && known !== null && contentSha256 !== known) {
-      return { state: "rejected", reason: "order_conflict" };
-    }
-    return "settled" in end
-      ? { state: "settled", entries: end.settled, again: true }
-      : { state: "void", reason: end.void, again: true };
+  ending(payer: Party, id: Uuid): Ending | undefined {
+    const key = endingKey(payer, id);
+    return this.ended.get(key) ?? this.view.endings.get(key);
   }
 
-  /** Why the balances do not allow these movements, all together; undefined when they do. */
-  refusal(
-    payer: Party,
-    movements: readonly Movement[],
-    opening?: { readonly name: Party; readonly key: Sha256 | null },
-  ): VoidReason | undefined {
-    const credits = new Map<string, bigint>();
-    let total = 0n;
-    for (const { payee: name, payeeKey, amount } of movements) {
-      const payee = name === opening?.name ? { ...opening, balance: 0n } : this.account(name);
-      if (payee === undefined) return "unknown_payee";
-      if (payeeKey !== undefined && payee.key !== payeeKey) return "payee_key_changed";
-      const credited = (credits.get(name) ?? payee.balance) + amount;
-      if (credited > AMOUNT_MAX) return "balance_limit";
-      credits.set(name, credited);
-      total += amount;
-    }
-    const left = this.account(payer)!.balance - total;
-    if (payer === TREASURY) return left < -AMOUNT_MAX ? "balance_limit" : undefined;
-    return left < 0n ? "insufficient_funds" : undefined;
+  /** What a payment's id has ended as, seen from one who submits `contentSha256`; undefined while it has not. */
+  before(payer: Party, id: Uuid, contentSha256: Sha256): Outcome | undefined {
+    const ending = this.ending(payer, id);
+    if (ending === undefined) return undefined;
+    if (ending.state === "cancelled") return refused("cancelled");
+    if (ending.contentSha256 !== contentSha256) return refused("order_conflict");
+    return { state: "settled", index: ending.index, again: true };
   }
 
-  open(
-    account: { readonly name: AccountName; readonly key: Sha256 | null },
-    id: Uuid,
-    delegationSha256: Sha256 | null,
-  ): void {
-    const { name, key } = account;
-    const seq = this.nextSeq();
-    this.entries.push({ type: "account.open", seq, id, account: name, key, delegationSha256 });
-    this.changed.set(name, { ...account, balance: 0n });
+  open(name: AccountName, id: Uuid, delegation: Token<Delegation> | null): number {
+    const key = delegation?.claims.key.thumbprint ?? null;
+    const delegationSha256 = delegation?.sha256 ?? null;
+    const index = this.add({ type: "account.open", id, account: name, key, delegationSha256 });
+    this.changed.set(name, { name, key, balance: 0n, opened: index, changed: index });
+    this.openings.push({ name, delegation });
+    return index;
   }
 
   transfer(
     submission: Submission,
     contentSha256: Sha256,
-    transfers: readonly Omit<Transfer, "seq">[],
+    fact: Omit<Transfer, "type" | "unit">,
   ): Outcome {
-    const settled = { seq: this.nextSeq(), count: transfers.length };
-    for (const transfer of transfers) {
-      const seq = this.nextSeq();
-      this.entries.push({ ...transfer, seq });
-      this.post(transfer.payer, -transfer.amount, seq);
-      this.post(transfer.payee, transfer.amount, seq);
+    const { id, payer, payee, amount, payerKey, payeeKey, orderSha256, delegationSha256 } = fact;
+    const index = this.add({
+      type: "transfer",
+      id,
+      payer,
+      payee,
+      amount,
+      unit: this.context.unit,
+      payerKey,
+      payeeKey,
+      orderSha256,
+      delegationSha256,
+    });
+    this.post(payer, -amount, index);
+    this.post(payee, amount, index);
+    return this.end(submission, { contentSha256, state: "settled", index });
+  }
+
+  batch(
+    submission: Submission & { type: "order" },
+    contentSha256: Sha256,
+    fact: Fact & { type: "batch" },
+  ): Outcome {
+    const index = this.add(fact);
+    this.post(fact.payer, -fact.total, index);
+    for (const [payee, amount] of creditsOf(submission.items)) this.post(payee, amount, index);
+    return this.end(submission, { contentSha256, state: "settled", index });
+  }
+
+  cancel(
+    submission: Submission,
+    contentSha256: Sha256,
+    fact: Fact & { type: "cancel" },
+  ): Outcome {
+    return this.end(submission, { contentSha256, state: "cancelled", index: this.add(fact) });
+  }
+
+  record(fact: Fact): Outcome {
+    if (fact.type === "ledger.open" || fact.type === "ledger.settings") {
+      const { openingBalance, registration } = fact;
+      this.settings = { openingBalance, registration };
     }
-    this.end(submission, contentSha256, { settled });
-    return { state: "settled", entries: settled, again: false };
+    return { state: "recorded", index: this.add(fact) };
   }
 
-  void(submission: Submission, contentSha256: Sha256 | null, reason: VoidReason): Outcome {
-    this.end(submission, contentSha256, { void: reason });
-    return { state: "void", reason, again: false };
-  }
-
-  /** @throws {Error} when the block would make or lose money, whatever rule went wrong before. */
+  /** @throws {Error} when the commit would make or lose money, whatever rule went wrong before. */
   close(): Omit<Settlement, "outcomes"> {
     let sum = 0n;
     for (const [name, { balance }] of this.changed) {
       sum += balance - (this.view.accounts.get(name)?.balance ?? 0n);
-      const sound = name === TREASURY
-        ? balance <= 0n && balance >= -AMOUNT_MAX
-        : balance >= 0n && balance <= AMOUNT_MAX;
-      if (!sound) throw new Error(`the balance of ${name} would be ${balance}`);
+      if (!isSoundBalance(name, balance)) {
+        throw new Error(`the balance of ${name} would be ${balance}`);
+      }
     }
-    if (sum !== 0n) throw new Error(`the block would change the sum of all balances by ${sum}`);
+    if (sum !== 0n) throw new Error(`the commit would change the sum of all balances by ${sum}`);
     return {
       entries: this.entries,
-      newOutcomes: [...this.ended.values()],
+      newEndings: [...this.ended.values()],
       accounts: [...this.changed.values()],
       postings: this.postings,
+      openings: this.openings,
+      settings: this.settings,
     };
   }
 
-  private nextSeq(): number {
-    return this.block.firstSeq + this.entries.length;
+  private add(fact: Fact): number {
+    const { firstIndex, time_s: time, makeSalt } = this.context;
+    const index = firstIndex + this.entries.length;
+    this.entries.push({ ...fact, index, time, salt: makeSalt() });
+    return index;
   }
 
-  private post(name: Party, change: bigint, seq: number): void {
+  private post(name: Party, change: bigint, index: number): void {
     const account = this.account(name)!;
     const balance = account.balance + change;
-    this.changed.set(name, { ...account, balance });
-    this.postings.push({ account: name, seq, balance });
+    this.changed.set(name, { ...account, balance, changed: index });
+    this.postings.push({ account: name, index, balance });
   }
 
-  private end(
-    submission: Submission,
-    contentSha256: Sha256 | null,
-    end: RecordedOutcome["end"],
-  ): void {
-    const { payer, id } = idOf(submission);
-    this.ended.set(outcomeKey(payer, id), { payer, id, contentSha256, end, submission });
+  private end(submission: Submission, ending: Ending): Outcome {
+    const { payer, id } = idOf(submission)!;
+    this.ended.set(endingKey(payer, id), { ...ending, payer, id, submission });
+    return { state: ending.state, index: ending.index, again: false };
   }
+}
+
+/** The treasury before it has paid anyone. */
+export function treasury(server: Sha256): Account {
+  return { name: TREASURY, key: server, balance: 0n, opened: 0, changed: 0 };
+}
+
+/** Only the treasury may be negative. All balances sum to zero, so none can grow past what a number holds. */
+export function isSoundBalance(name: string, balance: bigint): boolean {
+  return name === TREASURY
+    ? balance <= 0n && balance >= -AMOUNT_MAX
+    : balance >= 0n && balance <= AMOUNT_MAX;
+}
+
+/** What a batch credits to each payee, all of that payee's items together. */
+export function creditsOf(items: readonly BatchItem[]): Map<AccountName, bigint> {
+  const credits = new Map<AccountName, bigint>();
+  for (const { payee, amount } of items) {
+    credits.set(payee, (credits.get(payee) ?? 0n) + amount);
+  }
+  return credits;
 }

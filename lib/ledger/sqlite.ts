@@ -1,18 +1,18 @@
 /**
  * The ledger in one SQLite file: WAL, synchronous FULL, one connection that writes and one that reads.
  *
- * Why one writer behind a queue of our own: a second write transaction in the same process would block the event loop that
- * the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
+ * There is one writer behind a queue of our own, because a second write transaction in the same process would block the
+ * event loop that the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
  */
-import type { DatabaseSync } from "node:sqlite";
+import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
-import { formatBatchItem } from "../protocol/order.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import { parseHeader, type SignedHeader } from "./block.ts";
-import type { Party } from "./entry.ts";
-import { type Account, type Posting } from "./settle.ts";
-import { outcomeKey, type RecordedOutcome, type VoidReason } from "./submission.ts";
+import type { RsaPublicJwk } from "../keys/rsa.ts";
+import type { Unit } from "../protocol/money.ts";
+import type { Party } from "../protocol/party.ts";
+import { parseRegistration } from "./entry.ts";
+import type { Account, Posting } from "./settle.ts";
+import type { Ending } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -23,18 +23,22 @@ import {
   unavailable,
 } from "./sqlite_statements.ts";
 import type {
-  BlockRecord,
+  CommitRecord,
+  EndingRow,
   Head,
   HistoryRow,
+  LedgerReader,
   LedgerStore,
   LedgerTransaction,
+  Sealed,
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
+import type { TileId } from "./tiles.ts";
 
 const BUSY_RETRY_MS = 2;
-/** Voids are kept longer than any order can live (a day), and then forgotten: such an order is expired by itself. */
-const VOID_KEPT_S = 7 * 86_400;
+/** Pages that a backup copies between two turns of the event loop. */
+const BACKUP_PAGES = 1_000;
 
 /** Opens the ledger at `path`; `create`: makes it where there is none. Throws `store_unusable`. */
 export function openSqlite(path: string, options: { create: boolean }): LedgerStore {
@@ -42,14 +46,77 @@ export function openSqlite(path: string, options: { create: boolean }): LedgerSt
   return new SqliteStore(writer, reader);
 }
 
-class SqliteStore implements LedgerStore {
+/** Reads over one connection, inside a write transaction or outside. */
+class SqliteReader implements LedgerReader {
+  constructor(protected readonly statements: Statements) {}
+
+  head(): Promise<Sealed<Head> | null> {
+    const row = this.statements.get("SELECT * FROM head");
+    return Promise.resolve(row === undefined ? null : headOf(row));
+  }
+
+  accounts(names: Iterable<Party>): Promise<Map<string, Sealed<Account>>> {
+    const found = new Map<string, Sealed<Account>>();
+    for (const name of new Set(names)) {
+      const row = this.statements.get("SELECT * FROM accounts WHERE name = ?", name);
+      if (row !== undefined) found.set(name, accountOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  endings(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Sealed<EndingRow>[]> {
+    const found: Sealed<EndingRow>[] = [];
+    for (const { payer, id } of ids) {
+      const row = this.statements.get(
+        `SELECT payer, id, state, content_sha256, entry_index, seal FROM payments
+         WHERE payer = ? AND id = ?`,
+        payer,
+        id,
+      );
+      if (row !== undefined) found.push(endingOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  entries(from: number, to: number): Promise<string[]> {
+    const rows = this.statements.all(
+      "SELECT text FROM entries WHERE entry_index >= ? AND entry_index < ? ORDER BY entry_index",
+      BigInt(from),
+      BigInt(to),
+    );
+    return Promise.resolve(rows.map((row) => String(row.text)));
+  }
+
+  tiles(ids: readonly TileId[]): Promise<(Uint8Array | null)[]> {
+    return Promise.resolve(ids.map(({ level, index }) => {
+      const row = this.statements.get(
+        "SELECT hashes FROM tiles WHERE level = ? AND tile_index = ?",
+        BigInt(level),
+        BigInt(index),
+      );
+      return row === undefined ? null : row.hashes as Uint8Array;
+    }));
+  }
+
+  tileRoots(level: number, from: number, to: number): Promise<Uint8Array[]> {
+    const rows = this.statements.all(
+      `SELECT root FROM tiles WHERE level = ? AND tile_index >= ? AND tile_index < ?
+       ORDER BY tile_index`,
+      BigInt(level),
+      BigInt(from),
+      BigInt(to),
+    );
+    return Promise.resolve(rows.map((row) => row.root as Uint8Array));
+  }
+}
+
+class SqliteStore extends SqliteReader implements LedgerStore {
   private readonly write: SqliteTransaction;
-  private readonly read: Statements;
   private lastTransaction: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly writer: DatabaseSync, private readonly reader: DatabaseSync) {
+    super(new Statements(reader));
     this.write = new SqliteTransaction(new Statements(writer));
-    this.read = new Statements(reader);
   }
 
   transaction<T>(work: (transaction: LedgerTransaction) => Promise<T>): Promise<T> {
@@ -94,116 +161,86 @@ class SqliteStore implements LedgerStore {
     }
   }
 
-  head(): Promise<Head> {
-    return Promise.resolve(readHead(this.read));
+  account(name: Party): Promise<Sealed<StoredAccount> | null> {
+    const row = this.statements.get("SELECT * FROM accounts WHERE name = ?", name);
+    return Promise.resolve(row === undefined ? null : storedAccountOf(row));
   }
 
-  account(name: string): Promise<StoredAccount | null> {
-    const row = this.read.get(
-      "SELECT * FROM accounts WHERE name = ? AND opened_seq IS NOT NULL",
-      name,
-    );
-    return Promise.resolve(row === undefined ? null : storedAccount(row));
-  }
-
-  payment(payer: Party, id: Uuid): Promise<StoredPayment | null> {
-    const row = this.read.get(
-      `SELECT outcomes.*, delegations.text AS delegation_text FROM outcomes
-       LEFT JOIN delegations ON delegations.sha256 = outcomes.delegation_sha256 WHERE payer = ? AND id = ?`,
+  payment(payer: Party, id: Uuid): Promise<Sealed<StoredPayment> | null> {
+    const row = this.statements.get(
+      `SELECT payments.*, delegations.text AS delegation_text FROM payments
+       LEFT JOIN delegations ON delegations.sha256 = payments.delegation_sha256
+       WHERE payer = ? AND id = ?`,
       payer,
       id,
     );
     return Promise.resolve(
       row === undefined ? null : {
-        ...recordedOutcome(row),
-        orderText: row.order_text as string | null,
+        ...endingOf(row),
+        signedText: row.signed_text as string | null,
         delegationText: row.delegation_text as string | null,
-        itemTexts: row.items === null ? null : parseStored(row.items) as string[],
+        itemTexts: itemsOf(row),
       },
     );
   }
 
-  blockOf(seq: number): Promise<{ header: SignedHeader; entryTexts: string[] } | null> {
-    const block = this.read.get(
-      "SELECT header, first, count FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1",
-      seq,
-    );
-    if (block === undefined || seq >= Number(block.first) + Number(block.count)) {
-      return Promise.resolve(null);
-    }
-    const rows = this.read.all(
-      "SELECT text FROM entries WHERE seq >= ? ORDER BY seq LIMIT ?",
-      block.first!,
-      block.count!,
-    );
-    return Promise.resolve({
-      header: parseHeader(block.header),
-      entryTexts: rows.map((row) => String(row.text)),
-    });
+  delegation(sha256: Sha256): Promise<string | null> {
+    const row = this.statements.get("SELECT text FROM delegations WHERE sha256 = ?", sha256);
+    return Promise.resolve(row === undefined ? null : String(row.text));
   }
 
-  headers(height: number, limit: number): Promise<string[]> {
-    const rows = this.read.all(
-      "SELECT header FROM blocks WHERE height >= ? ORDER BY height LIMIT ?",
-      height,
-      limit,
-    );
-    return Promise.resolve(rows.map((row) => String(row.header)));
-  }
-
-  history(account: AccountName, after_seq: number, limit: number): Promise<HistoryRow[]> {
-    const rows = this.read.all(
-      `SELECT entries.text, postings.balance, order_text,
-         (SELECT header FROM blocks WHERE first <= postings.seq ORDER BY first DESC LIMIT 1) AS header
-       FROM postings JOIN entries USING (seq)
-       LEFT JOIN outcomes ON outcomes.payer = entries.text ->> 'payer' AND outcomes.id = entries.text ->> 'id'
-       WHERE account = ? AND postings.seq > ? ORDER BY postings.seq LIMIT ?`,
+  history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
+    const rows = this.statements.all(
+      `SELECT entries.text, postings.balance, signed_text, items FROM postings
+       JOIN entries USING (entry_index) LEFT JOIN payments USING (entry_index)
+       WHERE account = ? AND entry_index > ? ORDER BY entry_index LIMIT ?`,
       account,
-      after_seq,
-      limit,
+      BigInt(after),
+      BigInt(limit),
     );
     return Promise.resolve(rows.map((row) => ({
       entryText: String(row.text),
-      orderText: row.order_text as string | null,
-      time_s: parseHeader(row.header).claims.time,
+      signedText: row.signed_text as string | null,
+      itemTexts: itemsOf(row),
       balance: row.balance as bigint,
     })));
   }
 
-  async *allAccounts(): AsyncIterable<StoredAccount | Account> {
-    let after = "";
-    while (true) {
-      const rows = this.read.all(
-        "SELECT * FROM accounts WHERE name > ? ORDER BY name LIMIT 1000",
-        after,
-      );
-      if (rows.length === 0) return;
-      yield* rows.map((row) => row.opened_seq === null ? plainAccount(row) : storedAccount(row));
-      after = String(rows.at(-1)!.name);
-    }
+  operatorIndexes(): Promise<number[]> {
+    const rows = this.statements.all("SELECT entry_index FROM operator_entries ORDER BY 1");
+    return Promise.resolve(rows.map((row) => Number(row.entry_index)));
+  }
+
+  accountsAfter(after: string, limit: number): Promise<Sealed<StoredAccount>[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM accounts WHERE name > ? ORDER BY name LIMIT ?",
+      after,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(storedAccountOf));
   }
 
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]> {
-    return Promise.resolve(keys.map(({ account, seq }) => {
-      const row = this.read.get(
-        "SELECT balance FROM postings WHERE account = ? AND seq = ?",
+    return Promise.resolve(keys.map(({ account, index }) => {
+      const row = this.statements.get(
+        "SELECT balance FROM postings WHERE account = ? AND entry_index = ?",
         account,
-        seq,
+        BigInt(index),
       );
       return row === undefined ? null : row.balance as bigint;
     }));
   }
 
-  counts(): Promise<{ entries: number; postings: number; settled: number }> {
-    const row = this.read.get(
+  counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }> {
+    const row = this.statements.get(
       `SELECT (SELECT count(*) FROM entries) AS entries, (SELECT count(*) FROM postings) AS postings,
-         (SELECT count(*) FROM outcomes WHERE void IS NULL) AS settled`,
+         (SELECT count(*) FROM payments) AS endings, (SELECT count(*) FROM tiles) AS tiles`,
     )!;
-    const { entries, postings, settled } = row;
     return Promise.resolve({
-      entries: Number(entries),
-      postings: Number(postings),
-      settled: Number(settled),
+      entries: Number(row.entries),
+      postings: Number(row.postings),
+      endings: Number(row.endings),
+      tiles: Number(row.tiles),
     });
   }
 
@@ -216,9 +253,12 @@ class SqliteStore implements LedgerStore {
     }
   }
 
-  delegation(sha256: Sha256): Promise<string | null> {
-    const row = this.read.get("SELECT text FROM delegations WHERE sha256 = ?", sha256);
-    return Promise.resolve(row === undefined ? null : String(row.text));
+  async backup(path: string, onProgress: (done: number, total: number) => void): Promise<void> {
+    await backup(this.reader, path, {
+      rate: BACKUP_PAGES,
+      progress: ({ totalPages, remainingPages }) =>
+        onProgress(totalPages - remainingPages, totalPages),
+    });
   }
 
   async close(): Promise<void> {
@@ -228,135 +268,150 @@ class SqliteStore implements LedgerStore {
   }
 }
 
-class SqliteTransaction implements LedgerTransaction {
-  constructor(private readonly statements: Statements) {}
-
+class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   begin(): void {
     this.statements.run("BEGIN IMMEDIATE");
   }
 
-  head(): Promise<Head> {
-    return Promise.resolve(readHead(this.statements));
-  }
-
-  accounts(names: Iterable<Party>): Promise<Map<string, Account>> {
-    const found = new Map<string, Account>();
-    for (const name of new Set(names)) {
-      const row = this.statements.get(
-        "SELECT name, key, balance FROM accounts WHERE name = ?",
-        name,
-      );
-      if (row !== undefined) found.set(name, plainAccount(row));
-    }
-    return Promise.resolve(found);
-  }
-
-  outcomes(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Map<string, RecordedOutcome>> {
-    const found = new Map<string, RecordedOutcome>();
-    for (const { payer, id } of ids) {
-      const row = this.statements.get(
-        "SELECT content_sha256, void, first_seq, count FROM outcomes WHERE payer = ? AND id = ?",
-        payer,
-        id,
-      );
-      if (row !== undefined) found.set(outcomeKey(payer, id), recordedOutcome(row));
-    }
-    return Promise.resolve(found);
-  }
-
-  append(record: BlockRecord): Promise<void> {
-    if (record.header !== null) this.appendBlock(record, record.header);
-    for (const [sha256, text] of record.delegations) {
-      this.statements.run("INSERT OR IGNORE INTO delegations VALUES (?, ?)", sha256, text);
-    }
-    for (const { payer, id, contentSha256, end, submission } of record.newOutcomes) {
-      const settled = "settled" in end ? end.settled : null;
-      // A void needs its hash alone; what it said is nobody's receipt.
-      const ordered = settled !== null && submission.type === "order" ? submission : null;
-      const items = ordered?.items.map(formatBatchItem) ?? [];
-      this.statements.run(
-        "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        payer,
-        id,
-        contentSha256,
-        "void" in end ? end.void : null,
-        settled?.seq ?? null,
-        settled?.count ?? null,
-        ordered?.signed.order.text ?? null,
-        ordered?.signed.delegation.sha256 ?? null,
-        items.length > 0 ? JSON.stringify(items) : null,
-        record.time_s,
-      );
-    }
+  append(record: CommitRecord): Promise<void> {
+    this.appendEntries(record);
+    this.appendAccounts(record);
+    this.appendPayments(record);
     return Promise.resolve();
   }
 
-  private appendBlock(record: BlockRecord, header: SignedHeader): void {
-    const { height, first, count, time } = header.claims;
+  private appendEntries({ head, firstIndex, entryTexts, tiles, operatorIndexes }: CommitRecord) {
+    const { size, root, time_s, server, unit, settings, seal } = head;
     this.statements.run(
-      "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-      height,
-      first,
-      count,
-      header.text,
+      "INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+      BigInt(size),
+      root,
+      BigInt(time_s),
+      server,
+      unit,
+      settings.openingBalance,
+      settings.registration,
+      seal,
     );
-    for (const [index, text] of record.entryTexts.entries()) {
-      this.statements.run("INSERT INTO entries VALUES (?, ?)", first + index, text);
+    for (const [offset, text] of entryTexts.entries()) {
+      this.statements.run("INSERT INTO entries VALUES (?, ?)", BigInt(firstIndex + offset), text);
     }
-    for (const { name, key, balance } of record.accounts) {
-      const opened = record.openedKeys.get(name as AccountName);
+    for (const { level, index, hashes, root: tileRoot } of tiles) {
       this.statements.run(
-        `INSERT INTO accounts VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET balance = excluded.balance`,
+        "INSERT INTO tiles VALUES (?, ?, ?, ?)",
+        BigInt(level),
+        BigInt(index),
+        hashes,
+        tileRoot,
+      );
+    }
+    for (const index of operatorIndexes) {
+      this.statements.run("INSERT INTO operator_entries VALUES (?)", BigInt(index));
+    }
+  }
+
+  private appendAccounts({ accounts, postings }: CommitRecord): void {
+    for (const { name, key, jwk, balance, opened, changed, seal } of accounts) {
+      if (jwk === undefined) {
+        this.statements.run(
+          `INSERT INTO accounts VALUES (?, ?, NULL, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+           SET balance = excluded.balance, changed = excluded.changed, seal = excluded.seal`,
+          name,
+          key,
+          balance,
+          BigInt(opened),
+          BigInt(changed),
+          seal,
+        );
+        continue;
+      }
+      this.statements.run(
+        "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
         name,
         key,
-        opened?.jwk ? JSON.stringify(opened.jwk) : null,
-        opened?.seq ?? null,
+        jwk ? JSON.stringify(jwk) : null,
+        balance,
+        BigInt(opened),
+        BigInt(changed),
+        seal,
+      );
+    }
+    for (const { account, index, balance } of postings) {
+      this.statements.run(
+        "INSERT INTO postings VALUES (?, ?, ?)",
+        account,
+        BigInt(index),
         balance,
       );
     }
-    for (const { account, seq, balance } of record.postings) {
-      this.statements.run("INSERT INTO postings VALUES (?, ?, ?)", account, seq, balance);
+  }
+
+  private appendPayments({ payments, delegations }: CommitRecord): void {
+    for (const [sha256, text] of delegations) {
+      this.statements.run("INSERT OR IGNORE INTO delegations VALUES (?, ?)", sha256, text);
     }
-    // By the time that the header fixes for good: a clock that ran ahead for a moment must bring no void order back.
-    this.statements.run(
-      "DELETE FROM outcomes WHERE void IS NOT NULL AND time_s < ?",
-      time - VOID_KEPT_S,
-    );
+    for (const payment of payments) {
+      const { payer, id, state, contentSha256, index, signedText, delegationSha256 } = payment;
+      this.statements.run(
+        "INSERT INTO payments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        payer,
+        id,
+        state,
+        contentSha256,
+        BigInt(index),
+        signedText,
+        delegationSha256,
+        payment.itemTexts === null ? null : JSON.stringify(payment.itemTexts),
+        payment.seal,
+      );
+    }
   }
 }
 
-function readHead(statements: Statements): Head {
-  const row = statements.get(
-    "SELECT height, first, count, header FROM blocks ORDER BY height DESC LIMIT 1",
-  );
-  if (row === undefined) return { height: 0, sha256: null, nextSeq: 1, time_s: 0, server: null };
-  const { sha256, claims } = parseHeader(row.header);
+function headOf(row: Row): Sealed<Head> {
   return {
-    height: Number(row.height),
-    sha256,
-    nextSeq: Number(row.first) + Number(row.count),
-    time_s: claims.time,
-    server: claims.server,
+    size: Number(row.size),
+    root: row.root as Sha256,
+    time_s: Number(row.time_s),
+    server: row.server as Sha256,
+    unit: row.unit as Unit,
+    settings: {
+      openingBalance: row.opening_balance as bigint,
+      registration: parseRegistration(row.registration),
+    },
+    seal: String(row.seal),
   };
 }
 
-function plainAccount(row: Row): Account {
-  return { name: row.name as Party, key: row.key as Sha256 | null, balance: row.balance as bigint };
+function accountOf(row: Row): Sealed<Account> {
+  return {
+    name: row.name as Party,
+    key: row.key as Sha256 | null,
+    balance: row.balance as bigint,
+    opened: Number(row.opened),
+    changed: Number(row.changed),
+    seal: String(row.seal),
+  };
 }
 
-function storedAccount(row: Row): StoredAccount {
+function storedAccountOf(row: Row): Sealed<StoredAccount> {
   return {
-    ...plainAccount(row),
+    ...accountOf(row),
     jwk: row.jwk === null ? null : parseStored(row.jwk) as RsaPublicJwk,
-    openedSeq: Number(row.opened_seq),
   };
 }
 
-function recordedOutcome(row: Row): RecordedOutcome {
+function endingOf(row: Row): Sealed<EndingRow> {
   return {
-    contentSha256: row.content_sha256 as Sha256 | null,
-    end: row.void === null
-      ? { settled: { seq: Number(row.first_seq), count: Number(row.count) } }
-      : { void: row.void as VoidReason },
+    payer: row.payer as Party,
+    id: row.id as Uuid,
+    state: row.state as Ending["state"],
+    contentSha256: row.content_sha256 as Sha256,
+    index: Number(row.entry_index),
+    seal: String(row.seal),
   };
+}
+
+function itemsOf(row: Row): string[] | null {
+  return row.items === null ? null : parseStored(row.items) as string[];
 }

@@ -8,45 +8,58 @@ import { SealwireError } from "../base/errors.ts";
 
 /** "SWLR": marks a database as a Sealwire ledger. */
 const APPLICATION_ID = 0x53574c52;
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 /** How long to wait for another process's transaction. */
 export const BUSY_TIMEOUT_MS = 5_000;
 
 const SCHEMA = `
-  CREATE TABLE blocks (
-    height INTEGER PRIMARY KEY,
-    first INTEGER NOT NULL UNIQUE,
-    count INTEGER NOT NULL,
-    header TEXT NOT NULL
+  CREATE TABLE head (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    size INTEGER NOT NULL,
+    root TEXT NOT NULL,
+    time_s INTEGER NOT NULL,
+    server TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    opening_balance INTEGER NOT NULL,
+    registration TEXT NOT NULL,
+    seal TEXT NOT NULL
   ) STRICT;
-  CREATE TABLE entries (seq INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+  CREATE TABLE entries (entry_index INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+  CREATE TABLE operator_entries (entry_index INTEGER PRIMARY KEY) STRICT;
+  CREATE TABLE tiles (
+    level INTEGER NOT NULL,
+    tile_index INTEGER NOT NULL,
+    hashes BLOB NOT NULL,
+    root BLOB NOT NULL,
+    PRIMARY KEY (level, tile_index)
+  ) STRICT;
   CREATE TABLE accounts (
     name TEXT PRIMARY KEY,
     key TEXT,
     jwk TEXT,
-    opened_seq INTEGER,
-    balance INTEGER NOT NULL
+    balance INTEGER NOT NULL,
+    opened INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    seal TEXT NOT NULL
   ) STRICT;
   CREATE TABLE postings (
     account TEXT NOT NULL,
-    seq INTEGER NOT NULL,
+    entry_index INTEGER NOT NULL,
     balance INTEGER NOT NULL,
-    PRIMARY KEY (account, seq)
+    PRIMARY KEY (account, entry_index)
   ) STRICT, WITHOUT ROWID;
-  CREATE TABLE outcomes (
+  CREATE TABLE payments (
     payer TEXT NOT NULL,
     id TEXT NOT NULL,
-    content_sha256 TEXT,
-    void TEXT,
-    first_seq INTEGER,
-    count INTEGER,
-    order_text TEXT,
+    state TEXT NOT NULL,
+    content_sha256 TEXT NOT NULL,
+    entry_index INTEGER NOT NULL UNIQUE,
+    signed_text TEXT,
     delegation_sha256 TEXT,
     items TEXT,
-    time_s INTEGER NOT NULL,
+    seal TEXT NOT NULL,
     PRIMARY KEY (payer, id)
   ) STRICT;
-  CREATE INDEX voids_by_time ON outcomes (time_s) WHERE void IS NOT NULL;
   CREATE TABLE delegations (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 `;
 

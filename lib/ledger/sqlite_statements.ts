@@ -1,7 +1,7 @@
 /**
  * SQL statements of one connection, and what SQLite's errors mean to the ledger.
  */
-import type { DatabaseSync, SQLOutputValue, StatementSync } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { SealwireError } from "../base/errors.ts";
 
 /** Primary result codes (sqlite.org/rescode.html): the low byte of an extended one. */
@@ -27,7 +27,7 @@ export class Statements {
     return attempt(() => this.statement(sql).all(...parameters));
   }
 
-  run(sql: string, ...parameters: (string | number | bigint | null)[]): void {
+  run(sql: string, ...parameters: SQLInputValue[]): void {
     attempt(() => this.statement(sql).run(...parameters));
   }
 

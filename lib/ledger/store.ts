@@ -1,105 +1,131 @@
 /**
- * What a database must do to hold the ledger. Two things matter: a transaction that either happens whole and durable or not
- * at all, and that what extends the ledger reads head and balances under the same lock that it writes under, so that a
+ * What a database must do to hold the ledger. Two things matter. A transaction happens whole and durable, or not at all. And
+ * a transaction that extends the ledger reads head, accounts and ids under the same lock that it writes under, so that a
  * second process (`grant` beside a running server) is safe.
+ *
+ * A store does not judge what it holds: each row on which a decision rests carries a seal, which `ledger.ts` checks.
  */
-import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import type { SignedHeader } from "./block.ts";
-import type { Party } from "./entry.ts";
+import type { RsaPublicJwk } from "../keys/rsa.ts";
+import type { Unit } from "../protocol/money.ts";
+import type { Party } from "../protocol/party.ts";
+import type { Settings } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { NewOutcome, RecordedOutcome } from "./submission.ts";
+import type { Ending } from "./submission.ts";
+import type { FullTile, TileId } from "./tiles.ts";
 
-/** The end of the chain. */
+/** A row with the seal that it was stored with. */
+export type Sealed<Row> = Row & { readonly seal: string };
+
+/** The end of the log, and what the ledger says of itself. */
 export interface Head {
-  /** 0 before the first block. */
-  readonly height: number;
-  /** SHA-256 of the last header's text; null before the first block. */
-  readonly sha256: Sha256 | null;
-  readonly nextSeq: number;
+  /** How many entries the log has. */
+  readonly size: number;
+  /** Root of the Merkle tree over all entries. */
+  readonly root: Sha256;
+  /** Time of the last entry. */
   readonly time_s: number;
-  /** Thumbprint of the key that signs the chain; null before the first block. */
-  readonly server: Sha256 | null;
+  /** Thumbprint of the server's RSA key. */
+  readonly server: Sha256;
+  readonly unit: Unit;
+  readonly settings: Settings;
 }
 
-/** All that one block changes. */
-export interface BlockRecord {
-  /** Null when the block would have no entry: only voids are recorded then, and no header is made. */
-  readonly header: SignedHeader | null;
-  /** Exact texts, in order of `seq`. */
-  readonly entryTexts: readonly string[];
-  readonly accounts: readonly Account[];
-  /** The keys of the accounts that this block opens. */
-  readonly openedKeys: ReadonlyMap<
-    AccountName,
-    { readonly jwk: RsaPublicJwk | null; readonly seq: number }
-  >;
-  readonly postings: readonly Posting[];
-  readonly newOutcomes: readonly NewOutcome[];
-  /** Delegations that the block's orders and openings rest on, by SHA-256. */
-  readonly delegations: ReadonlyMap<Sha256, string>;
-  readonly time_s: number;
-}
-
-/** The ledger inside a write transaction. */
-export interface LedgerTransaction {
-  head(): Promise<Head>;
-  accounts(names: Iterable<Party>): Promise<Map<string, Account>>;
-  /** By `outcomeKey`. */
-  outcomes(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Map<string, RecordedOutcome>>;
-  append(record: BlockRecord): Promise<void>;
+/** An id with its primary key and how it ended. */
+export interface EndingRow extends Ending {
+  readonly payer: Party;
+  readonly id: Uuid;
 }
 
 /** An account as people ask for it. */
 export interface StoredAccount extends Account {
-  /** Null for a classic account. */
+  /** Null for a classic account, and for the treasury. */
   readonly jwk: RsaPublicJwk | null;
-  /** `seq` of its `account.open` entry. */
-  readonly openedSeq: number;
 }
 
-/** One id that has ended, with what was submitted under it. */
-export interface StoredPayment extends RecordedOutcome {
-  /** The order's token; null for what is void and for what nobody signed. */
-  readonly orderText: string | null;
+/** A payment's id that has ended, with what was submitted under it. */
+export interface StoredPayment extends EndingRow {
+  /** The order's or cancel's token; null for what nobody signed. */
+  readonly signedText: string | null;
   readonly delegationText: string | null;
   /** A batch's items, exact texts. */
   readonly itemTexts: readonly string[] | null;
 }
 
-/** One line of an account's history. */
+/** What a commit stores of an id that ends. */
+export interface NewPayment extends Sealed<EndingRow> {
+  readonly signedText: string | null;
+  readonly delegationSha256: Sha256 | null;
+  readonly itemTexts: readonly string[] | null;
+}
+
+/** One account's share in one entry. */
 export interface HistoryRow {
   readonly entryText: string;
-  readonly orderText: string | null;
-  readonly time_s: number;
+  readonly signedText: string | null;
+  readonly itemTexts: readonly string[] | null;
   /** The account's balance after the entry. */
   readonly balance: bigint;
 }
 
-export interface LedgerStore {
+/** All that one commit changes. */
+export interface CommitRecord {
+  readonly head: Sealed<Head>;
+  readonly firstIndex: number;
+  /** Exact texts, in order. */
+  readonly entryTexts: readonly string[];
+  /** Tiles that became full. */
+  readonly tiles: readonly FullTile[];
+  /** `jwk` is undefined for an account that exists already. */
+  readonly accounts: readonly (Sealed<Account> & { readonly jwk?: RsaPublicJwk | null })[];
+  readonly postings: readonly Posting[];
+  readonly payments: readonly NewPayment[];
+  /** Delegations that the entries rest on, by SHA-256. */
+  readonly delegations: ReadonlyMap<Sha256, string>;
+  /** Indexes of entries that the operator made. */
+  readonly operatorIndexes: readonly number[];
+}
+
+export interface LedgerReader {
+  /** Null before entry 0. */
+  head(): Promise<Sealed<Head> | null>;
+  accounts(names: Iterable<Party>): Promise<Map<string, Sealed<Account>>>;
+  endings(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Sealed<EndingRow>[]>;
+  /** Texts of the entries from index `from` up to, without, `to`. */
+  entries(from: number, to: number): Promise<string[]>;
+  /** Stored hashes of full tiles, 8,192 bytes each, in the order asked; null where there is none. */
+  tiles(ids: readonly TileId[]): Promise<(Uint8Array | null)[]>;
+  /** Roots, 32 bytes each, of the full tiles of a level from index `from` up to, without, `to`. */
+  tileRoots(level: number, from: number, to: number): Promise<Uint8Array[]>;
+}
+
+export interface LedgerTransaction extends LedgerReader {
+  append(record: CommitRecord): Promise<void>;
+}
+
+export interface LedgerStore extends LedgerReader {
   /**
    * Runs `work` in one durable write transaction, alone. When it throws, nothing has happened.
    *
    * @throws {SealwireError} `store_unavailable` when the database refuses, and whatever `work` throws.
    */
   transaction<T>(work: (transaction: LedgerTransaction) => Promise<T>): Promise<T>;
-  head(): Promise<Head>;
-  account(name: string): Promise<StoredAccount | null>;
-  payment(payer: Party, id: Uuid): Promise<StoredPayment | null>;
-  /** The header of the block that entry `seq` is in, and all its entries; null when there is none. */
-  blockOf(seq: number): Promise<{ header: SignedHeader; entryTexts: string[] } | null>;
-  /** Header texts from `height` on, at most `limit`. */
-  headers(height: number, limit: number): Promise<string[]>;
-  /** Transfers that touched `account` after entry `after_seq`, oldest first, at most `limit`. */
-  history(account: AccountName, after_seq: number, limit: number): Promise<HistoryRow[]>;
-  /** All accounts with their balances, for audit. */
-  allAccounts(): AsyncIterable<StoredAccount | Account>;
+  account(name: Party): Promise<Sealed<StoredAccount> | null>;
+  payment(payer: Party, id: Uuid): Promise<Sealed<StoredPayment> | null>;
+  delegation(sha256: Sha256): Promise<string | null>;
+  /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
+  history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;
+  /** Indexes of the operator's entries, in order. */
+  operatorIndexes(): Promise<number[]>;
+  /** Accounts by name after `after`, at most `limit`, for audit. */
+  accountsAfter(after: string, limit: number): Promise<Sealed<StoredAccount>[]>;
   /** The stored balance after each of these entries, null where there is no such posting, for audit. */
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]>;
-  /** How many entries, postings and settled ids are stored, for audit. */
-  counts(): Promise<{ entries: number; postings: number; settled: number }>;
-  /** Runs `read`, for which the ledger stays as it is, whatever is written meanwhile. One at a time. */
+  /** How many entries, postings, ended ids and full tiles are stored, for audit. */
+  counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }>;
+  /** Runs `read` on a ledger that stays as it is, whatever is written meanwhile. One at a time. */
   snapshot<T>(read: () => Promise<T>): Promise<T>;
-  delegation(sha256: Sha256): Promise<string | null>;
+  /** Copies the ledger to a new file while it is in use. `onProgress`: pages done and pages in all. */
+  backup(path: string, onProgress: (done: number, total: number) => void): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,66 +1,53 @@
 /**
  * What the ledger is asked to do, and how each such submission ends. The rules that decide are in `settle.ts`.
  *
- * - `settled`: the money moved, as entries of this block, or of an earlier one when the same bytes came before (`again`);
- * - `void`: a validly signed order that the rules refuse, or one its payer cancelled; recorded, and void for ever;
- * - `rejected`: not the payer's valid order for this server, or other bytes under a used id; nothing is recorded;
- * - `opened`: the account exists under that key, now or before.
+ * - `settled`: the money moved, by an entry of this commit, or of an earlier one when the same bytes came before (`again`);
+ * - `cancelled`: the payer ended the id unpaid, now or before;
+ * - `opened`: the account exists under that key, now or before;
+ * - `recorded`: the operator's entry is in the log;
+ * - `refused`: the rules say no. A refusal records nothing.
  */
-import type { Delegation, DelegationFlaw } from "../protocol/delegation.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName } from "../keys/rsa.ts";
+import type { SignedCancel } from "../protocol/cancel.ts";
+import type { Delegation, DelegationFlaw } from "../protocol/delegation.ts";
 import type { Amount } from "../protocol/money.ts";
 import { type BatchItem, isBatch, type SignedOrder } from "../protocol/order.ts";
-import type { Sha256, Uuid } from "../base/parse.ts";
+import { type Party, TREASURY } from "../protocol/party.ts";
 import type { Token } from "../protocol/token.ts";
-import { type Party, TREASURY } from "./entry.ts";
+import type { LedgerOpen, LedgerRollback, LedgerSettings } from "./entry.ts";
 
-/** What an id ended as. */
-export interface RecordedOutcome {
-  /** SHA-256 of what was submitted under the id; null for one cancelled before any order came. */
-  readonly contentSha256: Sha256 | null;
-  readonly end: { readonly settled: SettledEntries } | { readonly void: VoidReason };
+/** How an id ended, for ever. */
+export interface Ending {
+  /** SHA-256 of what ended it: the order, the cancel, or the content of an unsigned payment. */
+  readonly contentSha256: Sha256;
+  readonly state: "settled" | "cancelled";
+  /** The entry that says so. */
+  readonly index: number;
 }
 
-/** Where a payment's entries are: `count` of them from `seq` on. */
-export interface SettledEntries {
-  readonly seq: number;
-  readonly count: number;
-}
-
-export type VoidReason =
-  | "cancelled"
-  | "order_expired"
-  | "order_from_future"
-  | "unknown_payee"
-  | "payee_key_changed"
-  | "insufficient_funds"
-  | "balance_limit";
-
-export type RejectReason =
+export type RefusalReason =
   | DelegationFlaw
+  | "cancelled"
+  | "insufficient_funds"
+  | "name_reserved"
   | "name_taken"
   | "order_conflict"
+  | "order_expired"
+  | "order_from_future"
+  | "payee_key_changed"
   | "payer_is_payee"
+  | "registration_closed"
   | "signature_required"
   | "treasury_limit"
   | "unknown_account"
+  | "unknown_payee"
   | "wrong_key";
 
 export type Submission =
-  | {
-    readonly type: "open";
-    readonly delegation: Token<Delegation>;
-    readonly id: Uuid;
-    /** Minor units that the treasury opens the account with; may be 0. */
-    readonly openingBalance: bigint;
-  }
-  /** What a classic client says to register: a name, and no key. */
-  | {
-    readonly type: "open-classic";
-    readonly account: AccountName;
-    readonly id: Uuid;
-    readonly openingBalance: bigint;
-  }
+  | { readonly type: "open"; readonly delegation: Token<Delegation>; readonly id: Uuid }
+  /** A classic client registers with a name and no key. */
+  | { readonly type: "open-classic"; readonly account: AccountName; readonly id: Uuid }
   | {
     readonly type: "grant";
     readonly id: Uuid;
@@ -68,7 +55,7 @@ export type Submission =
     readonly amount: Amount;
   }
   | { readonly type: "order"; readonly signed: SignedOrder; readonly items: readonly BatchItem[] }
-  /** What a classic client says: no signature, and therefore nobody's money but a classic account's. */
+  /** A classic client's order: no signature, and therefore nobody's money but a classic account's. */
   | {
     readonly type: "unsigned";
     readonly id: Uuid;
@@ -76,24 +63,26 @@ export type Submission =
     readonly payee: AccountName;
     readonly amount: Amount;
   }
-  | { readonly type: "cancel"; readonly payer: AccountName; readonly id: Uuid };
+  | { readonly type: "cancel"; readonly signed: SignedCancel }
+  /** What the operator enters. */
+  | { readonly type: "operator"; readonly fact: LedgerOpen | LedgerSettings | LedgerRollback };
 
 export type Outcome =
-  | { readonly state: "settled"; readonly entries: SettledEntries; readonly again: boolean }
-  | { readonly state: "void"; readonly reason: VoidReason; readonly again: boolean }
-  /** Of an unsigned order also for what makes a signed one void: its id is the server's, so there is none to use up. */
-  | { readonly state: "rejected"; readonly reason: RejectReason | VoidReason }
-  | { readonly state: "opened"; readonly again: boolean };
+  | { readonly state: "settled"; readonly index: number; readonly again: boolean }
+  | { readonly state: "cancelled"; readonly index: number; readonly again: boolean }
+  | { readonly state: "opened"; readonly index: number; readonly again: boolean }
+  | { readonly state: "recorded"; readonly index: number }
+  | { readonly state: "refused"; readonly reason: RefusalReason };
 
-/** An id that ends in this block. */
-export interface NewOutcome extends RecordedOutcome {
+/** An id that ends in this commit. */
+export interface NewEnding extends Ending {
   readonly payer: Party;
   readonly id: Uuid;
   readonly submission: Submission;
 }
 
 /** The idempotency key: an id is the payer's own, so nobody can use up another's. */
-export function outcomeKey(payer: Party, id: Uuid): string {
+export function endingKey(payer: Party, id: Uuid): string {
   return `${payer} ${id}`;
 }
 
@@ -109,6 +98,8 @@ export function accountsOf(submission: Submission): Party[] {
     case "unsigned":
       return [submission.payer, submission.payee];
     case "cancel":
+      return [submission.signed.cancel.claims.payer];
+    case "operator":
       return [];
     case "order": {
       const order = submission.signed.order.claims;
@@ -118,22 +109,25 @@ export function accountsOf(submission: Submission): Party[] {
   }
 }
 
-/** The ids that `submission` uses. */
-export function idOf(submission: Submission): { payer: Party; id: Uuid } {
+/** The id that `submission` uses, if any. */
+export function idOf(submission: Submission): { payer: Party; id: Uuid } | null {
   switch (submission.type) {
     case "open":
     case "open-classic":
     case "grant":
       return { payer: TREASURY, id: submission.id };
     case "unsigned":
-    case "cancel":
       return submission;
+    case "cancel":
+      return submission.signed.cancel.claims;
     case "order":
       return submission.signed.order.claims;
+    case "operator":
+      return null;
   }
 }
 
-/** How many transfers `submission` may add to a block. */
-export function transferCount(submission: Submission): number {
+/** How many accounts `submission` may credit: its share of a commit. */
+export function weightOf(submission: Submission): number {
   return submission.type === "order" ? Math.max(submission.items.length, 1) : 1;
 }

@@ -52,6 +52,22 @@ export function formatAmount(minor: bigint): string {
   return `${minor < 0n ? "-" : ""}${digits.slice(0, -DECIMALS)}.${digits.slice(-DECIMALS)}`;
 }
 
+/** What a new account opens with: an amount, or zero. Throws `bad_amount`. */
+export function parseOpeningBalance(text: unknown): bigint {
+  return text === "0" || text === "0.00" ? 0n : parseAmount(text);
+}
+
+/** The unit that a ledger counts in, for people to read: `EUR`. */
+export type Unit = string & { readonly __brand: "Unit" };
+
+export const UNIT_DEFAULT = "EUR" as Unit;
+
+/** 1 to 12 letters and digits. Throws `bad_unit`. */
+export function parseUnit(value: unknown): Unit {
+  if (typeof value === "string" && /^[A-Za-z0-9]{1,12}$/.test(value)) return value as Unit;
+  throw new SealwireError("bad_unit", "a unit of money is 1 to 12 letters and digits, such as EUR");
+}
+
 function badAmount(message: string): SealwireError {
   return new SealwireError("bad_amount", message);
 }

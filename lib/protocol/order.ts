@@ -13,6 +13,7 @@ import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import { merkleRoot } from "./merkle.ts";
 import { type Amount, formatAmount, parseWireAmount } from "./money.ts";
 import { Members, type Sha256, type Uuid } from "../base/parse.ts";
+import { parseParty, type Party } from "./party.ts";
 import { parseSealedMemo, type SealedMemo } from "./sealing.ts";
 import {
   defineToken,
@@ -28,6 +29,8 @@ export const ORDER_LIFE_S_DEFAULT = 300;
 /** The longest that an order lives. */
 export const ORDER_LIFE_S_MAX = 86_400;
 export const BATCH_ITEMS_MAX = 1_000;
+/** Of a batch item, and of a ledger entry. */
+export const SALT_BYTES = 16;
 const ORDER_CHARACTERS_MAX = 8_192;
 const BATCH_CHARACTERS_MAX = 1_024;
 const ITEM_CHARACTERS_MAX = 256;
@@ -43,7 +46,8 @@ interface OrderCommon {
 }
 
 export interface Order extends OrderCommon {
-  readonly payee: AccountName;
+  /** The treasury, when money is given back. */
+  readonly payee: Party;
   /** Thumbprint of the payee's key, as the payer looked it up; null for a classic account, which has none. */
   readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
@@ -63,6 +67,8 @@ export interface BatchItem {
   readonly payee: AccountName;
   readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
+  /** 16 random bytes, base64url: without them a neighbour's item is guessed from its hash. */
+  readonly salt: string;
 }
 
 /** An order and the delegation that its signature rests on, both verified against each other. */
@@ -80,7 +86,7 @@ const ORDER = defineToken<Order>({
     const claims = new Members(value, "order", "bad_token");
     const order: Order = {
       ...parseCommon(claims),
-      payee: parseAccountName(claims.raw("payee")),
+      payee: parseParty(claims.raw("payee")),
       payeeKey: claims.sha256OrNull("payee_key"),
       amount: parseWireAmount(claims.raw("amount")),
       memo: claims.has("memo") ? parseSealedMemo(claims.raw("memo")) : null,
@@ -210,8 +216,8 @@ export function isBatch(order: Order | BatchOrder): order is BatchOrder {
 }
 
 /** The exact text of one item, which the batch's Merkle root is over. */
-export function formatBatchItem({ index, payee, payeeKey, amount }: BatchItem): string {
-  return JSON.stringify({ index, payee, payee_key: payeeKey, amount: formatAmount(amount) });
+export function formatBatchItem({ index, payee, payeeKey, amount, salt }: BatchItem): string {
+  return JSON.stringify({ index, payee, payee_key: payeeKey, amount: formatAmount(amount), salt });
 }
 
 /** @throws {SealwireError} `bad_item`, or what the members' own parsers throw. */
@@ -232,6 +238,7 @@ export function parseBatchItem(text: unknown): BatchItem {
     payee: parseAccountName(members.raw("payee")),
     payeeKey: members.sha256OrNull("payee_key"),
     amount: parseWireAmount(members.raw("amount")),
+    salt: members.bytes("salt", SALT_BYTES),
   };
   if (formatBatchItem(item) !== text) throw bad("is not canonical");
   return item;

@@ -1,0 +1,41 @@
+/**
+ * The anchor: the newest checkpoint that this server signed or saw, in a file of the keys folder, outside the database. A
+ * database that lacks it was rolled back, and is not extended.
+ */
+import { withFileLock } from "../base/file_lock.ts";
+import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../base/files.ts";
+import { type Checkpoint, verifyCheckpoint } from "./checkpoint.ts";
+import type { LogVerifier } from "./checkpoint.ts";
+
+const ANCHOR_BYTES_MAX = 16 * 1024;
+
+export class Anchor {
+  constructor(private readonly path: string, private readonly verifier: LogVerifier) {}
+
+  /**
+   * Null where there is none.
+   *
+   * @throws {SealwireError} `anchor_unreadable`, `bad_checkpoint`.
+   */
+  read(): Checkpoint | null {
+    const options = { size_bytes_max: ANCHOR_BYTES_MAX, code: "anchor_unreadable" } as const;
+    const text = readTextFile(this.path, options);
+    return text === null ? null : verifyCheckpoint(text, this.verifier);
+  }
+
+  /** Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`, `write_failed`. */
+  raise(checkpoint: Checkpoint): void {
+    this.update(checkpoint, (stored) => stored === null || checkpoint.size > stored.size);
+  }
+
+  /** Stores `checkpoint` in place of a newer one that was lost, once the operator has accepted that. */
+  replace(checkpoint: Checkpoint): void {
+    this.update(checkpoint, () => true);
+  }
+
+  private update(checkpoint: Checkpoint, wanted: (stored: Checkpoint | null) => boolean): void {
+    withFileLock(this.path, () => {
+      if (wanted(this.read())) writeFileAtomic(this.path, checkpoint.text, PRIVATE_FILE_MODE);
+    });
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Group commit without a timer: while one commit is under way, the next one's submissions gather. Nobody hears of an outcome
+ * before it is durable.
+ */
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { type Outcome, type Submission, weightOf } from "./submission.ts";
+
+/** Payments of one commit. */
+const COMMIT_PAYMENTS_MAX = 1_000;
+/** Payments that wait for a commit. Past it the server is overloaded and says so. */
+const QUEUE_PAYMENTS_MAX = 20_000;
+
+interface Waiting {
+  readonly submission: Submission;
+  readonly resolve: (outcome: Outcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class CommitQueue {
+  private readonly waiting: Waiting[] = [];
+  private waitingPayments = 0;
+  private committing: Promise<void> = Promise.resolve();
+  private isCommitting = false;
+
+  /** `commit` gives an outcome for each submission once they are durable. */
+  constructor(
+    private readonly commit: (submissions: readonly Submission[]) => Promise<readonly Outcome[]>,
+  ) {}
+
+  /** @throws {SealwireError} `overloaded` (nothing was taken), and what `commit` throws. */
+  submit(submission: Submission): Promise<Outcome> {
+    if (this.waitingPayments >= QUEUE_PAYMENTS_MAX) {
+      return Promise.reject(
+        new SealwireError("overloaded", "too many payments wait to be settled: try again"),
+      );
+    }
+    const outcome = new Promise<Outcome>((resolve, reject) => {
+      this.waiting.push({ submission, resolve, reject });
+    });
+    this.waitingPayments += weightOf(submission);
+    if (!this.isCommitting) this.committing = this.commitAll();
+    return outcome;
+  }
+
+  /** Resolves when nothing is being committed. */
+  async idle(): Promise<void> {
+    await this.committing;
+  }
+
+  private async commitAll(): Promise<void> {
+    this.isCommitting = true;
+    // What arrives together in one turn of the event loop goes into one commit.
+    await Promise.resolve();
+    while (this.waiting.length > 0) await this.commitGroup(this.takeGroup());
+    // In the same turn as the check: who hears of an outcome may submit the next before this promise resolves.
+    this.isCommitting = false;
+  }
+
+  /** A fault that one submission brings about fails that one alone: the others are tried again in halves. */
+  private async commitGroup(group: readonly Waiting[]): Promise<void> {
+    try {
+      const outcomes = await this.commit(group.map(({ submission }) => submission));
+      for (const [index, { resolve }] of group.entries()) resolve(outcomes[index]!);
+    } catch (error) {
+      if (group.length === 1 || isSealwireError(error)) {
+        for (const { reject } of group) reject(error);
+        return;
+      }
+      const half = Math.ceil(group.length / 2);
+      await this.commitGroup(group.slice(0, half));
+      await this.commitGroup(group.slice(half));
+    }
+  }
+
+  /** As many of the waiting as one commit holds, at least one. */
+  private takeGroup(): Waiting[] {
+    let payments = 0;
+    let taken = 0;
+    for (const { submission } of this.waiting) {
+      payments += weightOf(submission);
+      if (taken > 0 && payments > COMMIT_PAYMENTS_MAX) break;
+      taken++;
+    }
+    const group = this.waiting.splice(0, taken);
+    for (const { submission } of group) this.waitingPayments -= weightOf(submission);
+    return group;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Seals: HMAC-SHA-256 under a key that is derived from the log key, over each row on which a decision rests. Someone who can
+ * write to the database, but does not have the key, cannot change a balance or bring an id back: the row no longer verifies.
+ *
+ * A row that is deleted, or replaced by an older genuine one, is found by audit alone.
+ */
+import { Buffer } from "node:buffer";
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { SealwireError } from "../base/errors.ts";
+import type { Account } from "./settle.ts";
+import type { EndingRow, Head, Sealed } from "./store.ts";
+
+export class Seals {
+  /** `key`: 32 bytes. */
+  constructor(private readonly key: Uint8Array) {}
+
+  head(head: Head): Sealed<Head> {
+    return { ...head, seal: this.of(headText(head)) };
+  }
+
+  account<A extends Account>(account: A): Sealed<A> {
+    return { ...account, seal: this.of(accountText(account)) };
+  }
+
+  ending<E extends EndingRow>(ending: E): Sealed<E> {
+    return { ...ending, seal: this.of(endingText(ending)) };
+  }
+
+  /** All throw `store_damaged` when the row is not what was sealed. */
+  checkHead(head: Sealed<Head>): void {
+    this.check(headText(head), head.seal, "the head of the ledger");
+  }
+
+  checkAccount(account: Sealed<Account>): void {
+    this.check(accountText(account), account.seal, `account ${account.name}`);
+  }
+
+  checkEnding(ending: Sealed<EndingRow>): void {
+    this.check(endingText(ending), ending.seal, `payment ${ending.id} of ${ending.payer}`);
+  }
+
+  private of(text: string): string {
+    return createHmac("sha256", this.key).update(text, "utf8").digest("base64url");
+  }
+
+  private check(text: string, seal: string, what: string): void {
+    const expected = Buffer.from(this.of(text));
+    const found = Buffer.from(seal);
+    if (found.length === expected.length && timingSafeEqual(found, expected)) return;
+    throw storeDamaged(`${what} was changed in the database`);
+  }
+}
+
+function headText({ size, root, time_s, server, unit, settings }: Head): string {
+  const { openingBalance, registration } = settings;
+  return JSON.stringify(
+    ["head", size, root, time_s, server, unit, openingBalance.toString(), registration],
+  );
+}
+
+function accountText({ name, key, balance, opened, changed }: Account): string {
+  return JSON.stringify(["account", name, key, balance.toString(), opened, changed]);
+}
+
+function endingText({ payer, id, contentSha256, state, index }: EndingRow): string {
+  return JSON.stringify(["ending", payer, id, contentSha256, state, index]);
+}
+
+/** The database holds something that this server did not write there. */
+export function storeDamaged(what: string, cause?: unknown): SealwireError {
+  return new SealwireError(
+    "store_damaged",
+    `${what}: nothing more is signed. Restore a backup, or run "server.ts audit" to find out more`,
+    { cause },
+  );
+}
