@@ -30,17 +30,19 @@ export const PATH_STEPS_MAX = 63;
 const LEAF = new Uint8Array([0x00]);
 const NODE = new Uint8Array([0x01]);
 /** The root of a tree without leaves: SHA-256 of nothing (2.1.1). */
-export const EMPTY_ROOT: Uint8Array = createHash("sha256").digest();
+export const EMPTY_ROOT: Uint8Array = new Uint8Array(createHash("sha256").digest());
 
 /** The hash of a leaf, 32 bytes. A text is hashed as its UTF-8. */
 export function hashLeaf(text: string | Uint8Array): Uint8Array {
   const hash = createHash("sha256").update(LEAF);
-  return (typeof text === "string" ? hash.update(text, "utf8") : hash.update(text)).digest();
+  if (typeof text === "string") hash.update(text, "utf8");
+  else hash.update(text);
+  return new Uint8Array(hash.digest());
 }
 
 /** The hash over two hashes of 32 bytes each. */
 export function hashNode(left: Uint8Array, right: Uint8Array): Uint8Array {
-  return createHash("sha256").update(NODE).update(left).update(right).digest();
+  return new Uint8Array(createHash("sha256").update(NODE).update(left).update(right).digest());
 }
 
 /** Whether two hashes are the same. */
@@ -294,7 +296,7 @@ export type MerkleTree = readonly (readonly Uint8Array[])[];
  */
 export function merkleTree(texts: readonly string[]): MerkleTree {
   if (texts.length === 0) throw new RangeError("a Merkle tree has at least one leaf");
-  let level = texts.map(hashLeaf);
+  let level = texts.map((text) => hashLeaf(text));
   const levels = [level];
   while (level.length > 1) {
     const above: Uint8Array[] = [];
