@@ -3,9 +3,15 @@
  * one server behind one certificate, for a day at most; orders are then signed by that session key, which is fifty times as
  * fast to use.
  */
-import { ed25519 } from "@noble/curves/ed25519.js";
-import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { generateKeyPairSync } from "node:crypto";
 import { SealwireError } from "../base/errors.ts";
+import {
+  ed25519Jwk,
+  type Ed25519KeyPair,
+  ed25519KeyPair,
+  type Ed25519PublicKey,
+  parseEd25519Jwk,
+} from "../keys/ed25519.ts";
 import {
   type AccountName,
   parseAccountName,
@@ -13,7 +19,7 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys/rsa.ts";
-import { decodeBase64url, Members, type Sha256 } from "../base/parse.ts";
+import { Members, type Sha256 } from "../base/parse.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
 /** The longest that a delegation lives. */
@@ -23,18 +29,9 @@ export const CLOCK_LEAD_S_MAX = 60;
 export const NONCE_BYTES = 32;
 /** A 4096-bit key, its modulus and its signature fit. */
 const DELEGATION_CHARACTERS_MAX = 4096;
-const ED25519_KEY_BYTES = 32;
 
-/** The public half of a session key. `x`: 32 bytes, base64url. */
-export interface SessionPublicKey {
-  readonly x: string;
-  readonly key: KeyObject;
-}
-
-export interface SessionKeyPair {
-  readonly publicKey: SessionPublicKey;
-  readonly privateKey: KeyObject;
-}
+export type SessionPublicKey = Ed25519PublicKey;
+export type SessionKeyPair = Ed25519KeyPair;
 
 export interface Delegation {
   readonly account: AccountName;
@@ -63,7 +60,7 @@ const DELEGATION = defineToken<Delegation>({
     const delegation: Delegation = {
       account: parseAccountName(claims.raw("account")),
       key: parseRsaPublicJwk(claims.raw("key")),
-      session: parseSessionKey(claims.object("session")),
+      session: parseEd25519Jwk(claims.object("session"), "delegation: session"),
       server: claims.sha256("server"),
       cert: claims.sha256("cert"),
       nonce: claims.bytes("nonce", NONCE_BYTES),
@@ -80,7 +77,7 @@ const DELEGATION = defineToken<Delegation>({
     v: 1,
     account,
     key: key.jwk,
-    session: { crv: "Ed25519", kty: "OKP", x: session.x },
+    session: ed25519Jwk(session),
     server,
     cert,
     nonce,
@@ -89,27 +86,8 @@ const DELEGATION = defineToken<Delegation>({
   }),
 });
 
-/**
- * The canonical encoding of a point that is not of small order: with a point of small order one signature would fit many
- * messages, and runtimes disagree on encodings that are not canonical (RFC 8032, 5.1.3 and 8.4).
- */
-function parseSessionKey(jwk: Members): SessionPublicKey {
-  jwk.constant("crv", "Ed25519");
-  jwk.constant("kty", "OKP");
-  const x = jwk.bytes("x", ED25519_KEY_BYTES);
-  try {
-    const point = ed25519.Point.fromBytes(decodeBase64url(x)!, false);
-    if (point.isSmallOrder()) throw new Error("small order");
-  } catch (cause) {
-    throw new SealwireError("bad_key", "delegation: session is not a sound Ed25519 key", { cause });
-  }
-  return { x, key: createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" }) };
-}
-
 export function makeSessionKey(): SessionKeyPair {
-  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-  const { x } = publicKey.export({ format: "jwk" });
-  return { publicKey: { x: x!, key: publicKey }, privateKey };
+  return ed25519KeyPair(generateKeyPairSync("ed25519").privateKey);
 }
 
 /** Signs a delegation of `account` to `session`, valid from `now_s` for {@linkcode DELEGATION_LIFE_S_MAX}. */
