@@ -4,13 +4,12 @@
  */
 import { withFileLock } from "../base/file_lock.ts";
 import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../base/files.ts";
-import { type Checkpoint, verifyCheckpoint } from "./checkpoint.ts";
-import type { LogVerifier } from "./checkpoint.ts";
+import { type Checkpoint, type Log, verifyCheckpoint } from "./checkpoint.ts";
 
 const ANCHOR_BYTES_MAX = 16 * 1024;
 
 export class Anchor {
-  constructor(private readonly path: string, private readonly verifier: LogVerifier) {}
+  constructor(private readonly path: string, private readonly log: Log) {}
 
   /**
    * Null where there is none.
@@ -20,7 +19,7 @@ export class Anchor {
   read(): Checkpoint | null {
     const options = { size_bytes_max: ANCHOR_BYTES_MAX, code: "anchor_unreadable" } as const;
     const text = readTextFile(this.path, options);
-    return text === null ? null : verifyCheckpoint(text, this.verifier);
+    return text === null ? null : verifyCheckpoint(text, this.log);
   }
 
   /** Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`, `write_failed`. */

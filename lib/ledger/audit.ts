@@ -1,274 +1,366 @@
 /**
- * Audit: replays the whole ledger from its entries and believes nothing else. Every header's signature and link, every
- * Merkle root, every delegation and order, every rule, every stored balance, and the sum of all balances, which is zero.
+ * Audit: replays the whole ledger from its entries and believes nothing else. It checks every entry's place, every signature,
+ * every rule, every stored balance, every tile and seal, and that all balances sum to zero.
+ *
+ * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
-import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
-import { parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
-import { AMOUNT_MAX, formatAmount } from "../protocol/money.ts";
+import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
+import { type AccountName, parseRsaPublicJwk } from "../keys/rsa.ts";
+import { verifySignedCancel } from "../protocol/cancel.ts";
+import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { hashLeaf, sameHash } from "../protocol/merkle.ts";
+import { formatAmount, type Unit } from "../protocol/money.ts";
 import {
+  type BatchItem,
   isBatch,
   parseBatchItems,
-  type SignedOrder,
   untimely,
   verifySignedOrder,
 } from "../protocol/order.ts";
-import type { Sha256 } from "../base/parse.ts";
-import { type SignedHeader, verifyHeader } from "./block.ts";
+import { type Party, TREASURY } from "../protocol/party.ts";
+import type { Checkpoint } from "./checkpoint.ts";
 import {
   type AccountOpen,
+  type Batch,
+  type Cancelled,
   type Entry,
+  type LedgerRollback,
   parseEntry,
-  type Party,
+  type Settings,
   type Transfer,
-  TREASURY,
 } from "./entry.ts";
-import { merkleRoot } from "../protocol/merkle.ts";
-import { type Account, type Posting, unsignedSha256 } from "./settle.ts";
-import type { LedgerStore, StoredAccount, StoredPayment } from "./store.ts";
+import type { Seals } from "./seal.ts";
+import { creditsOf, isSoundBalance, type Posting, unsignedSha256 } from "./settle.ts";
+import type { Head, LedgerStore, Sealed, StoredAccount, StoredPayment } from "./store.ts";
+import type { Ending } from "./submission.ts";
+import { emptyTree, type FullTile, type LogTree } from "./tiles.ts";
 
-const HEADERS_PAGE = 100;
+/** Entries that are replayed in one snapshot. */
+const CHUNK_ENTRIES = 500;
+const ACCOUNTS_PAGE = 1_000;
 /** Delegations whose verification is remembered; an account uses one for all its orders of a day. */
 const DELEGATIONS_KEPT_MAX = 10_000;
 
+export interface AuditOptions {
+  readonly store: LedgerStore;
+  /** Thumbprint of the server's RSA key. */
+  readonly server: Sha256;
+  readonly log: Ed25519PublicKey;
+  readonly seals: Seals;
+  /** Checkpoints that were kept elsewhere, and that must still be part of the log. */
+  readonly expected: readonly Checkpoint[];
+  /** Called with how many entries have been replayed since. */
+  readonly onProgress: (entries: number) => void;
+}
+
 export interface AuditResult {
-  readonly blocks: number;
   readonly entries: number;
   /** Accounts that people hold; the treasury is none. */
   readonly accounts: number;
-  /** SHA-256 of the last header's text; null for an empty ledger. */
-  readonly head: Sha256 | null;
+  /** Of the tree over all entries. */
+  readonly size: number;
+  readonly root: Sha256;
 }
 
-/** The signed order that a transfer names, with what it pays. */
-interface Ordered {
-  readonly signed: SignedOrder;
-  readonly payments: readonly Pick<Transfer, "index" | "payee" | "payeeKey" | "amount">[];
-}
-
-/**
- * @param onProgress called after each block with its number of entries.
- * @throws {SealwireError} `audit_failed` at the first thing that is wrong, saying what and where; `details.height` is the block.
- */
-export function audit(
-  store: LedgerStore,
-  server: RsaPublicKey,
-  onProgress: (entries: number) => void = () => {},
-): Promise<AuditResult> {
-  return store.snapshot(() => replayAll(store, server, onProgress));
-}
-
-async function replayAll(
-  store: LedgerStore,
-  server: RsaPublicKey,
-  onProgress: (entries: number) => void,
-): Promise<AuditResult> {
-  const replay = new Replay(store, server);
-  let height = 1;
-  while (true) {
-    const headers = await store.headers(height, HEADERS_PAGE);
-    if (headers.length === 0) break;
-    for (const header of headers) {
-      await located(height, () => replay.block(height, header));
-      onProgress(replay.lastBlockEntries);
-      height++;
-    }
+/** @throws {SealwireError} `audit_failed` at the first thing that is wrong; `details.index` is the entry. */
+export async function audit(options: AuditOptions): Promise<AuditResult> {
+  const replay = new Replay(options);
+  let done = false;
+  while (!done) {
+    done = await options.store.snapshot(async () => {
+      const before = replay.size;
+      const isLast = await located(replay, () => replay.chunk());
+      options.onProgress(replay.size - before);
+      if (isLast) await located(replay, () => replay.finish());
+      return isLast;
+    });
   }
-  await located(height - 1, () => replay.finish());
   return replay.result();
 }
 
-async function located(height: number, check: () => Promise<void>): Promise<void> {
+async function located<T>(replay: Replay, check: () => Promise<T>): Promise<T> {
   try {
-    await check();
+    return await check();
   } catch (error) {
     if (!isSealwireError(error)) throw error;
-    throw new SealwireError("audit_failed", `block ${height}: ${error.message}`, {
+    const index = replay.size;
+    throw new SealwireError("audit_failed", `entry ${index}: ${error.message}`, {
       cause: error,
-      details: { height },
+      details: { index },
     });
   }
 }
 
-function wrong(what: string): SealwireError {
-  return new SealwireError("audit_failed", what);
+function require(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new SealwireError("audit_failed", what);
 }
 
-function require(condition: boolean, what: string): asserts condition {
-  if (!condition) throw wrong(what);
+/** An account as the entries make it. */
+interface Replayed {
+  readonly key: Sha256 | null;
+  readonly opened: number;
+  balance: bigint;
+  changed: number;
 }
 
 class Replay {
-  lastBlockEntries = 0;
-  private previous: SignedHeader | null = null;
-  private nextSeq = 1;
-  private postings = 0;
-  private settled = 0;
-  private readonly balances = new Map<Party, bigint>([[TREASURY, 0n]]);
-  private readonly keys = new Map<Party, Sha256 | null>();
-  /** `seq` of each account's opening. */
-  private readonly opened = new Map<Party, number>();
+  private tree: LogTree = emptyTree();
+  private head!: Sealed<Head>;
+  private unit: Unit | null = null;
+  private settings: Settings | null = null;
+  private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
-  /** The order of the transfer before: the items of a batch stand together. */
-  private lastOrder: { readonly sha256: Sha256; readonly ordered: Ordered } | null = null;
-  /** How many items of the last batch are still to come. */
-  private itemsLeft = 0;
+  private postings = 0;
+  private endings = 0;
+  private tiles = 0;
+  private readonly expected: Checkpoint[];
+  private readonly rollbacks: LedgerRollback[] = [];
 
-  constructor(private readonly store: LedgerStore, private readonly server: RsaPublicKey) {
-    this.keys.set(TREASURY, server.thumbprint);
+  constructor(private readonly options: AuditOptions) {
+    this.accounts.set(TREASURY, { key: options.server, opened: 0, balance: 0n, changed: 0 });
+    this.expected = options.expected.filter(({ size }) => size > 0).sort((one, other) =>
+      one.size - other.size
+    );
   }
 
-  async block(height: number, headerText: string): Promise<void> {
-    const header = await verifyHeader(headerText, this.server);
-    const { claims } = header;
-    require(claims.height === height, `the header says height ${claims.height}`);
-    require(
-      claims.prev === (this.previous?.sha256 ?? null),
-      "the header does not name the one before it",
-    );
-    require(
-      claims.first === this.nextSeq,
-      `the header begins with entry ${claims.first}, not ${this.nextSeq}`,
-    );
-    require(claims.time >= (this.previous?.claims.time ?? 0), "time runs backwards");
-    const stored = await this.store.blockOf(claims.first);
-    require(stored?.header.text === headerText, "the header cannot be read again");
-    require(stored.entryTexts.length === claims.count, "entries are missing");
-    require(
-      merkleRoot(stored.entryTexts) === claims.root,
-      "the entries are not those that the header signs",
-    );
+  /** Entries replayed so far: the index of the next one. */
+  get size(): number {
+    return this.tree.size;
+  }
+
+  /** Replays the next entries; true when those were the last. */
+  async chunk(): Promise<boolean> {
+    const { store, seals, server } = this.options;
+    const head = await store.head();
+    require(head !== null, "the ledger has no head");
+    seals.checkHead(head);
+    require(head.server === server, "the ledger is of another server");
+    require(head.size >= this.size, "the ledger has become shorter");
+    this.head = head;
+    const to = Math.min(head.size, this.size + CHUNK_ENTRIES);
+    const texts = await store.entries(this.size, to);
     const postings: Posting[] = [];
-    for (const text of stored.entryTexts) {
-      const entry = parseEntry(text);
-      require(entry.seq === this.nextSeq, `entry ${this.nextSeq} says it is entry ${entry.seq}`);
-      await this.entry(entry, claims.time, postings);
-      this.nextSeq++;
-    }
-    require(this.itemsLeft === 0, "the block ends within a batch");
+    for (const text of texts) await this.entry(text, postings);
+    require(this.size === to, "it is missing");
     await this.comparePostings(postings);
-    this.previous = header;
-    this.lastBlockEntries = claims.count;
+    return to === head.size;
   }
 
-  private async entry(entry: Entry, time_s: number, postings: Posting[]): Promise<void> {
-    if (entry.type === "account.open") return await this.accountOpen(entry, time_s);
-    const at = `entry ${entry.seq}`;
-    require(this.keys.get(entry.payer) === entry.payerKey, `${at}: the payer has another key`);
-    require(this.keys.get(entry.payee) === entry.payeeKey, `${at}: the payee has another key`);
-    // Only the treasury, and accounts that have no key, are paid from without an order.
-    if (entry.payer === TREASURY || entry.payerKey === null) await this.unsigned(entry);
-    else await this.ordered(entry, time_s);
-    this.move(entry.payer, -entry.amount, entry.seq, postings);
-    this.move(entry.payee, entry.amount, entry.seq, postings);
-  }
-
-  private async accountOpen(entry: AccountOpen, time_s: number): Promise<void> {
-    const at = `entry ${entry.seq}`;
-    require(!this.keys.has(entry.account), `${at}: ${entry.account} exists already`);
-    if (entry.delegationSha256 !== null) {
-      const { claims } = await this.delegation(entry.delegationSha256);
-      require(claims.account === entry.account, `${at}: the delegation is by another account`);
-      require(claims.key.thumbprint === entry.key, `${at}: the delegation is by another key`);
-      requireValidFor(claims, { server: this.server.thumbprint, cert: claims.cert, now_s: time_s });
+  private async entry(text: string, postings: Posting[]): Promise<void> {
+    const entry = parseEntry(text);
+    require(entry.index === this.size, `it says that it is entry ${entry.index}`);
+    require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
+    switch (entry.type) {
+      case "ledger.open": {
+        require(entry.server === this.options.server, "the ledger is of another server");
+        require(
+          entry.log.x === ed25519Jwk(this.options.log).x,
+          "the ledger names another log key",
+        );
+        this.unit = entry.unit;
+        this.settings = entry;
+        break;
+      }
+      case "ledger.settings":
+        this.settings = entry;
+        break;
+      case "ledger.rollback":
+        await this.rollback(entry);
+        break;
+      case "account.open":
+        await this.accountOpen(entry);
+        break;
+      case "transfer":
+        await this.transfer(entry, postings);
+        break;
+      case "batch":
+        await this.batch(entry, postings);
+        break;
+      case "cancel":
+        await this.cancel(entry);
+        break;
     }
-    this.keys.set(entry.account, entry.key);
-    this.opened.set(entry.account, entry.seq);
-    this.balances.set(entry.account, 0n);
+    await this.append(text);
   }
 
-  /** What nobody signed: its id settles once, like any other. */
-  private async unsigned(entry: Transfer): Promise<void> {
-    require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
-    require(
-      entry.payer !== entry.payee,
-      `entry ${entry.seq}: payer and payee are the same account`,
+  private async append(text: string): Promise<void> {
+    const { tree, fullTiles } = this.tree.appended([hashLeaf(text)]);
+    await this.compareTiles(fullTiles);
+    this.tree = tree;
+    while (this.expected[0]?.size === tree.size) {
+      const kept = this.expected.shift()!;
+      require(
+        sameHash(kept.root, tree.root) || this.isExplained(kept),
+        "a checkpoint that was kept elsewhere has another history",
+      );
+    }
+  }
+
+  private isExplained(kept: Checkpoint): boolean {
+    return this.rollbacks.some(({ keptSize, lostSize }) =>
+      kept.size > keptSize && kept.size <= lostSize
     );
-    const { count } = await this.outcome(entry, unsignedSha256(entry.payee, entry.amount));
-    require(count === 1, `entry ${entry.seq}: its outcome counts other payments`);
   }
 
-  /** An id has one outcome, and that points to its one place in the ledger. */
-  private async outcome(
-    entry: Transfer,
-    contentSha256: Sha256 | null,
-  ): Promise<StoredPayment & { readonly count: number }> {
-    this.settled++;
-    const stored = await this.store.payment(entry.payer, entry.id);
-    const settled = stored !== null && "settled" in stored.end ? stored.end.settled : null;
-    const here = settled?.seq === entry.seq - (entry.index ?? 0);
+  private async compareTiles(fullTiles: readonly FullTile[]): Promise<void> {
+    this.tiles += fullTiles.length;
+    const stored = await this.options.store.tiles(fullTiles);
+    for (const [at, { level, index, hashes }] of fullTiles.entries()) {
+      const found = stored[at];
+      require(found !== null, `tile ${level}/${index} is missing`);
+      require(sameHash(found!, hashes), `tile ${level}/${index} is not that of the entries`);
+    }
+  }
+
+  private async rollback(entry: LedgerRollback): Promise<void> {
+    require(entry.keptSize <= this.size, "it keeps more entries than there are");
+    const kept = await this.tree.rootAt(entry.keptSize, (ids) => this.readTiles(ids));
     require(
-      stored !== null && settled !== null && here,
-      `entry ${entry.seq}: payment ${entry.id} is recorded elsewhere`,
+      sameHash(kept, decodeBase64url(entry.keptRoot)!),
+      "it keeps another history than this one",
+    );
+    this.rollbacks.push(entry);
+  }
+
+  private async readTiles(ids: Parameters<LedgerStore["tiles"]>[0]): Promise<Uint8Array[]> {
+    const tiles = await this.options.store.tiles(ids);
+    require(tiles.every((tile) => tile !== null), "a tile is missing");
+    return tiles as Uint8Array[];
+  }
+
+  private async accountOpen(entry: Entry<AccountOpen>): Promise<void> {
+    const { account, key, delegationSha256, index } = entry;
+    require(!this.accounts.has(account), `${account} exists already`);
+    require(this.settings?.registration !== "closed", "registration is closed");
+    if (delegationSha256 !== null) {
+      const { claims } = await this.storedDelegation(delegationSha256);
+      require(claims.account === account, "the delegation is by another account");
+      require(claims.key.thumbprint === key, "the delegation is by another key");
+      requireValidFor(claims, { server: this.options.server, now_s: entry.time });
+    }
+    this.accounts.set(account, { key, opened: index, balance: 0n, changed: index });
+  }
+
+  private async transfer(entry: Entry<Transfer>, postings: Posting[]): Promise<void> {
+    const { payer, payee, payerKey, payeeKey, amount, unit } = entry;
+    require(unit === this.unit, "it counts in another unit");
+    require(this.accounts.get(payer)?.key === payerKey, "the payer has another key");
+    require(this.accounts.get(payee)?.key === payeeKey, "the payee has another key");
+    require(payer !== payee, "payer and payee are the same account");
+    // Only the treasury, and accounts that have no key, are paid from without an order.
+    if (entry.orderSha256 === null) {
+      await this.ending(entry, "settled", unsignedSha256(payee, amount));
+    } else {
+      await this.ordered(entry as Entry<Transfer> & { payer: AccountName });
+    }
+    this.move(payer, -amount, entry.index, postings);
+    this.move(payee, amount, entry.index, postings);
+  }
+
+  private async batch(entry: Entry<Batch>, postings: Posting[]): Promise<void> {
+    require(entry.unit === this.unit, "it counts in another unit");
+    require(this.accounts.get(entry.payer)?.key === entry.payerKey, "the payer has another key");
+    const items = await this.ordered(entry);
+    for (const { payee, payeeKey } of items) {
+      require(this.accounts.get(payee)?.key === payeeKey, `${payee} has another key`);
+    }
+    this.move(entry.payer, -entry.total, entry.index, postings);
+    for (const [payee, amount] of creditsOf(items)) {
+      this.move(payee, amount, entry.index, postings);
+    }
+  }
+
+  /** Verifies the order that an entry names, and that it orders just this. Gives a batch's items. */
+  private async ordered(
+    entry: (Entry<Transfer> & { payer: AccountName }) | Entry<Batch>,
+  ): Promise<readonly BatchItem[]> {
+    const stored = await this.ending(entry, "settled", entry.orderSha256!);
+    require(stored.signedText !== null, "its order is missing");
+    const { order, delegation } = await verifySignedOrder(
+      stored.signedText,
+      stored.delegationText,
+      (text) => this.delegation(String(text)),
+    );
+    require(order.sha256 === entry.orderSha256, "the order is another one");
+    require(delegation.sha256 === entry.delegationSha256, "the delegation is another one");
+    require(
+      delegation.claims.key.thumbprint === entry.payerKey,
+      "the order is not by the payer's key",
+    );
+    const { claims } = order;
+    const { server } = this.options;
+    require(claims.server === server, "the order is for another server");
+    require(claims.payer === entry.payer && claims.id === entry.id, "the order is another one's");
+    requireValidFor(delegation.claims, { server, now_s: entry.time });
+    const flaw = untimely(claims, entry.time);
+    require(flaw === undefined, `the order did not hold at that time: ${flaw}`);
+    if (entry.type === "batch") {
+      const same = isBatch(claims) && claims.count === entry.count &&
+        claims.total === entry.total && claims.itemsRoot === entry.itemsRoot;
+      require(same, "the order pays something else");
+      return parseBatchItems(claims, stored.itemTexts);
+    }
+    const same = !isBatch(claims) && claims.payee === entry.payee &&
+      claims.payeeKey === entry.payeeKey && claims.amount === entry.amount;
+    require(same, "the order pays something else");
+    return [];
+  }
+
+  private async cancel(entry: Entry<Cancelled>): Promise<void> {
+    const stored = await this.ending(entry, "cancelled", entry.cancelSha256);
+    require(stored.signedText !== null, "its cancel is missing");
+    const { cancel, delegation } = await verifySignedCancel(
+      stored.signedText,
+      stored.delegationText,
+      (text) => this.delegation(String(text)),
+    );
+    const { claims } = cancel;
+    const { server } = this.options;
+    require(cancel.sha256 === entry.cancelSha256, "the cancel is another one");
+    require(delegation.sha256 === entry.delegationSha256, "the delegation is another one");
+    require(claims.server === server, "the cancel is for another server");
+    require(claims.payer === entry.payer && claims.id === entry.id, "the cancel is another one's");
+    const { thumbprint } = delegation.claims.key;
+    require(
+      thumbprint === entry.payerKey && this.accounts.get(entry.payer)?.key === thumbprint,
+      "the cancel is not by the payer's key",
+    );
+    requireValidFor(delegation.claims, { server, now_s: entry.time });
+  }
+
+  /** An id ends once, and its row points to the one entry that ends it. */
+  private async ending(
+    entry: { readonly payer: Party; readonly id: Uuid; readonly index: number },
+    state: Ending["state"],
+    contentSha256: Sha256,
+  ): Promise<StoredPayment> {
+    this.endings++;
+    const { store, seals } = this.options;
+    const stored = await store.payment(entry.payer, entry.id);
+    require(stored !== null, `payment ${entry.id} is not recorded`);
+    seals.checkEnding(stored);
+    require(
+      stored.index === entry.index && stored.state === state,
+      `payment ${entry.id} is recorded elsewhere`,
     );
     require(
       stored.contentSha256 === contentSha256,
-      `entry ${entry.seq}: payment ${entry.id} is recorded as another order`,
+      `payment ${entry.id} is recorded with another content`,
     );
-    return { ...stored, count: settled.count };
+    return stored;
   }
 
-  private async ordered(entry: Transfer, time_s: number): Promise<void> {
-    const at = `entry ${entry.seq}`;
-    const { signed, payments } = await this.order(entry);
-    const { order, delegation } = signed;
-    require(order.sha256 === entry.orderSha256, `${at}: the order is another one`);
-    require(delegation.sha256 === entry.delegationSha256, `${at}: the delegation is another one`);
-    require(
-      delegation.claims.key.thumbprint === entry.payerKey,
-      `${at}: the order is not by the payer's key`,
-    );
-    require(
-      order.claims.server === this.server.thumbprint,
-      `${at}: the order is for another server`,
-    );
-    require(
-      order.claims.payer === entry.payer && order.claims.id === entry.id,
-      `${at}: the order is another payment's`,
-    );
-    const flaw = untimely(order.claims, time_s);
-    require(flaw === undefined, `${at}: the order did not hold at that time: ${flaw}`);
-    // Each item once, in order: none twice in the place of another.
-    const ordered = payments[payments.length - 1 - this.itemsLeft];
-    const same = ordered !== undefined && ordered.index === entry.index &&
-      ordered.payee === entry.payee &&
-      ordered.payeeKey === entry.payeeKey && ordered.amount === entry.amount;
-    require(same, `${at}: the order pays something else`);
-  }
-
-  private async order(entry: Transfer): Promise<Ordered> {
-    const sha256 = entry.orderSha256!;
-    if (this.itemsLeft > 0 && this.lastOrder?.sha256 === sha256) {
-      this.itemsLeft--;
-      return this.lastOrder.ordered;
-    }
-    require(this.itemsLeft === 0, `entry ${entry.seq}: the batch before is not complete`);
-    const stored = await this.outcome(entry, sha256);
-    require(stored.orderText !== null, `entry ${entry.seq}: its order is missing`);
-    const verify = (text: unknown) => this.verifiedDelegation(String(text));
-    const signed = await verifySignedOrder(stored.orderText, stored.delegationText, verify);
-    const order = signed.order.claims;
-    const payments = isBatch(order)
-      ? parseBatchItems(order, stored.itemTexts)
-      : [{ ...order, index: null }];
-    require(
-      stored.count === payments.length,
-      `entry ${entry.seq}: its outcome counts other payments`,
-    );
-    this.itemsLeft = payments.length - 1;
-    this.lastOrder = { sha256, ordered: { signed, payments } };
-    return this.lastOrder.ordered;
-  }
-
-  private async delegation(sha256: Sha256) {
-    const text = await this.store.delegation(sha256);
+  private async storedDelegation(sha256: Sha256) {
+    const text = await this.options.store.delegation(sha256);
     require(text !== null, "a delegation is missing");
-    const delegation = await this.verifiedDelegation(text);
+    const delegation = await this.delegation(text);
     require(delegation.sha256 === sha256, "a delegation is another one");
     return delegation;
   }
 
-  private verifiedDelegation(text: string): ReturnType<typeof verifyDelegation> {
+  private delegation(text: string): ReturnType<typeof verifyDelegation> {
     let verified = this.delegations.get(text);
     if (verified === undefined) {
       verified = verifyDelegation(text);
@@ -280,73 +372,91 @@ class Replay {
     return verified;
   }
 
-  private move(name: Party, change: bigint, seq: number, postings: Posting[]): void {
-    const balance = this.balances.get(name)! + change;
-    const sound = name === TREASURY
-      ? balance <= 0n && balance >= -AMOUNT_MAX
-      : balance >= 0n && balance <= AMOUNT_MAX;
-    require(sound, `entry ${seq}: ${name} would have ${formatAmount(balance)}`);
-    this.balances.set(name, balance);
-    postings.push({ account: name, seq, balance });
+  private move(name: Party, change: bigint, index: number, postings: Posting[]): void {
+    const account = this.accounts.get(name)!;
+    account.balance += change;
+    account.changed = index;
+    const { balance } = account;
+    require(isSoundBalance(name, balance), `${name} would have ${formatAmount(balance)}`);
+    postings.push({ account: name, index, balance });
   }
 
   private async comparePostings(postings: readonly Posting[]): Promise<void> {
     this.postings += postings.length;
-    const stored = await this.store.balancesAfter(postings);
-    for (const [index, { account, seq, balance }] of postings.entries()) {
+    const stored = await this.options.store.balancesAfter(postings);
+    for (const [at, { account, index, balance }] of postings.entries()) {
       require(
-        stored[index] === balance,
-        `entry ${seq}: the stored balance of ${account} is not ${formatAmount(balance)}`,
+        stored[at] === balance,
+        `the stored balance of ${account} after entry ${index} is not ${formatAmount(balance)}`,
       );
     }
   }
 
-  /** What must hold at the end: every account as replayed, none more, nothing left over, the sum zero. */
+  /** What must hold at the end: the root, every account as replayed, none more, nothing left over, the sum zero. */
   async finish(): Promise<void> {
-    const missing = new Set(this.balances.keys());
-    // Before it first pays, nothing is stored of the treasury.
-    if (this.balances.get(TREASURY) === 0n) missing.delete(TREASURY);
-    for await (const account of this.store.allAccounts()) {
-      this.account(account);
-      missing.delete(account.name);
-    }
-    require(missing.size === 0, `account ${[...missing][0]} is missing`);
-    const counts = await this.store.counts();
-    require(counts.entries === this.nextSeq - 1, "there are entries that no block has");
+    const { store } = this.options;
+    require(
+      encodeBase64url(this.tree.root) === this.head.root,
+      "the entries do not lead to the root that is signed",
+    );
+    require(
+      this.expected.every((kept) => this.isExplained(kept)),
+      "the ledger is shorter than a checkpoint that was kept elsewhere",
+    );
+    const { openingBalance, registration } = this.head.settings;
+    require(
+      this.head.unit === this.unit && this.settings?.openingBalance === openingBalance &&
+        this.settings.registration === registration,
+      "the settings are not those of the entries",
+    );
+    const counts = await store.counts();
+    require(counts.entries === this.size, "there are entries beyond the end of the log");
     require(counts.postings === this.postings, "there are balances that no entry explains");
-    require(counts.settled === this.settled, "there are settled payments that no entry explains");
-    require((await this.store.head()).nextSeq === this.nextSeq, "the head is not the last block");
-    const sum = [...this.balances.values()].reduce((total, balance) => total + balance, 0n);
+    require(counts.endings === this.endings, "there are ended payments that no entry explains");
+    require(counts.tiles === this.tiles, "there are tiles that no entry explains");
+    await this.compareAccounts();
+    const sum = [...this.accounts.values()].reduce((total, { balance }) => total + balance, 0n);
     require(sum === 0n, `all balances add up to ${formatAmount(sum)}, not to zero`);
   }
 
-  private account(stored: StoredAccount | Account): void {
-    const { name, key, balance } = stored;
-    const replayed = this.balances.get(name);
-    const openedSeq = "jwk" in stored ? stored.openedSeq : undefined;
+  private async compareAccounts(): Promise<void> {
+    // Before it first pays, nothing is stored of the treasury.
+    let missing = this.accounts.size - (this.accounts.get(TREASURY)!.balance === 0n ? 1 : 0);
+    let after = "";
+    while (true) {
+      const page = await this.options.store.accountsAfter(after, ACCOUNTS_PAGE);
+      for (const account of page) this.compareAccount(account);
+      missing -= page.length;
+      if (page.length < ACCOUNTS_PAGE) break;
+      after = page.at(-1)!.name;
+    }
+    require(missing === 0, "accounts are missing, or there are too many");
+  }
+
+  private compareAccount(stored: Sealed<StoredAccount>): void {
+    const { name, key, jwk, balance, opened, changed } = stored;
+    const replayed = this.accounts.get(name);
+    require(replayed !== undefined, `no entry opens account ${name}`);
     require(
-      replayed !== undefined && this.keys.get(name) === key && this.opened.get(name) === openedSeq,
+      replayed.balance === balance,
+      `account ${name} has ${formatAmount(balance)}, not ${formatAmount(replayed.balance)}`,
+    );
+    require(
+      replayed.key === key && replayed.opened === opened && replayed.changed === changed,
       `account ${name} is not what the entries say`,
     );
-    if ("jwk" in stored) {
-      const thumbprint = stored.jwk === null ? null : parseRsaPublicJwk(stored.jwk).thumbprint;
-      require(
-        thumbprint === key,
-        `account ${name} is stored with another key`,
-      );
-    }
-    require(
-      replayed === balance,
-      `account ${name} has ${formatAmount(balance)}, not ${formatAmount(replayed)}`,
-    );
+    this.options.seals.checkAccount(stored);
+    if (name === TREASURY) return;
+    const thumbprint = jwk === null ? null : parseRsaPublicJwk(jwk).thumbprint;
+    require(thumbprint === key, `account ${name} is stored with another key`);
   }
 
   result(): AuditResult {
     return {
-      blocks: this.previous?.claims.height ?? 0,
-      entries: this.nextSeq - 1,
-      accounts: this.balances.size - 1,
-      head: this.previous?.sha256 ?? null,
+      entries: this.size,
+      accounts: this.accounts.size - 1,
+      size: this.size,
+      root: this.head.root,
     };
   }
 }

@@ -21,7 +21,6 @@ export function watchedClock(
   const offset_ms = wall_ms() - monotonic_ms();
   return {
     now_s: () => Math.floor(wall_ms() / 1000),
-    isSteady: () =>
-      Math.abs(wall_ms() - monotonic_ms() - offset_ms) <= CLOCK_STEP_S_MAX * 1000,
+    isSteady: () => Math.abs(wall_ms() - monotonic_ms() - offset_ms) <= CLOCK_STEP_S_MAX * 1000,
   };
 }

@@ -7,7 +7,7 @@
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256, type Uuid } from "../base/parse.ts";
-import { type Ed25519Jwk, parseEd25519Jwk } from "../keys/ed25519.ts";
+import { type Ed25519Jwk, ed25519Jwk, parseEd25519Jwk } from "../keys/ed25519.ts";
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import {
   type Amount,
@@ -154,7 +154,7 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
     parse: (members) => ({
       type: "ledger.open",
       server: members.sha256("server"),
-      log: parseEd25519Jwk(members.object("log")).jwk,
+      log: ed25519Jwk(parseEd25519Jwk(members.object("log"), "the log key")),
       unit: parseUnit(members.raw("unit")),
       ...parseSettings(members),
     }),

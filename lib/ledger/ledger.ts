@@ -5,15 +5,16 @@
  */
 import { randomBytes } from "node:crypto";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
-import { encodeBase64url, decodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { parseRsaPublicJwk } from "../keys/rsa.ts";
 import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { SALT_BYTES } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Anchor } from "./anchor.ts";
-import { type Checkpoint, type LogSigner, signCheckpoint } from "./checkpoint.ts";
-import { CLOCK_STEP_S_MAX, type Clock } from "./clock.ts";
+import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
+import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
 import { formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
@@ -70,7 +71,7 @@ export type ShownCheckpoint =
 
 export interface LedgerOptions {
   readonly store: LedgerStore;
-  readonly signer: LogSigner;
+  readonly logKey: Ed25519KeyPair;
   readonly seals: Seals;
   readonly anchor: Anchor;
   readonly clock: Clock;
@@ -139,7 +140,7 @@ export class Ledger {
   get checkpoint(): Checkpoint {
     const { tree } = this.state;
     if (this.signed?.size !== tree.size) {
-      this.signed = signCheckpoint(this.options.signer, tree.size, tree.root);
+      this.signed = signedCheckpoint(this.options.logKey, this.server, tree);
     }
     return this.signed;
   }
@@ -328,7 +329,10 @@ export class Ledger {
   private async catchUp(reader: LedgerReader): Promise<LogState> {
     const { state } = this;
     const stored = await reader.head();
-    if (stored === null) throw storeDamaged("the head of the ledger is missing in the database");
+    if (stored === null) {
+      if (state.head.size === 0) return state;
+      throw storeDamaged("the head of the ledger is missing in the database");
+    }
     this.options.seals.checkHead(stored);
     const { seal: _, ...head } = stored;
     if (head.size < state.head.size) throw rolledBack(this.checkpoint, head.size);
@@ -376,6 +380,15 @@ export class Ledger {
       this.recentTexts.delete(index);
     }
   }
+}
+
+export function signedCheckpoint(
+  logKey: Ed25519KeyPair,
+  server: Sha256,
+  { size, root }: Pick<LogTree, "size" | "root">,
+): Checkpoint {
+  const origin = logOrigin(server);
+  return { origin, size, root, text: signCheckpoint(logKey, origin, size, root) };
 }
 
 /** Tiles of `store` as a proof needs them. */

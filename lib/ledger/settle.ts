@@ -372,6 +372,10 @@ class Book {
   }
 
   record(fact: Fact): Outcome {
+    // Another process has opened the ledger meanwhile.
+    if (fact.type === "ledger.open" && this.context.firstIndex > 0) {
+      return { state: "recorded", index: 0 };
+    }
     if (fact.type === "ledger.open" || fact.type === "ledger.settings") {
       const { openingBalance, registration } = fact;
       this.settings = { openingBalance, registration };

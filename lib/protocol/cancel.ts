@@ -2,13 +2,9 @@
  * A cancel ends a payment id unpaid, for ever. The payer's session key signs it, so nobody else can void a payment.
  */
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
+import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { Members, type Sha256, type Uuid } from "../base/parse.ts";
-import {
-  CLOCK_LEAD_S_MAX,
-  type Delegation,
-  type SessionKeyPair,
-  verifyDelegation,
-} from "./delegation.ts";
+import { CLOCK_LEAD_S_MAX, type Delegation, verifyDelegation } from "./delegation.ts";
 import { SealwireError } from "../base/errors.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
@@ -47,7 +43,7 @@ const CANCEL = defineToken<Cancel>({
   toJson: ({ id, server, payer, iat }) => ({ v: 1, id, server, payer, iat }),
 });
 
-export function signCancel(cancel: Cancel, session: SessionKeyPair): Promise<Token<Cancel>> {
+export function signCancel(cancel: Cancel, session: Ed25519KeyPair): Promise<Token<Cancel>> {
   return signToken(CANCEL, cancel, session.privateKey);
 }
 

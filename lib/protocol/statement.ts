@@ -4,7 +4,7 @@
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256 } from "../base/parse.ts";
-import { type Ed25519PublicKey, parseEd25519Jwk } from "../keys/ed25519.ts";
+import { ed25519Jwk, type Ed25519PublicKey, parseEd25519Jwk } from "../keys/ed25519.ts";
 import { parseRsaPublicJwk, type RsaKeyPair, type RsaPublicKey } from "../keys/rsa.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
@@ -33,11 +33,17 @@ const STATEMENT = defineToken<ServerStatement>({
     return {
       server: parseRsaPublicJwk(claims.raw("server")),
       cert: claims.sha256("cert"),
-      log: parseEd25519Jwk(claims.object("log")),
+      log: parseEd25519Jwk(claims.object("log"), "the log key"),
       iat: claims.time_s("iat"),
     };
   },
-  toJson: ({ server, cert, log, iat }) => ({ v: 1, server: server.jwk, cert, log: log.jwk, iat }),
+  toJson: ({ server, cert, log, iat }) => ({
+    v: 1,
+    server: server.jwk,
+    cert,
+    log: ed25519Jwk(log),
+    iat,
+  }),
 });
 
 export type SignedStatement = Token<ServerStatement>;
