@@ -63,7 +63,7 @@ export interface ProvenEntry {
 /** How a checkpoint that someone shows relates to this log. */
 export type ShownCheckpoint =
   /** This log grew out of it. */
-  | { readonly kind: "linked"; readonly consistency: readonly Uint8Array[] }
+  | { readonly kind: "linked" }
   /** It is of a history that was lost, and the operator's entry says so. */
   | { readonly kind: "rolled_back"; readonly rollback: ProvenEntry }
   /** This log lacks what it signed. */
@@ -209,12 +209,12 @@ export class Ledger {
     if (shown.size > this.size) await this.refresh();
     const { checkpoint } = this;
     if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
-      return { kind: "linked", consistency: await this.consistency(shown.size, checkpoint) };
+      return { kind: "linked" };
     }
     const rollback = await this.findRollback(shown);
     if (rollback !== null) return { kind: "rolled_back", rollback };
     this.stop(rolledBack(shown, this.size));
-    this.options.anchor.raise(shown);
+    this.raiseAnchor(shown);
     return { kind: "unlinked" };
   }
 
@@ -364,8 +364,12 @@ export class Ledger {
 
   private storeAnchor(): void {
     this.anchorTimer = null;
+    this.raiseAnchor(this.checkpoint);
+  }
+
+  private raiseAnchor(checkpoint: Checkpoint): void {
     try {
-      this.options.anchor.raise(this.checkpoint);
+      this.options.anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
       // The next commit tries again. Until then a rollback of the last seconds would go unseen.

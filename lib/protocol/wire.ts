@@ -1,10 +1,12 @@
-/** What the payment server and its clients agree on, besides JSON-RPC itself: PROTOCOL.md describes it. */
-import type { RsaPublicJwk } from "../keys/rsa.ts";
+/** What the payment server and its clients agree on, besides JSON-RPC itself. */
 
-/** ALPN protocol name (RFC 7301) of version 1. */
-export const ALPN = "sealwire/1";
-/** Rows of a page of a list, a history or a chain of headers. */
+/** ALPN protocol name (RFC 7301) of version 2. */
+export const ALPN = "sealwire/2";
+export const PROTOCOL_VERSION = 2;
+/** Rows of a page of a list. */
 export const PAGE_ROWS_MAX = 100;
+/** Rows of a page of a history: the last entry of a page may be a batch. */
+export const HISTORY_ROWS_MAX = 1_100;
 /** A request with a batch's items. */
 export const BATCH_LINE_BYTES_MAX = 512 * 1024;
 /** The lowest port that a listener may publish. */
@@ -20,26 +22,52 @@ export interface OnlineRow {
 }
 
 export interface HelloAnswer {
-  readonly v: 1;
-  readonly server: RsaPublicJwk;
+  readonly v: typeof PROTOCOL_VERSION;
+  /** The server statement, a JWS. */
+  readonly statement: string;
+  /** 32 bytes, base64url, that the login's delegation must name. */
   readonly nonce: string;
+}
+
+/** An entry and the proof that it is in the log of `size` entries. */
+export interface ProofAnswer {
+  readonly entry: string;
+  /** The inclusion proof, base64 as in a tlog-proof, 32 bytes a step. */
+  readonly path: readonly string[];
+  readonly size: number;
+  /** The signed note of that size; left out when this connection has been sent it before. */
+  readonly checkpoint?: string;
 }
 
 export interface LoginAnswer {
   readonly account: string;
   readonly balance: string;
-  /** The newest block header. */
-  readonly head: string | null;
+  readonly size: number;
+  readonly checkpoint?: string;
+  /** From the checkpoint that the client showed to this one, base64; null when the log did not grow out of that. */
+  readonly consistency: readonly string[] | null;
+  /** The operator's entry that explains why not. */
+  readonly rollback?: ProofAnswer;
 }
 
 /** Also what `payment.settled` brings. */
-export interface SettledAnswer {
+export interface SettledAnswer extends ProofAnswer {
   readonly state: "settled";
-  /** Absent for a batch, whose receipts are asked for one by one, and for what a classic account paid, which has none. */
-  readonly receipt?: string;
-  /** The balance of whom this is sent to, after the payment. */
+  /** Left out in the answer to whoever sent them, and for what nobody signed. */
+  readonly order?: string;
+  readonly delegation?: string;
+  /** One item of a batch and its path to `items_root`, or all items for the batch's payer. */
+  readonly item?: string;
+  readonly item_path?: readonly string[];
+  readonly items?: readonly string[];
+  /** The asker's balance after the payment. */
   readonly balance: string;
 }
+
+export type PaymentAnswer =
+  | { readonly state: "unknown" }
+  | { readonly state: "cancelled" }
+  | SettledAnswer;
 
 export interface HistoryAnswer {
   readonly rows: readonly HistoryAnswerRow[];
@@ -48,7 +76,8 @@ export interface HistoryAnswer {
 }
 
 export interface HistoryAnswerRow {
-  readonly seq: number;
+  /** The entry's place in the log. */
+  readonly index: number;
   readonly payment: string;
   readonly time: number;
   readonly payer: string;

@@ -9,8 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import type { Outcome, RejectReason, VoidReason } from "../../ledger/submission.ts";
-import type { LedgerStore } from "../../ledger/store.ts";
+import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
 import type { Connection } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
 import type { Log } from "../server/log.ts";
@@ -39,13 +38,10 @@ const MESSAGES_PER_S = 50;
 
 export interface ClassicPaymentOptions {
   readonly ledger: Ledger;
-  readonly store: LedgerStore;
   readonly serverKey: RsaPublicKey;
-  /** Minor units that a new account opens with. */
-  readonly openingBalance: bigint;
   readonly log: Log;
-  /** Tells an account that has a key of a payment that nobody signed, in entry `seq`. */
-  readonly announce: (account: AccountName, seq: number) => void;
+  /** Tells an account that has a key of a payment that nobody signed, in entry `index`. */
+  readonly announce: (account: AccountName, index: number) => void;
 }
 
 /** One connection. */
@@ -156,10 +152,10 @@ export class ClassicPaymentServer {
 
   private async register(name: ClassicName | null): Promise<string> {
     if (name === null) return ANSWERS.registerFailed;
-    const { ledger, openingBalance, log } = this.options;
+    const { ledger, log } = this.options;
     const { account } = name;
     const id = randomUUID() as Uuid;
-    const outcome = await ledger.submit({ type: "open-classic", account, id, openingBalance });
+    const outcome = await ledger.submit({ type: "open-classic", account, id });
     if (outcome.state !== "opened") return ANSWERS.registerFailed;
     log("registered", { account, classic: true });
     return ANSWERS.registered;
@@ -170,7 +166,7 @@ export class ClassicPaymentServer {
     { name, port }: ClassicRequest & { type: "login" },
   ): Promise<string> {
     if (port === null) return ANSWERS.portOutOfRange;
-    const account = name && await this.options.store.account(name.account);
+    const account = name && await this.options.ledger.account(name.account);
     if (name === null || account === null || account.key !== null) return ANSWERS.loginFailed;
     // A session is one account's, and an account has one session.
     const other = session.name !== null && session.name.account !== name.account;
@@ -185,7 +181,7 @@ export class ClassicPaymentServer {
 
   /** When not all go into one answer, the next List of the session goes on where this one was cut. */
   private async list(session: Session, name: ClassicName): Promise<string> {
-    const account = await this.options.store.account(name.account);
+    const account = await this.options.ledger.account(name.account);
     const sessions = [...this.online.values()];
     const start = sessions.findIndex(({ name }) => name!.account === session.listFrom);
     const inOrder = start > 0 ? [...sessions.slice(start), ...sessions.slice(0, start)] : sessions;
@@ -209,7 +205,7 @@ export class ClassicPaymentServer {
     const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
-    this.options.announce(payee.account, outcome.entries.seq);
+    this.options.announce(payee.account, outcome.index);
     return formatTransferred(payer.written, amount, payee.written);
   }
 
@@ -225,22 +221,21 @@ export class ClassicPaymentServer {
     if (session.name === null) return false;
     if (session.name.account === payee.account) return true;
     if (session.name.account !== payer.account) return false;
-    const account = await this.options.store.account(payee.account);
+    const account = await this.options.ledger.account(payee.account);
     return account !== null && account.key !== null;
   }
 }
 
-const REFUSALS: Partial<Readonly<Record<RejectReason | VoidReason, string>>> = {
+const REFUSALS: Partial<Readonly<Record<RefusalReason, string>>> = {
   insufficient_funds: ANSWERS.insufficientBalance,
   signature_required: ANSWERS.senderNotLoggedIn,
   unknown_account: ANSWERS.senderNotLoggedIn,
-  balance_limit: ANSWERS.recipientNotFound,
   payer_is_payee: ANSWERS.recipientNotFound,
   unknown_payee: ANSWERS.recipientNotFound,
 };
 
 function refusalAnswer(outcome: Exclude<Outcome, { state: "settled" }>): string {
-  const answer = outcome.state === "rejected" ? REFUSALS[outcome.reason] : undefined;
+  const answer = outcome.state === "refused" ? REFUSALS[outcome.reason] : undefined;
   if (answer === undefined) throw new TypeError(`an order ended as ${JSON.stringify(outcome)}`);
   return answer;
 }

@@ -1,26 +1,23 @@
-/**
- * How many ids an account may void: each is a row that the ledger keeps for days, and costs its maker nothing, since no money
- * moves. Nobody who pays comes near it.
- */
+/** How many payment ids an account may cancel. Each cancel is an entry that costs its maker nothing, since no money moves. */
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 
-/** Ids that one account voids in {@linkcode WINDOW_S}, by refused orders and by cancels. */
-export const VOIDS_MAX = 1_000;
+/** Ids that one account cancels in {@linkcode WINDOW_S}. */
+export const CANCELS_MAX = 1_000;
 const WINDOW_S = 3_600;
 
-export class VoidBudget {
+export class CancelBudget {
   private readonly spent = new Map<AccountName, number>();
   private window = 0;
 
   constructor(private readonly now_s: () => number) {}
 
-  /** @throws {SealwireError} `too_many_voids`: nothing was recorded. */
+  /** @throws {SealwireError} `too_many_cancels`: nothing was recorded. */
   require(account: AccountName): void {
-    if (this.count(account) < VOIDS_MAX) return;
+    if (this.count(account) < CANCELS_MAX) return;
     throw new SealwireError(
-      "too_many_voids",
-      `an account voids at most ${VOIDS_MAX} payments an hour`,
+      "too_many_cancels",
+      `an account cancels at most ${CANCELS_MAX} payments an hour: try again later`,
     );
   }
 

@@ -1,93 +1,95 @@
-/** How a connection comes to act for an account: by a delegation of the account's key, made for this very connection. */
+/** Logs a connection in: by a delegation of the account's key, made for this very connection. */
 import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
-import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
 import { SealwireError } from "../../base/errors.ts";
-import type { Ledger } from "../../ledger/ledger.ts";
-import type { LedgerStore } from "../../ledger/store.ts";
 import type { Members, Uuid } from "../../base/parse.ts";
-import type { ServerKeys } from "../../keys/server_keys.ts";
+import type { AccountName } from "../../keys/rsa.ts";
+import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import type { Ledger, ShownCheckpoint } from "../../ledger/ledger.ts";
+import { encodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
 import type { Token } from "../../protocol/token.ts";
-import type { Directory } from "./lookups.ts";
-import type { Presence } from "./presence.ts";
-import { refusal } from "./refusals.ts";
-import type { ServerSession } from "./session.ts";
 import {
   type HelloAnswer,
   type LoginAnswer,
-  type OnlineRow,
   P2P_PORT_MIN,
+  PROTOCOL_VERSION,
 } from "../../protocol/wire.ts";
+import type { ServerIdentity } from "./identity.ts";
+import type { Log } from "./log.ts";
+import type { Lookups } from "./lookups.ts";
+import type { Presence } from "./presence.ts";
+import { proofAnswer } from "./proofs.ts";
+import { refusal } from "./refusals.ts";
+import { LoggedIn, type ServerSession } from "./session.ts";
 
 /** Delegations that fail, on one connection; each costs an RSA verification. */
 const LOGIN_FAILURES_MAX = 4;
 const TOKEN_CHARACTERS_MAX = 16_384;
 
-export interface LoginsOptions {
-  readonly keys: ServerKeys;
+export interface LoginOptions {
+  readonly identity: ServerIdentity;
   readonly ledger: Ledger;
-  readonly store: LedgerStore;
-  /** Minor units that a new account opens with. */
-  readonly openingBalance: bigint;
   readonly now_s: () => number;
-  readonly log: (event: string, fields: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
 }
 
-export class Logins {
+export class Login {
   constructor(
-    private readonly options: LoginsOptions,
-    private readonly presence: Presence<ServerSession>,
-    private readonly directory: Directory,
+    private readonly options: LoginOptions,
+    private readonly presence: Presence<LoggedIn>,
+    private readonly lookups: Lookups,
   ) {}
 
   hello(session: ServerSession): HelloAnswer {
-    return { v: 1, server: this.options.keys.pair.publicKey.jwk, nonce: session.nonce };
+    const { statement } = this.options.identity;
+    return { v: PROTOCOL_VERSION, statement: statement.text, nonce: session.nonce };
   }
 
   async register(session: ServerSession, params: Members): Promise<LoginAnswer> {
+    const shown = this.parseCheckpoint(params);
     const delegation = await this.authenticate(session, params);
-    const outcome = await this.options.ledger.submit({
-      type: "open",
-      delegation,
-      id: randomUUID() as Uuid,
-      openingBalance: this.options.openingBalance,
-    });
-    if (outcome.state === "rejected" || outcome.state === "void") throw refusal(outcome);
+    const id = randomUUID() as Uuid;
+    const outcome = await this.options.ledger.submit({ type: "open", delegation, id });
+    if (outcome.state === "refused") throw refusal(outcome.reason);
     const { account } = delegation.claims;
     if (outcome.state === "opened" && !outcome.again) this.options.log("registered", { account });
-    return await this.enter(session, delegation.claims);
+    this.enter(session, account);
+    return await this.answer(session, account, shown);
   }
 
   async login(session: ServerSession, params: Members): Promise<LoginAnswer> {
     const presence = params.has("presence") ? parsePresence(params.object("presence")) : null;
+    const shown = this.parseCheckpoint(params);
     const { claims: delegation } = await this.authenticate(session, params);
-    const account = await this.options.store.account(delegation.account);
+    const account = await this.options.ledger.account(delegation.account);
     if (account === null) {
       throw new SealwireError("unknown_account", "there is no such account: register first");
     }
     if (account.key !== delegation.key.thumbprint) {
       throw new SealwireError("wrong_key", "the account has another key");
     }
-    const answer = await this.enter(session, delegation);
-    if (presence !== null && !session.closed) {
-      const host = presence.host ?? session.peer.connection.remoteHost;
-      const row: OnlineRow = {
-        name: account.name,
-        host,
-        port: presence.port,
-        fingerprint: account.key,
-      };
-      this.presence.publish(session, row);
+    const asker = this.enter(session, delegation.account);
+    if (presence !== null) {
+      const host = presence.host ?? session.connection.remoteHost;
+      const { account: name } = delegation;
+      this.presence.publish(asker, { name, host, port: presence.port, fingerprint: account.key });
     }
-    if (params.raw("watch") === true && !session.closed) this.presence.subscribe(session);
-    return answer;
+    if (params.raw("watch") === true) this.presence.subscribe(asker);
+    return await this.answer(session, delegation.account, shown);
+  }
+
+  /** The checkpoint that the client remembers, under our own signature; null for a client that remembers none. */
+  private parseCheckpoint(params: Members): Checkpoint | null {
+    if (!params.has("checkpoint")) return null;
+    const { keys, logKey: { publicKey } } = this.options.identity;
+    const log = { origin: logOrigin(keys.pair.publicKey.thumbprint), publicKey };
+    return verifyCheckpoint(params.text("checkpoint", NOTE_CHARACTERS_MAX), log);
   }
 
   /** The delegation of someone who holds the key it names, made for this very connection. */
   private async authenticate(session: ServerSession, params: Members): Promise<Token<Delegation>> {
-    if (session.delegation !== null) {
-      throw new SealwireError("already_logged_in", "this connection is logged in");
-    }
+    if (session.loggedIn !== null) throw alreadyLoggedIn();
     if (session.loginFailures >= LOGIN_FAILURES_MAX) {
       throw new SealwireError(
         "too_many_failures",
@@ -97,34 +99,67 @@ export class Logins {
     // Counted before any waiting, so that requests sent together count as well.
     session.loginFailures++;
     const delegation = await verifyDelegation(params.text("delegation", TOKEN_CHARACTERS_MAX));
-    requireValidFor(delegation.claims, this.delegationContext());
+    const { identity: { keys }, now_s } = this.options;
+    requireValidFor(delegation.claims, {
+      server: keys.pair.publicKey.thumbprint,
+      now_s: now_s(),
+    });
+    if (delegation.claims.cert !== keys.certificateSha256) {
+      throw new SealwireError(
+        "wrong_certificate",
+        "the delegation names another certificate than this server's: someone may be in between",
+      );
+    }
     if (delegation.claims.nonce !== session.nonce) {
       throw new SealwireError("wrong_nonce", "the delegation was made for another connection");
     }
     return delegation;
   }
 
-  private delegationContext() {
-    const { keys, now_s } = this.options;
-    return { server: keys.pair.publicKey.thumbprint, cert: keys.certificateSha256, now_s: now_s() };
+  private enter(session: ServerSession, account: AccountName): LoggedIn {
+    if (session.loggedIn !== null) throw alreadyLoggedIn();
+    if (session.closed) throw new SealwireError("connection_lost", "the connection was lost");
+    const asker = new LoggedIn(session, account);
+    this.presence.enter(asker);
+    session.loggedIn = asker;
+    this.options.log("login", { account });
+    return asker;
   }
 
-  private async enter(session: ServerSession, delegation: Delegation): Promise<LoginAnswer> {
-    if (session.delegation !== null) {
-      throw new SealwireError("already_logged_in", "this connection is logged in");
-    }
-    if (session.closed) throw new SealwireError("connection_lost", "the connection was lost");
-    session.delegation = delegation;
-    try {
-      this.presence.enter(session);
-    } catch (error) {
-      session.delegation = null;
-      throw error;
-    }
-    this.options.log("login", { account: delegation.account });
-    const { balance } = await this.directory.balance(delegation.account);
-    return { account: delegation.account, balance, ...await this.directory.head() };
+  private async answer(
+    session: ServerSession,
+    account: AccountName,
+    shown: Checkpoint | null,
+  ): Promise<LoginAnswer> {
+    const { ledger } = this.options;
+    const compared = shown === null ? null : await this.compare(account, shown);
+    const { checkpoint } = ledger;
+    const { balance } = await this.lookups.balance(account);
+    const linked = compared?.kind === "linked"
+      ? await ledger.consistency(shown!.size, checkpoint)
+      : null;
+    return {
+      account,
+      balance,
+      size: checkpoint.size,
+      checkpoint: session.checkpointMember(checkpoint),
+      consistency: linked && linked.map(encodeBase64),
+      ...(compared?.kind === "rolled_back" &&
+        { rollback: proofAnswer(session, compared.rollback) }),
+    };
   }
+
+  private async compare(account: AccountName, shown: Checkpoint): Promise<ShownCheckpoint> {
+    const compared = await this.options.ledger.compare(shown);
+    if (compared.kind === "unlinked") {
+      this.options.log("checkpoint_unlinked", { account, size: shown.size });
+    }
+    return compared;
+  }
+}
+
+function alreadyLoggedIn(): SealwireError {
+  return new SealwireError("already_logged_in", "this connection is logged in");
 }
 
 function parsePresence(presence: Members): { host: string | null; port: number } {

@@ -1,19 +1,18 @@
-/** What anybody who is logged in may look up: accounts, who is online, and the ledger's block headers. */
+/** Answers what anybody who is logged in may look up: accounts, and who is online. */
 import { SealwireError } from "../../base/errors.ts";
+import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import type { LedgerStore } from "../../ledger/store.ts";
 import { formatAmount } from "../../protocol/money.ts";
-import type { Members } from "../../base/parse.ts";
-import type { Presence } from "./presence.ts";
-import type { ServerSession } from "./session.ts";
 import { type OnlineRow, PAGE_ROWS_MAX } from "../../protocol/wire.ts";
+import type { Presence } from "./presence.ts";
+import { proofAnswer } from "./proofs.ts";
+import type { LoggedIn } from "./session.ts";
 
-export class Directory {
+export class Lookups {
   constructor(
     private readonly ledger: Ledger,
-    private readonly store: LedgerStore,
-    private readonly presence: Presence<ServerSession>,
+    private readonly presence: Presence<LoggedIn>,
   ) {}
 
   list(params: Members): { online: OnlineRow[]; next: string | null } {
@@ -22,26 +21,18 @@ export class Directory {
     return { online, next: online.length === PAGE_ROWS_MAX ? online.at(-1)!.name : null };
   }
 
-  async lookup(params: Members): Promise<object> {
+  /** The entry that opened the account proves its key. */
+  async lookup({ session }: LoggedIn, params: Members): Promise<object> {
     const name = parseAccountName(params.raw("account"));
-    const account = await this.store.account(name);
+    const account = await this.ledger.account(name);
     if (account === null) throw new SealwireError("unknown_payee", "there is no such payee");
-    const proof = await this.ledger.prove(account.openedSeq);
+    const proof = proofAnswer(session, await this.ledger.proveOne(account.opened));
     return { account: name, key: account.jwk, ...proof, presence: this.presence.find(name) };
   }
 
   async balance(account: AccountName): Promise<{ balance: string }> {
-    return { balance: formatAmount((await this.store.account(account))!.balance) };
-  }
-
-  async head(): Promise<{ head: string | null }> {
-    const { height } = await this.store.head();
-    const [head] = await this.store.headers(height, 1);
-    return { head: head ?? null };
-  }
-
-  async blocks(params: Members): Promise<{ headers: string[] }> {
-    const from = params.integer("from", 1, Number.MAX_SAFE_INTEGER);
-    return { headers: await this.store.headers(from, PAGE_ROWS_MAX) };
+    const stored = await this.ledger.account(account);
+    if (stored === null) throw new SealwireError("unknown_account", "there is no such account");
+    return { balance: formatAmount(stored.balance) };
   }
 }

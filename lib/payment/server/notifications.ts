@@ -1,15 +1,15 @@
 /**
- * Telling a session of what was settled, at the pace at which it reads: whoever is paid a thousand times at once must not
+ * Sends settlement notifications no faster than the session reads them. Someone who is paid a thousand times at once must not
  * lose the connection over it.
  */
 import type { RpcPeer } from "../../rpc/peer.ts";
 
 /** Waiting for one session to read. Past it the oldest are left out; the account's history has them all. */
-const PUSHES_WAITING_MAX = 256;
-/** No more is pushed while so much waits to be read. */
+const WAITING_MAX = 256;
+/** No more is sent while so much waits to be read. */
 const UNREAD_BYTES_MAX = 64 * 1024;
 
-export class Pushes {
+export class Notifications {
   private readonly waiting: (() => Promise<object>)[] = [];
   private sending = false;
 
@@ -18,10 +18,10 @@ export class Pushes {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** Notifies the session of what `make` gives, when its turn has come. */
+  /** Sends what `make` gives, when its turn has come. */
   add(make: () => Promise<object>): void {
     this.waiting.push(make);
-    if (this.waiting.length > PUSHES_WAITING_MAX) this.waiting.shift();
+    if (this.waiting.length > WAITING_MAX) this.waiting.shift();
     if (!this.sending) void this.send();
   }
 

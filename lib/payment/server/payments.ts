@@ -1,54 +1,77 @@
-/** What a session may have done about payments, and who hears of it. Over money the ledger decides. */
-import { type Delegation, verifyDelegation } from "../../protocol/delegation.ts";
+/** Settles, cancels and reports payments for one session. */
 import { SealwireError } from "../../base/errors.ts";
+import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
-import { formatPaymentId, parseEntry } from "../../ledger/entry.ts";
-import { type Ledger, type OrderTexts, orderTexts, storedOrderTexts } from "../../ledger/ledger.ts";
-import type { HistoryRow, LedgerStore, StoredPayment } from "../../ledger/store.ts";
-import type { Outcome, SettledEntries, Submission } from "../../ledger/submission.ts";
+import type { Entry } from "../../ledger/entry.ts";
+import { parseEntry } from "../../ledger/entry.ts";
+import type { Ledger } from "../../ledger/ledger.ts";
+import type { LedgerStore, StoredPayment } from "../../ledger/store.ts";
+import type { Submission } from "../../ledger/submission.ts";
+import { verifySignedCancel } from "../../protocol/cancel.ts";
+import { type Delegation, verifyDelegation } from "../../protocol/delegation.ts";
+import { merklePath, merkleTree } from "../../protocol/merkle.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import {
   BATCH_ITEMS_MAX,
+  formatBatchItem,
   isBatch,
+  parseBatchItem,
   parseBatchItems,
-  parseOrder,
   verifySignedOrder,
 } from "../../protocol/order.ts";
-import { Members } from "../../base/parse.ts";
-import type { SealedMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
-import type { LoginsOptions } from "./login.ts";
+import type { PaymentAnswer, SettledAnswer } from "../../protocol/wire.ts";
+import { CancelBudget } from "./budgets.ts";
+import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
+import { proofAnswer } from "./proofs.ts";
 import { refusal } from "./refusals.ts";
-import type { ServerSession } from "./session.ts";
-import { VoidBudget } from "./budgets.ts";
-import {
-  type HistoryAnswer,
-  type HistoryAnswerRow,
-  PAGE_ROWS_MAX,
-  type SettledAnswer,
-} from "../../protocol/wire.ts";
+import type { LoggedIn } from "./session.ts";
 
 /** Verified delegations that are remembered. */
 const DELEGATIONS_KEPT_MAX = 10_000;
+/** Batches whose trees are kept for the receipts that are asked for right after. */
+const TREES_KEPT_MAX = 16;
 
-export type PaymentsOptions = Pick<LoginsOptions, "ledger" | "store" | "now_s" | "log">;
+export interface PaymentsOptions {
+  readonly ledger: Ledger;
+  readonly store: LedgerStore;
+  readonly now_s: () => number;
+  readonly log: Log;
+}
+
+type OrderSubmission = Submission & { type: "order" };
+
+/** A payment that an asker is a party of. */
+type Found =
+  | { readonly kind: "cancelled" }
+  /** `item` null: a payment that is none of a batch. */
+  | { readonly kind: "payment"; readonly payment: StoredPayment; readonly item: number | null }
+  /** A whole batch, seen by its payer. */
+  | { readonly kind: "batch"; readonly payment: StoredPayment };
+
+/** What an answer quotes beside the entry. */
+interface Quoted {
+  readonly order?: string;
+  readonly delegation?: string;
+  readonly item?: string;
+  readonly item_path?: readonly string[];
+  readonly items?: readonly string[];
+}
 
 export class Payments {
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
-  private readonly voids: VoidBudget;
-  private readonly ledger: Ledger;
-  private readonly store: LedgerStore;
-  private readonly log: PaymentsOptions["log"];
+  private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
+  private readonly cancels: CancelBudget;
 
-  constructor(options: PaymentsOptions, private readonly presence: Presence<ServerSession>) {
-    this.ledger = options.ledger;
-    this.store = options.store;
-    this.log = options.log;
-    this.voids = new VoidBudget(options.now_s);
+  constructor(
+    private readonly options: PaymentsOptions,
+    private readonly presence: Presence<LoggedIn>,
+  ) {
+    this.cancels = new CancelBudget(options.now_s);
   }
 
-  async settle(session: ServerSession, params: Members): Promise<SettledAnswer> {
+  async settle(asker: LoggedIn, params: Members): Promise<SettledAnswer> {
     const signed = await verifySignedOrder(
       params.raw("order"),
       params.raw("delegation"),
@@ -58,34 +81,67 @@ export class Payments {
     const items = isBatch(order)
       ? parseBatchItems(order, params.list("items", BATCH_ITEMS_MAX))
       : [];
-    const party = session.account === order.payer ||
-      (!isBatch(order) && session.account === order.payee);
+    const party = asker.account === order.payer ||
+      (!isBatch(order) && asker.account === order.payee);
     if (!party) {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.submit(order.payer, submission);
-    if (outcome.state === "void" || outcome.state === "rejected") throw refusal(outcome);
+    const outcome = await this.options.ledger.submit(submission);
+    if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
-      this.log("settled", { payment: order.id, payer: order.payer });
-      this.announce(session, submission, outcome.entries);
+      this.options.log("settled", { payment: order.id, payer: order.payer });
+      this.announce(asker, submission, outcome.index);
     }
-    const index = isBatch(order) ? null : undefined;
-    return await this.settledAnswer(
-      session.account,
-      orderTexts(submission),
-      outcome.entries,
-      index,
+    return await this.settledAnswer(asker, outcome.index, {});
+  }
+
+  /** Ends an id unpaid by its payer's signed word; answers what it has come to. */
+  async cancel(asker: LoggedIn, params: Members): Promise<PaymentAnswer> {
+    const signed = await verifySignedCancel(
+      params.raw("cancel"),
+      params.raw("delegation"),
+      (text) => this.verifiedDelegation(text),
+    );
+    const { id, payer } = signed.cancel.claims;
+    if (asker.account !== payer) {
+      throw new SealwireError("not_a_party", "only its payer may cancel a payment");
+    }
+    this.cancels.require(payer);
+    const outcome = await this.options.ledger.submit({ type: "cancel", signed });
+    if (outcome.state === "refused") throw refusal(outcome.reason);
+    if (outcome.state === "cancelled") {
+      if (!outcome.again) this.cancels.spend(payer);
+      return { state: "cancelled" };
+    }
+    const payment = await this.options.ledger.payment(payer, id);
+    return await this.answer(asker, await this.found(asker, payment, null));
+  }
+
+  async status(asker: LoggedIn, params: Members): Promise<PaymentAnswer> {
+    return await this.answer(asker, await this.find(asker, params));
+  }
+
+  async receipt(asker: LoggedIn, params: Members): Promise<PaymentAnswer> {
+    const found = await this.find(asker, params);
+    if (found?.kind === "batch") {
+      throw new SealwireError("index_required", "this is a batch: say which of its payments");
+    }
+    if (found?.kind === "payment" && found.payment.signedText !== null) {
+      return await this.answer(asker, found);
+    }
+    throw new SealwireError(
+      "unknown_payment",
+      "no settled payment of this account that has a receipt has that id",
     );
   }
 
-  /** A void counts for the payer, who signed it, whoever hands it in: a payee's listener hands in what strangers sign. */
-  private async submit(payer: AccountName, submission: Submission): Promise<Outcome> {
-    this.voids.require(payer);
-    const outcome = await this.ledger.submit(submission);
-    if (outcome.state === "void" && !outcome.again) this.voids.spend(payer);
-    return outcome;
+  /** Tells `account` of a payment in entry `index` that nobody signed, and that has no receipt therefore. */
+  announceUnsigned(account: AccountName, index: number): void {
+    for (const hearer of this.presence.sessionsOf(account)) {
+      hearer.session.notifications.add(() => this.settledAnswer(hearer, index, {}));
+    }
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -94,141 +150,112 @@ export class Payments {
     const known = this.delegations.get(text);
     if (known !== undefined) return known;
     const verified = verifyDelegation(text);
-    verified.then(() => {
-      this.delegations.set(text, verified);
-      if (this.delegations.size > DELEGATIONS_KEPT_MAX) {
-        this.delegations.delete(this.delegations.keys().next().value!);
-      }
-    }, () => {});
+    verified.then(
+      () => keepBounded(this.delegations, text, verified, DELEGATIONS_KEPT_MAX),
+      () => {},
+    );
     return verified;
   }
 
-  /**
-   * What a party hears of a settled payment. `order` null: nobody signed it, so it has no receipt. `index`: which of a batch;
-   * undefined for a plain payment; null for a whole batch, whose receipts are asked for one by one.
-   */
+  /** What a party hears of a settled payment: the entry, its proof, and what the party does not have. */
   private async settledAnswer(
-    account: AccountName,
-    order: OrderTexts | null,
-    entries: SettledEntries,
-    index: number | null | undefined,
+    { session, account }: LoggedIn,
+    index: number,
+    quoted: Quoted,
   ): Promise<SettledAnswer> {
-    const seq = entries.seq + (index === null ? entries.count - 1 : index ?? 0);
-    const [balance] = await this.store.balancesAfter([{ account, seq }]);
-    const receipt = index === null || order === null
-      ? {}
-      : { receipt: await this.ledger.receipt(order, entries, index ?? null) };
-    return { state: "settled", ...receipt, balance: formatAmount(balance ?? 0n) };
-  }
-
-  /** Tells `account` of a payment in entry `seq` that nobody signed, and that has no receipt therefore. */
-  announceUnsigned(account: AccountName, seq: number): void {
-    let answer: Promise<SettledAnswer> | null = null;
-    const make = () => answer ??= this.settledAnswer(account, null, { seq, count: 1 }, undefined);
-    for (const session of this.presence.sessionsOf(account)) session.pushes.add(make);
+    const proven = await this.options.ledger.proveOne(index);
+    const [balance] = await this.options.store.balancesAfter([{ account, index }]);
+    return {
+      state: "settled",
+      ...quoted,
+      ...proofAnswer(session, proven),
+      balance: formatAmount(balance ?? 0n),
+    };
   }
 
   /** Tells payer and payees of what was settled, but for `teller`, who has the answer. */
-  private announce(
-    teller: ServerSession,
-    submission: Submission & { type: "order" },
-    entries: SettledEntries,
-  ): void {
-    const order = submission.signed.order.claims;
-    const texts = orderTexts(submission);
-    const hearers: { account: AccountName; index: number | undefined }[] = isBatch(order)
-      ? submission.items.map(({ payee, index }) => ({ account: payee, index }))
-      : [{ account: order.payer, index: undefined }, { account: order.payee, index: undefined }];
-    for (const { account, index } of hearers) {
-      let answer: Promise<SettledAnswer> | null = null;
-      const make = () => answer ??= this.settledAnswer(account, texts, entries, index);
-      for (const session of this.presence.sessionsOf(account)) {
-        if (session !== teller) session.pushes.add(make);
+  private announce(teller: LoggedIn, submission: OrderSubmission, index: number): void {
+    const { order, delegation } = submission.signed;
+    const signed = { order: order.text, delegation: delegation.text };
+    if (isBatch(order.claims)) {
+      const items = submission.items.map(formatBatchItem);
+      for (const { payee, index: item } of submission.items) {
+        this.notify(payee, teller, index, () => ({ ...signed, ...this.itemOf(items, item) }));
       }
+      return;
+    }
+    this.notify(order.claims.payer, teller, index, () => signed);
+    this.notify(order.claims.payee, teller, index, () => signed);
+  }
+
+  private notify(account: string, teller: LoggedIn, index: number, quote: () => Quoted): void {
+    for (const hearer of this.presence.sessionsOf(account)) {
+      if (hearer === teller) continue;
+      hearer.session.notifications.add(() => this.settledAnswer(hearer, index, quote()));
     }
   }
 
-  /**
-   * The payment that `params` names, when the asker is a party of it; null when it is none of the asker's. `index`: as in
-   * {@linkcode settledAnswer}; a whole batch is its payer's alone.
-   */
-  private async findPayment(
-    session: ServerSession,
-    params: Members,
-  ): Promise<{ payment: StoredPayment; index: number | null | undefined } | null> {
+  private itemOf(items: readonly string[], item: number): Quoted {
+    let tree = this.itemTrees.get(items);
+    if (tree === undefined) {
+      tree = merkleTree(items);
+      keepBounded(this.itemTrees, items, tree, TREES_KEPT_MAX);
+    }
+    return { item: items[item]!, item_path: merklePath(tree, item) };
+  }
+
+  /** The payment that `params` names, when the asker is a party of it; null when it is none of the asker's. */
+  private async find(asker: LoggedIn, params: Members): Promise<Found | null> {
     const id = params.uuid("id");
-    const payer = params.has("payer") ? parseAccountName(params.raw("payer")) : session.account;
-    const index = params.has("index") ? params.integer("index", 0, BATCH_ITEMS_MAX - 1) : undefined;
-    const isPayer = session.account === payer;
-    const payment = await this.store.payment(payer, id);
+    const payer = params.has("payer") ? parseAccountName(params.raw("payer")) : asker.account;
+    const item = params.has("index") ? params.integer("index", 0, BATCH_ITEMS_MAX - 1) : null;
+    return await this.found(asker, await this.options.ledger.payment(payer, id), item);
+  }
+
+  private async found(
+    { account }: LoggedIn,
+    payment: StoredPayment | null,
+    item: number | null,
+  ): Promise<Found | null> {
     if (payment === null) return null;
-    if ("void" in payment.end) return isPayer ? { payment, index } : null;
-    const { seq, count } = payment.end.settled;
-    const batch = payment.itemTexts !== null;
-    if (batch && index === undefined) return isPayer ? { payment, index: null } : null;
-    if (index !== undefined && (!batch || index >= count)) return null;
-    if (isPayer) return { payment, index };
-    const entry = parseEntry((await this.ledger.prove(seq + (index ?? 0))).entry);
-    return entry.type === "transfer" && entry.payee === session.account ? { payment, index } : null;
-  }
-
-  async status(session: ServerSession, params: Members): Promise<object> {
-    const found = await this.findPayment(session, params);
-    if (found === null) return { state: "unknown" };
-    const { payment, index } = found;
-    if ("void" in payment.end) return { state: "void", reason: payment.end.void };
-    const order = storedOrderTexts(payment);
-    return await this.settledAnswer(session.account, order, payment.end.settled, index);
-  }
-
-  async receipt(session: ServerSession, params: Members): Promise<{ receipt: string }> {
-    const found = await this.findPayment(session, params);
-    const order = found && storedOrderTexts(found.payment);
-    const unknown = new SealwireError(
-      "unknown_payment",
-      "no settled payment of this account has that id",
-    );
-    if (!found || !order || "void" in found.payment.end) throw unknown;
-    const { payment: { end: { settled } }, index } = found;
-    if (index === null) {
-      throw new SealwireError("index_required", "this is a batch: say which of its payments");
+    const isPayer = account === payment.payer;
+    if (payment.state === "cancelled") return isPayer ? { kind: "cancelled" } : null;
+    const { itemTexts: items } = payment;
+    if (items === null) {
+      if (item !== null) return null;
+      const isParty = isPayer || await this.payeeOf(payment) === account;
+      return isParty ? { kind: "payment", payment, item } : null;
     }
-    return { receipt: await this.ledger.receipt(order, settled, index ?? null) };
+    if (item === null) return isPayer ? { kind: "batch", payment } : null;
+    const text = items[item];
+    const isParty = text !== undefined && (isPayer || parseBatchItem(text).payee === account);
+    return isParty ? { kind: "payment", payment, item } : null;
   }
 
-  async cancel(session: ServerSession, params: Members): Promise<object> {
-    const id = params.uuid("id");
-    const { account } = session;
-    const outcome = await this.submit(account, { type: "cancel", payer: account, id });
-    if (outcome.state === "rejected") throw refusal(outcome);
-    return await this.status(session, new Members({ id }, "params", "invalid_params"));
+  private async payeeOf({ index }: StoredPayment): Promise<string | null> {
+    const { text } = await this.options.ledger.proveOne(index);
+    const entry: Entry = parseEntry(text);
+    return entry.type === "transfer" ? entry.payee : null;
   }
 
-  async history(session: ServerSession, params: Members): Promise<HistoryAnswer> {
-    const after = params.has("after") ? params.integer("after", 0, Number.MAX_SAFE_INTEGER) : 0;
-    const rows = (await this.store.history(session.account, after, PAGE_ROWS_MAX)).map(
-      historyRow,
-    );
-    return { rows, next: rows.length === PAGE_ROWS_MAX ? rows.at(-1)!.seq : null };
+  private async answer(asker: LoggedIn, found: Found | null): Promise<PaymentAnswer> {
+    if (found === null) return { state: "unknown" };
+    if (found.kind === "cancelled") return { state: "cancelled" };
+    const { signedText, delegationText, itemTexts, index } = found.payment;
+    const signed = signedText === null || delegationText === null
+      ? {}
+      : { order: signedText, delegation: delegationText };
+    const items = found.kind === "batch"
+      ? { items: itemTexts! }
+      : found.item === null
+      ? {}
+      : this.itemOf(itemTexts!, found.item);
+    return await this.settledAnswer(asker, index, { ...signed, ...items });
   }
 }
 
-function historyRow({ entryText, orderText, time_s, balance }: HistoryRow): HistoryAnswerRow {
-  const entry = parseEntry(entryText);
-  if (entry.type !== "transfer") throw new Error("an account.open moves no money");
-  return {
-    seq: entry.seq,
-    payment: formatPaymentId(entry.id, entry.index),
-    time: time_s,
-    payer: entry.payer,
-    payee: entry.payee,
-    amount: formatAmount(entry.amount),
-    memo: orderText === null ? null : memoOf(orderText),
-    balance: formatAmount(balance),
-  };
-}
-
-function memoOf(orderText: string): SealedMemo | null {
-  const order = parseOrder(orderText).claims;
-  return isBatch(order) ? null : order.memo;
+/** Sets `key` and drops the oldest past `size_max`. */
+function keepBounded<K, V>(map: Map<K, V>, key: K, value: V, size_max: number): void {
+  map.set(key, value);
+  if (map.size > size_max) map.delete(map.keys().next().value!);
 }

@@ -1,21 +1,26 @@
 /** The payment server: who is connected, and what they may ask. */
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName } from "../../keys/rsa.ts";
+import type { LedgerStore } from "../../ledger/store.ts";
 import { type Connection, type Listener, listenTls } from "../../net/net.ts";
-import { Members } from "../../base/parse.ts";
-import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
-import { Directory } from "./lookups.ts";
-import { Logins, type LoginsOptions } from "./login.ts";
+import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
+import type { Method } from "../../rpc/peer.ts";
+import { History } from "./history.ts";
+import { Login, type LoginOptions } from "./login.ts";
+import { Lookups } from "./lookups.ts";
 import { Payments } from "./payments.ts";
 import { Presence } from "./presence.ts";
-import { Pushes } from "./notifications.ts";
-import { ServerSession } from "./session.ts";
-import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
+import { LogAnswers } from "./proofs.ts";
+import { accountHolder, anyone, type LoggedIn, ServerSession } from "./session.ts";
 
 /** A connection that has not logged in by then is closed. */
 const LOGIN_DEADLINE_MS = 30_000;
 
-export interface PaymentServerOptions extends LoginsOptions {
+export interface PaymentServerOptions extends LoginOptions {
+  readonly store: LedgerStore;
+}
+
+export interface ListenOptions {
   readonly host: string;
   readonly port: number;
   /** Takes connections whose client does not ask for our protocol. */
@@ -23,34 +28,33 @@ export interface PaymentServerOptions extends LoginsOptions {
 }
 
 export class PaymentServer {
-  private readonly presence = new Presence<ServerSession>();
-  private readonly directory: Directory;
-  private readonly logins: Logins;
+  private readonly presence = new Presence<LoggedIn>();
+  private readonly lookups: Lookups;
+  private readonly login: Login;
   private readonly payments: Payments;
+  private readonly history: History;
+  private readonly logAnswers: LogAnswers;
   private listener: Listener | null = null;
 
-  private constructor(private readonly options: PaymentServerOptions) {
+  constructor(private readonly options: PaymentServerOptions) {
     const { presence } = this;
-    this.directory = new Directory(options.ledger, options.store, presence);
-    this.logins = new Logins(options, presence, this.directory);
+    this.lookups = new Lookups(options.ledger, presence);
+    this.login = new Login(options, presence, this.lookups);
     this.payments = new Payments(options, presence);
+    this.history = new History(options.store);
+    this.logAnswers = new LogAnswers(options.ledger);
   }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
-  static async start(options: PaymentServerOptions): Promise<PaymentServer> {
-    const server = new PaymentServer(options);
-    const { host, port, keys, log } = options;
+  async listen({ host, port, acceptOther }: ListenOptions): Promise<Listener> {
+    const { identity: { keys }, log } = this.options;
     const tls = { host, port, cert: keys.certificatePem, key: keys.tlsKeyPem, alpn: [ALPN] };
     const onNotice = (text: string) => log("notice", { text });
-    server.listener = await listenTls(
-      { ...tls, onNotice },
-      (connection) => server.accept(connection),
-    );
-    return server;
-  }
-
-  get address(): { readonly host: string; readonly port: number } {
-    return { host: this.listener!.host, port: this.listener!.port };
+    this.listener = await listenTls({ ...tls, onNotice }, (connection) => {
+      if (connection.alpn === ALPN) this.accept(connection);
+      else acceptOther(connection);
+    });
+    return this.listener;
   }
 
   /** Takes no more. Ledger and store stay open. */
@@ -59,70 +63,58 @@ export class PaymentServer {
     this.presence.close();
   }
 
-  /** Tells `account` of a payment in entry `seq` that nobody signed. */
-  announceUnsigned(account: AccountName, seq: number): void {
-    this.payments.announceUnsigned(account, seq);
+  /** Tells `account` of a payment in entry `index` that nobody signed. */
+  announceUnsigned(account: AccountName, index: number): void {
+    this.payments.announceUnsigned(account, index);
   }
 
   private accept(connection: Connection): void {
-    if (connection.alpn !== ALPN) return this.options.acceptOther(connection);
-    const session = new ServerSession();
+    const { log } = this.options;
     const from = { host: connection.remoteHost, port: connection.remotePort };
-    const onInternalError = (error: unknown) =>
-      this.options.log("internal_error", { ...from, message: String(error) });
-    session.peer = new RpcPeer(connection, {
-      role: "server",
-      methods: this.methods(session),
-      onInternalError,
+    const session = new ServerSession(connection, {
+      methods: (session) => this.methods(session),
+      onInternalError: (error) => log("internal_error", { ...from, message: String(error) }),
     });
-    session.pushes = new Pushes(session.peer, onInternalError);
     const deadline = setTimeout(() => {
       const message = `log in within ${LOGIN_DEADLINE_MS / 1000} s`;
-      if (session.delegation === null) {
+      if (session.loggedIn === null) {
         session.peer.destroy(new SealwireError("login_required", message));
       }
     }, LOGIN_DEADLINE_MS);
     void session.peer.closed.then((reason) => {
       clearTimeout(deadline);
       session.closed = true;
-      if (session.delegation !== null) this.presence.leave(session);
-      const account = session.delegation?.account;
-      this.options.log("closed", {
+      const { loggedIn } = session;
+      if (loggedIn !== null) this.presence.leave(loggedIn);
+      log("closed", {
         ...from,
-        ...(account && { account }),
+        ...(loggedIn && { account: loggedIn.account }),
         ...(reason && { reason: reason.code }),
       });
     });
   }
 
   private methods(session: ServerSession): Record<string, Method> {
-    const { directory, logins, payments } = this;
-    const anyone = (handle: (params: Members) => unknown): Method => ({
-      handle:
-        ((params: unknown) => handle(new Members(params, "params", "invalid_params"))) as Handler,
-    });
-    const holder = (handle: (params: Members) => unknown): Method =>
-      anyone((params) => {
-        void session.account;
-        return handle(params);
-      });
+    const { login, lookups, payments, history, logAnswers } = this;
+    const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
     return {
-      "hello": anyone(() => logins.hello(session)),
-      "account.register": anyone((params) => logins.register(session, params)),
-      "session.login": anyone((params) => logins.login(session, params)),
-      "directory.list": holder((params) => directory.list(params)),
-      "directory.lookup": holder((params) => directory.lookup(params)),
+      "hello": anyone(() => login.hello(session)),
+      "account.register": anyone((params) => login.register(session, params)),
+      "session.login": anyone((params) => login.login(session, params)),
+      "account.balance": holder(({ account }) => lookups.balance(account)),
+      "directory.list": holder((_, params) => lookups.list(params)),
+      "directory.lookup": holder((asker, params) => lookups.lookup(asker, params)),
       "payment.settle": {
-        ...holder((params) => payments.settle(session, params)),
+        ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
       },
-      "payment.status": holder((params) => payments.status(session, params)),
-      "payment.cancel": holder((params) => payments.cancel(session, params)),
-      "payment.history": holder((params) => payments.history(session, params)),
-      "payment.receipt": holder((params) => payments.receipt(session, params)),
-      "account.balance": holder(() => directory.balance(session.account)),
-      "ledger.head": holder(() => directory.head()),
-      "ledger.blocks": holder((params) => directory.blocks(params)),
+      "payment.status": holder((asker, params) => payments.status(asker, params)),
+      "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
+      "payment.receipt": holder((asker, params) => payments.receipt(asker, params)),
+      "payment.history": holder((asker, params) => history.page(asker, params)),
+      "ledger.open": holder((asker) => logAnswers.open(asker)),
+      "ledger.checkpoint": holder((asker) => logAnswers.checkpoint(asker)),
+      "ledger.consistency": holder((asker, params) => logAnswers.consistency(asker, params)),
     };
   }
 }

@@ -1,33 +1,86 @@
 /** One connection at the server, and whose it is. */
 import { randomBytes } from "node:crypto";
-import { type Delegation, NONCE_BYTES } from "../../protocol/delegation.ts";
 import { SealwireError } from "../../base/errors.ts";
+import { encodeBase64url, Members } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
-import { encodeBase64url } from "../../base/parse.ts";
-import type { RpcPeer } from "../../rpc/peer.ts";
+import type { Checkpoint } from "../../ledger/checkpoint.ts";
+import type { Connection } from "../../net/net.ts";
+import { NONCE_BYTES } from "../../protocol/delegation.ts";
+import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
+import { Notifications } from "./notifications.ts";
 import type { Listed } from "./presence.ts";
-import type { Pushes } from "./notifications.ts";
 
-export class ServerSession implements Listed {
+export interface ServerSessionOptions {
+  readonly methods: (session: ServerSession) => Record<string, Method>;
+  readonly onInternalError: (error: unknown) => void;
+}
+
+export class ServerSession {
   readonly nonce = encodeBase64url(randomBytes(NONCE_BYTES));
-  delegation: Delegation | null = null;
+  readonly peer: RpcPeer;
+  readonly notifications: Notifications;
+  /** Null before login. */
+  loggedIn: LoggedIn | null = null;
   loginFailures = 0;
   closed = false;
-  peer!: RpcPeer;
-  pushes!: Pushes;
+  private sentSize: number | null = null;
 
-  /** Of a logged-in session. */
-  get account(): AccountName {
-    if (this.delegation === null) throw new SealwireError("login_required", "log in first");
-    return this.delegation.account;
+  constructor(readonly connection: Connection, options: ServerSessionOptions) {
+    const { methods, onInternalError } = options;
+    this.peer = new RpcPeer(connection, {
+      role: "server",
+      methods: methods(this),
+      onInternalError,
+    });
+    this.notifications = new Notifications(this.peer, onInternalError);
   }
 
+  /**
+   * The checkpoint as a member of an answer. It is left out when this connection has been sent it. That is decided when the
+   * answer becomes text, because answers are sent in that order.
+   */
+  checkpointMember({ size, text }: Checkpoint): string {
+    return {
+      toJSON: () => {
+        if (this.sentSize === size) return undefined;
+        this.sentSize = size;
+        return text;
+      },
+    } as unknown as string;
+  }
+}
+
+/** A session that acts for an account. */
+export class LoggedIn implements Listed {
+  constructor(readonly session: ServerSession, readonly account: AccountName) {}
+
   notify(method: string, params: object): void {
-    this.peer.notify(method, params);
+    this.session.peer.notify(method, params);
   }
 
   displace(): void {
     this.notify("session.displaced", {});
-    void this.peer.end();
+    void this.session.peer.end();
   }
+}
+
+/** A method for anyone who is connected. */
+export function anyone(handle: (params: Members) => unknown): Method {
+  return { handle: ((params: unknown) => handle(parseParams(params))) as Handler };
+}
+
+/** A method for those who are logged in. */
+export function accountHolder(
+  session: ServerSession,
+  handle: (asker: LoggedIn, params: Members) => unknown,
+): Method {
+  return anyone((params) => {
+    if (session.loggedIn === null) throw new SealwireError("login_required", "log in first");
+    return handle(session.loggedIn, params);
+  });
+}
+
+/** JSON-RPC allows to leave `params` out. */
+function parseParams(params: unknown): Members {
+  return new Members(params ?? {}, "params", "invalid_params");
 }
