@@ -13,7 +13,7 @@ import { FRAME, type Frame, protocolError } from "./frames.ts";
 import { FrameGatherer, parseFrames } from "./frame_batches.ts";
 import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Turnstile } from "../../base/condition.ts";
 
 /** So long nothing may move in either direction while something is waited for. */
 export const STALL_MS = 30_000;

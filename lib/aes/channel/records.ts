@@ -11,7 +11,7 @@ import type { Connection } from "../../net/net.ts";
 import { type ByteReader, cutOff } from "./byte_reader.ts";
 import { type RecordCipher, TAG_BYTES } from "./cbc_hs256.ts";
 import { protocolError } from "./frames.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Turnstile } from "../../base/condition.ts";
 
 const LENGTH_BYTES = 4;
 /** Ciphertext and tag; checked before anything is allocated. */

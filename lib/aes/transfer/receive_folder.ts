@@ -24,7 +24,7 @@ import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 import { FileLock } from "../../base/file_lock.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
-import { Turnstile } from "../channel/turnstile.ts";
+import { Turnstile } from "../../base/condition.ts";
 
 /**
  * So long an offer waits for another connection that is receiving the same file, which may be just

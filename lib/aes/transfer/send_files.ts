@@ -29,7 +29,7 @@ import {
 } from "../channel/frames.ts";
 import { ITEMS_IN_FLIGHT_MAX, WORKING_INTERVAL_MS } from "./receive.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
-import { Turnstile } from "../channel/turnstile.ts";
+import { Turnstile } from "../../base/condition.ts";
 import type { LocalFile } from "./walk_files.ts";
 
 /** Content under way that the receiver has not yet written: as much as a crash can cost. */
