@@ -13,7 +13,7 @@ import { FRAME, type Frame, protocolError } from "./frames.ts";
 import { FrameGatherer, parseFrames } from "./frame_batches.ts";
 import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
-import { Turnstile } from "../../base/condition.ts";
+import { Condition } from "../../base/condition.ts";
 
 /** So long nothing may move in either direction while something is waited for. */
 export const STALL_MS = 30_000;
@@ -27,7 +27,7 @@ export class Channel {
   private readonly writer: RecordWriter;
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
   private readonly outgoing = new FrameGatherer();
   private incoming: Frame[] = [];
   private pumping = false;
@@ -87,7 +87,7 @@ export class Channel {
   async close(): Promise<void> {
     this.send(FRAME.close);
     try {
-      while (this.outgoing.waiting_bytes > 0) await this.turnstile.wait();
+      while (this.outgoing.waiting_bytes > 0) await this.changed.wait();
       await this.writer.flushed();
     } catch (error) {
       throw this.fail(error);
@@ -121,7 +121,7 @@ export class Channel {
 
   /** Resolves when not more than a record waits to be sent. Throws what ended the channel. */
   async roomToSend(): Promise<void> {
-    while (this.outgoing.hasFull) await this.turnstile.wait();
+    while (this.outgoing.hasFull) await this.changed.wait();
   }
 
   /** Makes records of what is to be sent as long as there is anything. */
@@ -134,7 +134,7 @@ export class Channel {
       await this.writer.room();
       if (this.failure) break;
       this.writeRecord(this.outgoing.take());
-      this.turnstile.turn();
+      this.changed.notifyAll();
     }
     this.pumping = false;
   }
@@ -163,7 +163,7 @@ export class Channel {
     clearInterval(this.watchdog);
     this.incoming = [];
     this.handshaken.connection.destroy();
-    this.turnstile.break(failure);
+    this.changed.fail(failure);
     return failure;
   }
 }

@@ -11,7 +11,7 @@ import type { Connection } from "../../net/net.ts";
 import { type ByteReader, cutOff } from "./byte_reader.ts";
 import { type RecordCipher, TAG_BYTES } from "./cbc_hs256.ts";
 import { protocolError } from "./frames.ts";
-import { Turnstile } from "../../base/condition.ts";
+import { Condition } from "../../base/condition.ts";
 
 const LENGTH_BYTES = 4;
 /** Ciphertext and tag; checked before anything is allocated. */
@@ -28,7 +28,7 @@ export class RecordWriter {
   in_flight = 0;
   private n = 0n;
   private last: Promise<void> = Promise.resolve();
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
 
   /** `onWritten` is called after each record. */
   constructor(
@@ -39,7 +39,7 @@ export class RecordWriter {
 
   /** Resolves when a record can be written without piling up. */
   async room(): Promise<void> {
-    while (this.in_flight >= WRITES_IN_FLIGHT_MAX) await this.turnstile.wait();
+    while (this.in_flight >= WRITES_IN_FLIGHT_MAX) await this.changed.wait();
   }
 
   /** Resolves when the system has taken every record. Throws `connection_lost`. */
@@ -57,7 +57,7 @@ export class RecordWriter {
     this.in_flight++;
     this.last = this.sendAfter(this.last, sealed).finally(() => {
       this.in_flight--;
-      this.turnstile.turn();
+      this.changed.notifyAll();
     });
     return this.last;
   }
@@ -75,7 +75,7 @@ export class RecordReader {
   private n = 0n;
   private readonly opened: Promise<Uint8Array | null>[] = [];
   private readonly spare: Uint8Array[] = [];
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
 
   /** `onRead` is called for each record that has come in whole. */
   constructor(
@@ -93,16 +93,16 @@ export class RecordReader {
    * @throws {SealwireError} `decrypt_failed`, `protocol_error` (length), `connection_lost`.
    */
   async read(): Promise<Uint8Array | null> {
-    while (this.opened.length === 0) await this.turnstile.wait();
+    while (this.opened.length === 0) await this.changed.wait();
     const plaintext = await this.opened[0]!;
     this.opened.shift();
-    this.turnstile.turn();
+    this.changed.notifyAll();
     return plaintext;
   }
 
   private async readAhead(): Promise<void> {
     for (let more = true; more;) {
-      while (this.opened.length >= READS_IN_FLIGHT_MAX) await this.turnstile.wait();
+      while (this.opened.length >= READS_IN_FLIGHT_MAX) await this.changed.wait();
       try {
         const sealed = await this.readSealed();
         const n = this.n++;
@@ -119,7 +119,7 @@ export class RecordReader {
     // Its failure is told when its turn has come.
     plaintext.catch(() => {});
     this.opened.push(plaintext);
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   private async readSealed(): Promise<Uint8Array | null> {

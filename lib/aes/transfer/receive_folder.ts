@@ -24,7 +24,7 @@ import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 import { FileLock } from "../../base/file_lock.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
-import { Turnstile } from "../../base/condition.ts";
+import { Condition } from "../../base/condition.ts";
 
 /**
  * So long an offer waits for another connection that is receiving the same file, which may be just
@@ -51,7 +51,7 @@ export class ReceiveFolder {
   readonly folderSyncs = new FolderSync();
   private readonly partials: string;
   private readonly claims = new Map<string, object>();
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
   private readonly unfinished = new Set<string>();
   /** Folders that were found to be none but folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
@@ -102,11 +102,11 @@ export class ReceiveFolder {
     let waiting = this.claims.get(name) !== owner;
     const timer = setTimeout(() => {
       waiting = false;
-      this.turnstile.turn();
+      this.changed.notifyAll();
     }, CLAIM_WAIT_MS);
     try {
       while (waiting) {
-        await this.turnstile.wait();
+        await this.changed.wait();
         if (this.tryClaim(name, owner)) return;
       }
     } finally {
@@ -133,18 +133,18 @@ export class ReceiveFolder {
   release(name: string, owner: object): void {
     if (this.claims.get(name) !== owner) return;
     this.claims.delete(name);
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   /** Waits until one more file may be synced; then {@linkcode leaveFinishing} must follow. */
   async enterFinishing(): Promise<void> {
-    while (this.finishing >= FINISHING_MAX) await this.turnstile.wait();
+    while (this.finishing >= FINISHING_MAX) await this.changed.wait();
     this.finishing++;
   }
 
   leaveFinishing(): void {
     this.finishing--;
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   /** Where a name's unfinished file is or would be. */
