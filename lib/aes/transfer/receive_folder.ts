@@ -16,12 +16,12 @@ import {
   readdirSync,
   realpathSync,
   type Stats,
-  unlinkSync,
 } from "node:fs";
 import { join, sep } from "node:path";
 import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 import { FileLock } from "../../base/file_lock.ts";
+import { removeIfThere } from "../../base/files.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
 import { Condition } from "../../base/condition.ts";
@@ -165,7 +165,7 @@ export class ReceiveFolder {
   }
 
   deletePartial(path: string): void {
-    if (this.unfinished.delete(path)) unlinkIfThere(path);
+    if (this.unfinished.delete(path)) removeIfThere(path);
   }
 
   /** Where a name would be. */
@@ -223,7 +223,7 @@ export class ReceiveFolder {
       const path = join(this.partials, name);
       // Not its modification time, which may be the sender's already.
       const age_ms = now_ms - lstatSync(path).ctimeMs;
-      if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) unlinkIfThere(path);
+      if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) removeIfThere(path);
     }
   }
 
@@ -237,14 +237,6 @@ export class ReceiveFolder {
     for (const name of readdirSync(this.partials)) {
       if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
     }
-  }
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (systemErrorCode(error) !== "ENOENT") throw error;
   }
 }
 
