@@ -2,8 +2,8 @@
  * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
  * again where a connection was lost; a server that takes what the clients of one connection send.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { retry } from "../../base/retry.ts";
 import { type Connection, connectTcp } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
 import { Channel } from "../channel/channel.ts";
@@ -73,33 +73,27 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
   if (files) await sendFiles(options, channel, files, sending.onReconnect);
 }
 
+/** Sends the files, and goes on over a new channel where one is lost. */
 async function sendFiles(
   options: ConnectOptions,
   first: Channel,
   files: FileSender,
   onReconnect: (reason: SealwireError) => void,
 ): Promise<void> {
-  let channel: Channel | null = first;
-  let reconnects = 0;
-  let pause_ms = RECONNECT_PAUSE_MIN_MS;
-  while (true) {
-    const before = files.progress;
-    try {
-      channel ??= await openChannel(options);
-      return await sendFilesOver(channel, files, options.interrupted);
-    } catch (error) {
-      if (!isSealwireError(error) || !CURABLE_CODES.has(error.code)) throw error;
-      if (files.progress > before) {
-        reconnects = 0;
-        pause_ms = RECONNECT_PAUSE_MIN_MS;
-      }
-      if (reconnects++ === RECONNECTS_MAX) throw error;
-      onReconnect(error);
-      channel = null;
-      await pause(pause_ms, options.interrupted);
-      pause_ms = Math.min(pause_ms * 2, RECONNECT_PAUSE_MAX_MS);
-    }
-  }
+  const { interrupted } = options;
+  const work = async (failures: number) => {
+    const channel = failures === 0 ? first : await openChannel(options);
+    await sendFilesOver(channel, files, interrupted);
+  };
+  await retry(work, {
+    pause_ms_min: RECONNECT_PAUSE_MIN_MS,
+    pause_ms_max: RECONNECT_PAUSE_MAX_MS,
+    retries_max: RECONNECTS_MAX,
+    signal: interrupted,
+    isPassing: isCurable,
+    progress: () => files.progress,
+    onRetry: (error) => onReconnect(error as SealwireError),
+  });
 }
 
 async function sendFilesOver(
@@ -111,6 +105,10 @@ async function sendFilesOver(
     await files.run(channel);
     await channel.close();
   });
+}
+
+function isCurable(error: unknown): boolean {
+  return isSealwireError(error) && CURABLE_CODES.has(error.code);
 }
 
 /**
@@ -146,14 +144,6 @@ async function unlessInterrupted<Result>(
     throw interrupted.aborted ? interrupted.reason : error;
   } finally {
     interrupted.removeEventListener("abort", stop);
-  }
-}
-
-async function pause(duration_ms: number, interrupted: AbortSignal): Promise<void> {
-  try {
-    await sleep(duration_ms, undefined, { signal: interrupted });
-  } catch {
-    throw interrupted.reason;
   }
 }
 
