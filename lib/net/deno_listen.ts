@@ -1,4 +1,7 @@
-/** The TCP listener of Deno itself: bulk data arrives twice as fast as through node:net there, in a quarter of the memory. */
+/**
+ * Listens with Deno's own TCP listener. Bulk data arrives twice as fast as through node:net on
+ * Deno, and takes a quarter of the memory.
+ */
 import { pause } from "../base/retry.ts";
 import {
   type ConnectionHandler,
@@ -9,7 +12,7 @@ import {
 } from "./connection.ts";
 import { DenoConnection } from "./deno_stream.ts";
 
-/** After an accept that failed for want of file descriptors or memory. */
+/** The pause after an accept that failed for lack of file descriptors or memory. */
 const ACCEPT_PAUSE_MS = 50;
 
 export function listenTcpDeno(
@@ -32,7 +35,7 @@ export function listenTcpDeno(
     close: () => {
       listener.close();
       for (const connection of live) connection.destroy();
-      // Only then is the port free.
+      // The port is free when the accept loop has ended.
       return accepting;
     },
   };

@@ -45,8 +45,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * The nesting is limited because parts of a message may be formatted again, and `JSON.stringify` of
  * Bun takes seconds at a depth of 30,000.
  *
- * @throws {SealwireError} `parse_error` where the line is not UTF-8, not JSON, or nested deeper than
- * `nesting_max`.
+ * @throws {SealwireError} `parse_error` where the line is not UTF-8, not JSON, or nested more than
+ * `nesting_max` deep.
  */
 export function parseMessage(line: Uint8Array, nesting_max: number): Message {
   let value: unknown;
