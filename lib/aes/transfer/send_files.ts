@@ -21,13 +21,14 @@ import {
   encodeSmallFile,
   FRAME,
   type Frame,
+  ITEMS_IN_FLIGHT_MAX,
   type Position,
   protocolError,
   type Refusal,
   SHA256_BYTES,
   SMALL_FILE_BYTES,
+  WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
-import { ITEMS_IN_FLIGHT_MAX, WORKING_INTERVAL_MS } from "./receive.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
 import { Condition } from "../../base/condition.ts";
 import type { LocalFile } from "./walk_files.ts";

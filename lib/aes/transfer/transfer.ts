@@ -13,7 +13,7 @@ import {
   PROLOGUE,
   PROLOGUE_BYTES,
   serverHandshake,
-  withinTime,
+  withHandshakeTimeout,
 } from "../channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "../pairing/pairing.ts";
 import { receiveItems, type Receiver } from "./receive.ts";
@@ -168,7 +168,10 @@ export async function serveConnection(
 ): Promise<void> {
   const reader = new ByteReader(connection);
   try {
-    const handshaken = await withinTime(connection, () => greet(connection, reader, options.psk));
+    const handshaken = await withHandshakeTimeout(
+      connection,
+      () => greet(connection, reader, options.psk),
+    );
     if (handshaken === null) return await options.onPairing(connection, reader);
     options.onProven?.();
     await receiveItems(new Channel(handshaken, { stall_ms: options.stall_ms }), options);
