@@ -3,7 +3,7 @@
  * parameters of a request, a file) is `unknown` until a reader of this file has seen it.
  */
 import { Buffer } from "node:buffer";
-import { SealwireError } from "./errors.ts";
+import { type ErrorCode, SealwireError } from "./errors.ts";
 
 /** A UUID in lower case. */
 export type Uuid = string & { readonly __brand: "Uuid" };
@@ -30,7 +30,7 @@ export function encodeBase64url(bytes: Uint8Array): string {
 export class Members {
   private readonly members: Record<string, unknown>;
 
-  constructor(value: unknown, private readonly what: string, private readonly code: string) {
+  constructor(value: unknown, private readonly what: string, private readonly code: ErrorCode) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new SealwireError(code, `${what} must be an object`);
     }

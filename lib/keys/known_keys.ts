@@ -118,7 +118,7 @@ class TrustFile<Entry> {
   ) {}
 
   read(): Map<string, Entry> {
-    const options = { size_bytes_max: FILE_BYTES_MAX, code: "trust_file_unreadable" };
+    const options = { size_bytes_max: FILE_BYTES_MAX, code: "trust_file_unreadable" } as const;
     const text = readTextFile(this.path, options);
     try {
       return text === null ? new Map() : this.parseText(text);

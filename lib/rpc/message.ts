@@ -1,5 +1,5 @@
 /** JSON-RPC 2.0 messages as lines: what may come, and what goes. https://www.jsonrpc.org/specification */
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { type ErrorCode, isSealwireError, peerError, SealwireError } from "../base/errors.ts";
 
 export type Id = string | number;
 
@@ -17,7 +17,7 @@ const ID_CHARACTERS_MAX = 64;
 const ERROR_MESSAGE_CHARACTERS_MAX = 1_000;
 
 /** The integers that JSON-RPC reserves (its section 5.1); all our own codes share one of the range left to servers. */
-const INTEGER_BY_CODE: Readonly<Record<string, number>> = {
+const INTEGER_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   parse_error: -32700,
   invalid_request: -32600,
   unknown_method: -32601,
@@ -116,13 +116,10 @@ function invalid(id: Id | null, reason: string): Message {
 function readError(value: unknown): SealwireError {
   const { message, data } = asObject(value);
   const { code, ...details } = asObject(data);
-  return new SealwireError(
-    typeof code === "string" && /^[a-z][a-z0-9_]{0,63}$/.test(code) ? code : "peer_error",
-    typeof message === "string"
-      ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
-      : "the peer reports an error",
-    { details },
-  );
+  const sentence = typeof message === "string"
+    ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
+    : "the peer reports an error";
+  return peerError(code, sentence, details);
 }
 
 function asObject(value: unknown): Record<string, unknown> {

@@ -97,7 +97,7 @@ export interface Acknowledgement {
 
 export interface Refusal {
   readonly item: number;
-  /** As in {@linkcode SealwireError}. */
+  /** An `ErrorCode`, unless the server is newer or lies. */
   readonly code: string;
   readonly message: string;
 }

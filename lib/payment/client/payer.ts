@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { printable } from "../../base/text.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -371,8 +371,11 @@ export class PaymentClient {
 
   private requireSettled(id: Uuid, end: End): Settled | null {
     if ("refused" in end) {
-      const { code, message } = end.refused;
-      throw new SealwireError(code, message, { cause: end.refused, details: { payment: id } });
+      const { code, message, details } = end.refused;
+      throw new SealwireError(code, message, {
+        cause: end.refused,
+        details: { ...details, payment: id },
+      });
     }
     return end.settled;
   }
@@ -385,14 +388,18 @@ function isFinal(error: unknown): boolean {
 }
 
 /** What became of the payment is not known yet. */
-function notKnown(code: string, why: string, cause: unknown): SealwireError {
+function notKnown(
+  code: "interrupted" | "outcome_unknown",
+  why: string,
+  cause: unknown,
+): SealwireError {
   const message = `${why}; the payment stays in the outbox, and the next command of this account ` +
     "finds out what became of it";
   return new SealwireError(code, message, { cause });
 }
 
 function voided(reason: string): SealwireError {
-  return new SealwireError(reason, `the payment id is void: ${reason}`);
+  return peerError(reason, `the payment id is void: ${reason}`);
 }
 
 /** Runs `work`, and says of which payment its error is. */
