@@ -202,6 +202,61 @@ export function exitStatus(error: unknown): number {
   return isSealwireError(error) ? EXIT_STATUS_BY_CODE[error.code] ?? EXIT_FAILED : EXIT_FAILED;
 }
 
+/** The other end is away, cut off, or cannot answer just now. */
+const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
+  "connection_lost",
+  "internal",
+  "no_connection",
+  "overloaded",
+  "store_unavailable",
+  "timeout",
+]);
+
+/** The other end is not the server that it should be. */
+const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
+  "ledger_forked",
+  "server_changed",
+  "server_untrusted",
+]);
+
+/** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
+const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "bad_answer",
+  "interrupted",
+  "login_required",
+]);
+
+/**
+ * May the same thing succeed a moment later, on a new connection if need be? True while the other end is away, cut off or
+ * cannot answer just now.
+ */
+export function isWorthRetrying(error: unknown): boolean {
+  return isSealwireError(error) && WORTH_RETRYING.has(error.code);
+}
+
+/**
+ * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode isWorthRetrying}, and
+ * `server_untrusted`: a server that is restarted cuts handshakes off, which looks like a server without the key. Ask only
+ * after a first connection has shown that the server holds the key.
+ */
+export function isWorthResuming(error: unknown): error is SealwireError {
+  return isSealwireError(error) && (isWorthRetrying(error) || error.code === "server_untrusted");
+}
+
+/** Is the other end not the server that it should be? Then nothing it says counts, and asking again is no use. */
+export function isServerUntrusted(error: unknown): boolean {
+  return isSealwireError(error) && SERVER_UNTRUSTED.has(error.code);
+}
+
+/**
+ * Did the server judge what was asked, and say no? False where the answer never came, cannot be believed, or says
+ * nothing about the request itself. Codes that this version does not know are judgements.
+ */
+export function isRefusal(error: unknown): error is SealwireError {
+  return isSealwireError(error) && !isWorthRetrying(error) && !isServerUntrusted(error) &&
+    !NO_JUDGEMENT.has(error.code);
+}
+
 /** The `code` of a system error (`ENOENT`), or undefined for anything else. */
 export function systemErrorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;

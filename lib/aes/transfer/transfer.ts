@@ -3,7 +3,7 @@
  * again where a connection was lost; a server that takes what the clients of one connection send.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isWorthResuming, SealwireError } from "../../base/errors.ts";
 import { type Connection, connectTcp } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
 import { Channel } from "../channel/channel.ts";
@@ -25,13 +25,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
 const RECONNECT_PAUSE_MAX_MS = 5_000;
-/** What a new connection can cure; the last, where a server is being restarted. */
-const CURABLE_CODES: ReadonlySet<string> = new Set([
-  "connection_lost",
-  "timeout",
-  "no_connection",
-  "server_untrusted",
-]);
 
 export interface ConnectOptions {
   readonly host: string;
@@ -88,7 +81,7 @@ async function sendFiles(
       channel ??= await openChannel(options);
       return await sendFilesOver(channel, files, options.interrupted);
     } catch (error) {
-      if (!isSealwireError(error) || !CURABLE_CODES.has(error.code)) throw error;
+      if (!isWorthResuming(error)) throw error;
       if (files.progress > before) {
         reconnects = 0;
         pause_ms = RECONNECT_PAUSE_MIN_MS;

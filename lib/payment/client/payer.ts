@@ -6,7 +6,13 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { printable } from "../../base/text.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
-import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
+import {
+  isRefusal,
+  isSealwireError,
+  isServerUntrusted,
+  peerError,
+  SealwireError,
+} from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -28,7 +34,6 @@ import { DirectPath } from "./direct_path.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
-  isRefusal,
   isVoid,
   type LoginOptions,
   type Payee,
@@ -337,13 +342,14 @@ export class PaymentClient {
         return end;
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
-        if (isFinal(error)) throw error;
+        // The order has left, and may be settled: even an error that is not worth another try leaves that open.
+        if (isServerUntrusted(error)) throw error;
         if (Date.now() > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});
         await this.replace(current).catch((failure) => {
-          if (isFinal(failure)) throw failure;
+          if (isServerUntrusted(failure)) throw failure;
         });
       }
     }
@@ -379,12 +385,6 @@ export class PaymentClient {
     }
     return end.settled;
   }
-}
-
-/** Errors that another try would not change: Ctrl-C, and a server that is not the one it should be. */
-function isFinal(error: unknown): boolean {
-  const codes = ["interrupted", "server_changed", "server_untrusted", "ledger_forked"];
-  return isSealwireError(error) && codes.includes(error.code);
 }
 
 /** What became of the payment is not known yet. */
