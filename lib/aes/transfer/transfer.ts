@@ -2,7 +2,7 @@
  * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
  * again where a connection was lost; a server that takes what the clients of one connection send.
  */
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isWorthResuming, SealwireError } from "../../base/errors.ts";
 import { retry } from "../../base/retry.ts";
 import { type Connection, connectTcp } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
@@ -25,13 +25,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
 const RECONNECT_PAUSE_MAX_MS = 5_000;
-/** What a new connection can cure; the last, where a server is being restarted. */
-const CURABLE_CODES: ReadonlySet<string> = new Set([
-  "connection_lost",
-  "timeout",
-  "no_connection",
-  "server_untrusted",
-]);
 
 export interface ConnectOptions {
   readonly host: string;
@@ -71,44 +64,6 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
     if (!files) await channel.close();
   });
   if (files) await sendFiles(options, channel, files, sending.onReconnect);
-}
-
-/** Sends the files, and goes on over a new channel where one is lost. */
-async function sendFiles(
-  options: ConnectOptions,
-  first: Channel,
-  files: FileSender,
-  onReconnect: (reason: SealwireError) => void,
-): Promise<void> {
-  const { interrupted } = options;
-  const work = async (failures: number) => {
-    const channel = failures === 0 ? first : await openChannel(options);
-    await sendFilesOver(channel, files, interrupted);
-  };
-  await retry(work, {
-    pause_ms_min: RECONNECT_PAUSE_MIN_MS,
-    pause_ms_max: RECONNECT_PAUSE_MAX_MS,
-    retries_max: RECONNECTS_MAX,
-    signal: interrupted,
-    isPassing: isCurable,
-    progress: () => files.progress,
-    onRetry: (error) => onReconnect(error as SealwireError),
-  });
-}
-
-async function sendFilesOver(
-  channel: Channel,
-  files: FileSender,
-  interrupted: AbortSignal,
-): Promise<void> {
-  await unlessInterrupted(interrupted, () => channel.destroy(interrupted.reason), async () => {
-    await files.run(channel);
-    await channel.close();
-  });
-}
-
-function isCurable(error: unknown): boolean {
-  return isSealwireError(error) && CURABLE_CODES.has(error.code);
 }
 
 /**
