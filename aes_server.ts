@@ -1,11 +1,11 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { showMessage, showReceivedFile } from "./lib/aes/display.ts";
-import { Newcomers } from "./lib/aes/unproven.ts";
+import { UnprovenConnections } from "./lib/aes/unproven.ts";
 import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
 import { servePairing } from "./lib/aes/pairing/pairing.ts";
 import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
-import { MessageMemory } from "./lib/aes/transfer/receive_message.ts";
+import { MessageBudget } from "./lib/aes/transfer/receive_message.ts";
 import { serveConnection } from "./lib/aes/transfer/transfer.ts";
 import { STALL_MS } from "./lib/aes/channel/channel.ts";
 import { receiveClassicMessage } from "./lib/aes/classic.ts";
@@ -69,28 +69,28 @@ await runTool({
     if (values.classic) out.warn(CLASSIC_WARNING);
     const folder = ReceiveFolder.open(values.out ?? "received");
     const offer = values.pair ? new PairingOffer() : null;
-    const memory = new MessageMemory();
-    const newcomers = new Newcomers();
+    const messageBudget = new MessageBudget();
+    const unproven = new UnprovenConnections();
     const ended = Promise.withResolvers<void>();
     interrupted.addEventListener("abort", () => ended.resolve());
 
     const serve = async (connection: Connection) => {
       const from = formatAddress(connection.remoteHost, connection.remotePort);
-      newcomers.add(connection);
+      unproven.add(connection);
       try {
         const arrived = values.classic
-          ? await receiveClassicMessage(connection, { aesKey, stall_ms, memory })
+          ? await receiveClassicMessage(connection, { aesKey, stall_ms, messageBudget })
           : connection;
         if (arrived instanceof Uint8Array) showMessage(out, from, arrived);
         else {await serveConnection(arrived, {
             psk,
             stall_ms,
             folder,
-            memory,
+            messageBudget,
             onMessage: (message) => showMessage(out, from, message),
             onFile: (file) => showReceivedFile(out, from, file),
             onRefused: (name, reason) => explain(out, from, reason, printable(name)),
-            onProven: () => newcomers.delete(connection),
+            onProven: () => unproven.delete(connection),
             onPairing: async (connection, reader) => {
               await servePairing(connection, reader, offer, psk);
               out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
@@ -100,7 +100,7 @@ await runTool({
       } catch (error) {
         if (!interrupted.aborted) explain(out, from, error);
       } finally {
-        newcomers.delete(connection);
+        unproven.delete(connection);
       }
     };
     const host = values.host ?? "0.0.0.0";

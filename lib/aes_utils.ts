@@ -1,9 +1,10 @@
 /**
- * AES-128-CBC as the old programs use it, and the key file `aes_key.bin`: key then IV, 32 bytes.
+ * AES-128-CBC as the old C++ programs use it, and the key file `aes_key.bin`.
  *
- * CBC alone hides what is written; it does not notice that it was changed. What must be protected
- * goes through the channel (`channel/channel.ts`), to which the 32 bytes of the key file are a
- * pre-shared key.
+ * The key file holds the key, then the IV: 32 bytes. The channel (`aes/channel/channel.ts`) uses
+ * all 32 bytes as its pre-shared key.
+ *
+ * CBC alone hides a text but does not protect it from change. Use the channel for that.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import {
@@ -12,24 +13,18 @@ import {
   constants,
   existsSync,
   fstatSync,
-  fsyncSync,
-  linkSync,
   openSync,
   readSync,
   type Stats,
-  unlinkSync,
-  writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { isSealwireError, SealwireError, systemErrorCode } from "./base/errors.ts";
+import { createFileAtomic, isOpenToOthers, PRIVATE_FILE_MODE } from "./base/files.ts";
 
-export const AES_KEY_BYTES = 16;
-export const AES_IV_BYTES = 16;
-/** `aes_key.bin`: key, then IV. */
+const AES_KEY_BYTES = 16;
+const AES_IV_BYTES = 16;
+/** The size of `aes_key.bin`: key, then IV. */
 export const KEY_FILE_BYTES = AES_KEY_BYTES + AES_IV_BYTES;
-
-const KEY_FILE_MODE = 0o600;
-const OTHERS_MODE_BITS = 0o077;
 
 export interface AesKey {
   /** 16 bytes. */
@@ -38,14 +33,14 @@ export interface AesKey {
   readonly iv: Uint8Array;
 }
 
-/** A fresh random key and IV. */
+/** Makes a random key and a random IV, 16 bytes each. */
 export function generateAESKey(): AesKey {
   return splitKeyFile(new Uint8Array(randomBytes(KEY_FILE_BYTES)));
 }
 
 /**
- * AES-128-CBC with PKCS #7 padding, byte for byte what `openssl enc -aes-128-cbc -K … -iv …`
- * writes. `key` and `iv`: 16 bytes each. The result is 1 to 16 bytes longer than `plaintext`.
+ * Encrypts with AES-128-CBC and PKCS #7 padding, byte for byte as `openssl enc -aes-128-cbc -K …
+ * -iv …` does. `key` and `iv`: 16 bytes each. The result is 1 to 16 bytes longer than `plaintext`.
  */
 export function encryptAES(plaintext: Uint8Array, key: Uint8Array, iv: Uint8Array): Uint8Array {
   checkSizes(key, iv);
@@ -54,13 +49,15 @@ export function encryptAES(plaintext: Uint8Array, key: Uint8Array, iv: Uint8Arra
 }
 
 /**
- * The inverse of {@linkcode encryptAES}. Throws `decrypt_failed` for a wrong length or padding, one
- * sentence for all causes. A changed ciphertext, or another key, is not always noticed: that is not
- * in the nature of CBC.
+ * Decrypts what {@linkcode encryptAES} made. CBC does not always notice a changed ciphertext or
+ * another key.
+ *
+ * @throws {SealwireError} `decrypt_failed` for a wrong length or padding, with the same sentence
+ * for every cause.
  */
 export function decryptAES(ciphertext: Uint8Array, key: Uint8Array, iv: Uint8Array): Uint8Array {
   checkSizes(key, iv);
-  // Not even an empty text encrypts to nothing, but Deno's decipher takes nothing for one.
+  // An empty text encrypts to 16 bytes, but Deno decrypts no bytes to an empty text.
   if (ciphertext.length === 0) throw decryptFailed();
   try {
     const decipher = createDecipheriv("aes-128-cbc", key, iv);
@@ -70,26 +67,28 @@ export function decryptAES(ciphertext: Uint8Array, key: Uint8Array, iv: Uint8Arr
   }
 }
 
-/** A key file as read. */
+/** The content of a key file. */
 export interface KeyFile {
-  /** The file as it is, 32 bytes: the channel's pre-shared key. */
+  /** All 32 bytes: the channel's pre-shared key. */
   readonly bytes: Uint8Array;
-  /** The same bytes as the old programs use them. */
+  /** The same bytes as key and IV, for {@linkcode encryptAES}. */
   readonly aesKey: AesKey;
   /** Whether this call made the file. */
   readonly made: boolean;
-  /** Sentences for the user, such as that others may read the file. */
+  /** Sentences for the user, for example that others may read the file. */
   readonly warnings: string[];
 }
 
 /**
- * Reads the key file at `path`. Throws `key_missing` where there is none, and `key_unreadable`
- * where it cannot be read or is not a file of exactly 32 bytes.
+ * Reads the key file at `path`.
+ *
+ * @throws {SealwireError} `key_missing` where there is none; `key_unreadable` where it cannot be
+ * read or does not have exactly 32 bytes.
  */
 export function loadKeyFile(path: string): KeyFile {
   const { bytes, stats } = readKeyBytes(path);
   const warnings = [];
-  if ((stats.mode & OTHERS_MODE_BITS) !== 0) {
+  if (isOpenToOthers(stats)) {
     const mode = (stats.mode & 0o777).toString(8);
     warnings.push(`${path} is open to other users (mode ${mode}); run: chmod 600 ${path}`);
   }
@@ -97,9 +96,10 @@ export function loadKeyFile(path: string): KeyFile {
 }
 
 /**
- * Reads the key file at `path`, or makes it, with mode 0600. Of several processes that do this at
- * once, one makes the file and all end up with its key. Throws as {@linkcode loadKeyFile} does, and
- * `key_unwritable`.
+ * Reads the key file at `path`, or makes it with mode 0600. When several processes do this at the
+ * same time, one of them makes the file and all of them return its key.
+ *
+ * @throws {SealwireError} `key_unwritable`, and what {@linkcode loadKeyFile} throws.
  */
 export function loadOrMakeKeyFile(path: string): KeyFile {
   try {
@@ -118,8 +118,9 @@ export function loadOrMakeKeyFile(path: string): KeyFile {
 }
 
 /**
- * Checks, before a key is asked for, that it could be written to `path`. Throws `key_exists` and
- * `key_unwritable`.
+ * Checks that a new key file could be written to `path`, before a server is asked for a key.
+ *
+ * @throws {SealwireError} `key_exists`, `key_unwritable`.
  */
 export function requireKeyPath(path: string): void {
   if (existsSync(path)) {
@@ -133,30 +134,27 @@ export function requireKeyPath(path: string): void {
 }
 
 /**
- * Writes a new key file (32 bytes) with mode 0600. It is there whole and on disk, or not at all,
- * and never in place of another: throws `key_exists` where `path` is taken, `key_unwritable` where
- * it cannot be written.
+ * Writes a new key file (32 bytes) with mode 0600. When this returns, the file is on the disk.
+ *
+ * @throws {SealwireError} `key_exists` where `path` is taken, which stays as it is;
+ * `key_unwritable`.
  */
 export function writeKeyFile(path: string, bytes: Uint8Array): void {
   if (bytes.length !== KEY_FILE_BYTES) {
     throw new RangeError(`a key has 32 bytes, not ${bytes.length}`);
   }
-  const draft = `${path}.${randomBytes(8).toString("hex")}.new`;
+  let created;
   try {
-    writeSynced(draft, bytes);
-    // A link, unlike a rename, does not replace what is there.
-    linkSync(draft, path);
-    syncFolder(dirname(path));
-  } catch (cause) {
-    if (systemErrorCode(cause) !== "EEXIST") throw keyUnwritable(path, cause);
-    throw new SealwireError("key_exists", `${path} exists already and is left as it is`, { cause });
-  } finally {
-    unlinkIfThere(draft);
+    created = createFileAtomic(path, bytes, PRIVATE_FILE_MODE);
+  } catch (error) {
+    throw keyUnwritable(path, isSealwireError(error) ? error.cause : error);
   }
+  if (created) return;
+  throw new SealwireError("key_exists", `${path} exists already and is left as it is`);
 }
 
 function readKeyBytes(path: string): { bytes: Uint8Array; stats: Stats } {
-  // One byte more than a key has, to notice a longer file without reading all of it.
+  // One byte more than a key has shows a longer file without reading all of it.
   const buffer = new Uint8Array(KEY_FILE_BYTES + 1);
   const { size_bytes, stats } = readStart(path, buffer);
   if (size_bytes !== KEY_FILE_BYTES) {
@@ -183,33 +181,6 @@ function readStart(path: string, buffer: Uint8Array): { size_bytes: number; stat
       });
   } finally {
     if (fd !== null) closeSync(fd);
-  }
-}
-
-function writeSynced(path: string, bytes: Uint8Array): void {
-  const fd = openSync(path, "wx", KEY_FILE_MODE);
-  try {
-    if (writeSync(fd, bytes) !== bytes.length) throw new Error("short write");
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (systemErrorCode(error) !== "ENOENT") throw error;
   }
 }
 

@@ -9,7 +9,7 @@ import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
 import {
   checkMessageSize,
   MESSAGE_BYTES_MAX,
-  type MessageMemory,
+  type MessageBudget,
 } from "./transfer/receive_message.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
@@ -25,7 +25,7 @@ export interface ReceiveClassicOptions {
   /** So long nothing may arrive before the end. */
   readonly stall_ms: number;
   /** Shared by all connections of a server. */
-  readonly memory: MessageMemory;
+  readonly messageBudget: MessageBudget;
 }
 
 /**
@@ -39,7 +39,7 @@ export async function receiveClassicMessage(
   connection: Connection,
   options: ReceiveClassicOptions,
 ): Promise<Uint8Array | Connection> {
-  const incoming = new Ciphertext(options.memory);
+  const incoming = new Ciphertext(options.messageBudget);
   let kept = false;
   try {
     while (true) {
@@ -88,7 +88,7 @@ class Ciphertext {
   private buffer = new Uint8Array(0);
   private size_bytes = 0;
 
-  constructor(private readonly memory: MessageMemory) {}
+  constructor(private readonly budget: MessageBudget) {}
 
   get bytes(): Uint8Array {
     return this.buffer.subarray(0, this.size_bytes);
@@ -104,7 +104,7 @@ class Ciphertext {
   }
 
   drop(): void {
-    this.memory.give(this.buffer.length);
+    this.budget.release(this.buffer.length);
     this.buffer = new Uint8Array(0);
     this.size_bytes = 0;
   }
@@ -112,7 +112,7 @@ class Ciphertext {
   private grow(size_bytes: number): void {
     const doubled_bytes = Math.min(this.buffer.length * 2, CIPHERTEXT_BYTES_MAX);
     const capacity_bytes = Math.max(size_bytes, doubled_bytes, BUFFER_BYTES_MIN);
-    this.memory.take(capacity_bytes - this.buffer.length);
+    this.budget.reserve(capacity_bytes - this.buffer.length);
     const buffer = new Uint8Array(capacity_bytes);
     buffer.set(this.bytes);
     this.buffer = buffer;

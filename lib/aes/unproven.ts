@@ -1,25 +1,25 @@
 /**
- * Connections that have not yet shown that they hold the key. Where there are too many, the oldest
- * gives way, so that strangers who connect and say nothing keep nobody out.
+ * Connections that have not yet shown that they hold the key. Past the limit the oldest one gives
+ * way, so that strangers who connect and say nothing keep nobody out.
  */
 import type { Connection } from "../net/net.ts";
 
-export const NEWCOMERS_MAX = 64;
+const UNPROVEN_MAX = 64;
 
-export class Newcomers {
-  /** In order of their coming. */
+export class UnprovenConnections {
+  /** The oldest one first. */
   private readonly connections = new Set<Connection>();
 
-  /** Destroys the oldest where there is one too many. */
+  /** Adds a new connection. Destroys the oldest one where there are too many. */
   add(connection: Connection): void {
     this.connections.add(connection);
-    if (this.connections.size <= NEWCOMERS_MAX) return;
+    if (this.connections.size <= UNPROVEN_MAX) return;
     const [oldest] = this.connections;
     this.connections.delete(oldest!);
     oldest!.destroy();
   }
 
-  /** It has shown that it holds the key, or has ended. */
+  /** Removes a connection that has shown that it holds the key, or has ended. */
   delete(connection: Connection): void {
     this.connections.delete(connection);
   }

@@ -1,6 +1,7 @@
 /**
- * One process at a time: a lock that the system takes away from a process that ends, however it ends. It is SQLite's on
- * an empty file, for Node has no `flock`.
+ * A lock between processes. The system releases it when its holder ends, also when it is killed.
+ *
+ * Node has no `flock`, so this is SQLite's lock on an empty database file.
  */
 import { closeSync, openSync } from "node:fs";
 import { dirname } from "node:path";
@@ -9,24 +10,25 @@ import { SealwireError } from "./errors.ts";
 import { makeFolder, PRIVATE_FILE_MODE, writeError } from "./files.ts";
 
 const SQLITE_BUSY = 5;
-/** The work takes milliseconds. */
+/** How long {@linkcode withFileLock} waits. The work under a lock takes milliseconds. */
 const WAIT_MS_MAX = 15_000;
 
 export class FileLock {
   private constructor(private readonly database: DatabaseSync) {}
 
   /**
-   * Takes the lock that is the file at `path`, which is made where it is missing and never removed; null where somebody
-   * else has it, and still has it after `wait_ms`, for which the thread sleeps. Throws the system's error, and SQLite's.
+   * Takes the lock. Returns null where another holder still has it after `wait_ms`; the thread
+   * sleeps for that time. The file at `path` is made where it is missing, and never removed.
+   * Throws the system's errors and SQLite's.
    */
   static take(path: string, wait_ms = 0): FileLock | null {
-    // Made here, because SQLite would let others read it.
+    // Created here, because SQLite would create it readable for others.
     closeSync(openSync(path, "a", PRIVATE_FILE_MODE));
     const database = new DatabaseSync(path);
     try {
       database.exec(`PRAGMA busy_timeout = ${wait_ms}`);
-      // Statements, because on Deno an error of `exec` has no `errcode`. Nothing is ever written, so there is nothing to
-      // keep a journal of.
+      // Statements, because on Deno an error of `exec` has no `errcode`. The journal needs no file,
+      // because nothing is ever written.
       database.prepare("PRAGMA journal_mode = MEMORY").get();
       database.prepare("BEGIN EXCLUSIVE").run();
       return new FileLock(database);
@@ -43,10 +45,12 @@ export class FileLock {
 }
 
 /**
- * Runs `work` while no other process does so for the same `path`: for a read, a change and a write of that file which
- * must not lose what another process writes in between. The thread sleeps until it may; the lock is `<path>.lock`.
+ * Runs `work` while no other process runs any for the same `path`. Use it to read, change and write
+ * a file without losing what another process writes in between. The thread sleeps until the lock
+ * `<path>.lock` is free.
  *
- * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`, and what `work` throws.
+ * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`, and what
+ * `work` throws.
  */
 export function withFileLock<T>(path: string, work: () => T): T {
   makeFolder(dirname(path));

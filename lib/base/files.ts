@@ -1,30 +1,36 @@
 /**
- * Small files that hold together: a reader sees the old content or the new, never a part; what was written is on the disk
- * when the call returns; what must not be replaced is not. The new content goes to a temporary file beside the target,
- * is synced, gets its name by `rename` (replaces) or `link` (refuses an existing target), and the folder is synced.
+ * Reads and writes small files whole. A reader sees the old content or the new content, never a
+ * part of it. When a write returns, the content is on the disk.
+ *
+ * The new content goes to a temporary file beside the target and is synced. `rename` (replaces the
+ * target) or `link` (refuses an existing target) then gives it its name, and the folder is synced.
  */
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
+  fsync,
   fsyncSync,
   linkSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
+  type Stats,
   statSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { SealwireError, systemErrorCode } from "./errors.ts";
+import { type ErrorCode, SealwireError, systemErrorCode } from "./errors.ts";
 
 export const PRIVATE_FILE_MODE = 0o600;
 export const PUBLIC_FILE_MODE = 0o644;
 const PRIVATE_FOLDER_MODE = 0o700;
+/** The permissions of the group and of others. */
+const OTHERS_MODE = 0o077;
 const TEMPORARY_NAME_BYTES = 8;
 
-/** What the system's refusals mean to a person. */
+/** System error codes in words. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "the system does not allow it",
@@ -37,13 +43,14 @@ const REASONS: Readonly<Record<string, string>> = {
   EDQUOT: "the disk quota is used up",
   EIO: "the disk reports an error",
 };
-/** Refusals that no other content or moment would change: the folder is the matter. */
+/** Codes that concern the folder. Other content, or a later try, would not help. */
 const FOLDER_REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EEXIST"]);
 
 /**
- * Replaces the file, or makes it, in one step. `mode` is that of the new file, less the umask.
+ * Replaces or creates a file in one step. `mode` is the mode of the new file, less the umask.
  *
- * @throws {SealwireError} `folder_unwritable`, or `write_failed` (disk full and the like); the old content is then whole.
+ * @throws {SealwireError} `folder_unwritable`, `write_failed` (disk full and the like). The old
+ * content is then untouched.
  */
 export function writeFileAtomic(path: string, content: string | Uint8Array, mode: number): void {
   const temporary = writeTemporary(path, content, mode);
@@ -51,13 +58,13 @@ export function writeFileAtomic(path: string, content: string | Uint8Array, mode
     renameSync(temporary, path);
     syncFolder(dirname(path));
   } catch (error) {
-    removeIfThere(temporary);
+    tryToRemove(temporary);
     throw writeError(path, error);
   }
 }
 
 /**
- * Makes the file in one step, unless one of that name exists: then false, and that one is as it was.
+ * Creates a file in one step. Returns false, and changes nothing, where `path` exists.
  *
  * @throws {SealwireError} `folder_unwritable`, `write_failed`.
  */
@@ -73,13 +80,17 @@ export function createFileAtomic(
     syncFolder(dirname(path));
     return true;
   } catch (error) {
-    removeIfThere(temporary);
+    tryToRemove(temporary);
     if (systemErrorCode(error) === "EEXIST") return false;
     throw writeError(path, error);
   }
 }
 
-/** Makes the folder and those above it, open to this user alone, where they are missing. Throws `folder_unwritable`. */
+/**
+ * Creates a folder and its parents where they are missing. Only this user can enter them.
+ *
+ * @throws {SealwireError} `folder_unwritable`.
+ */
 export function makeFolder(folder: string): void {
   try {
     mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER_MODE });
@@ -89,13 +100,14 @@ export function makeFolder(folder: string): void {
 }
 
 /**
- * The UTF-8 text of a regular file, or null where there is none.
+ * Reads a regular file of UTF-8 text. Returns null where there is none.
  *
- * @throws {SealwireError} with `code`, when it cannot be read, is longer than `size_bytes_max`, or is not UTF-8.
+ * @throws {SealwireError} with `code` where the file cannot be read, is longer than
+ * `size_bytes_max`, or is not UTF-8.
  */
 export function readTextFile(
   path: string,
-  options: { size_bytes_max: number; code: string },
+  options: { size_bytes_max: number; code: ErrorCode },
 ): string | null {
   const unreadable = (why: string, cause?: unknown) =>
     new SealwireError(options.code, `cannot read ${path}: ${why}`, { cause });
@@ -127,12 +139,15 @@ function writeTemporary(path: string, content: string | Uint8Array, mode: number
     }
     return temporary;
   } catch (error) {
-    removeIfThere(temporary);
+    tryToRemove(temporary);
     throw writeError(path, error);
   }
 }
 
-/** A name lasts through a power failure only once its folder has been synced. */
+/**
+ * Syncs a folder, that is the names in it. A new name survives a power failure only after that.
+ * Throws the system's error.
+ */
 function syncFolder(folder: string): void {
   const fd = openSync(folder, "r");
   try {
@@ -142,16 +157,47 @@ function syncFolder(folder: string): void {
   }
 }
 
-/** For clean-up on the way out with an error, which must not be hidden by a second one. */
-function removeIfThere(path: string): void {
+/** Does the same as {@linkcode syncFolder} on another thread. Rejects with the system's error. */
+export async function syncFolderInBackground(folder: string): Promise<void> {
+  const fd = openSync(folder, "r");
   try {
-    unlinkSync(path);
-  } catch {
-    // Already gone, or as unwritable as the error on its way says.
+    await syncFileInBackground(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 
-/** Why `path` could not be written: `folder_unwritable` or `write_failed`. */
+/** Syncs an open file on another thread. Rejects with the system's error. */
+export function syncFileInBackground(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fsync(fd, (error) => error ? reject(error) : resolve());
+  });
+}
+
+/** Removes a file. Does nothing where there is none. Throws the system's other errors. */
+export function removeIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (systemErrorCode(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Cleans up after an error, which a second error must not hide. */
+function tryToRemove(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // The first error says what is wrong with the folder.
+  }
+}
+
+/** Whether the group or other users have any permission on the file. */
+export function isOpenToOthers({ mode }: Stats): boolean {
+  return (mode & OTHERS_MODE) !== 0;
+}
+
+/** The error for a failed write to `path`: `folder_unwritable` or `write_failed`. */
 export function writeError(path: string, error: unknown): SealwireError {
   if (FOLDER_REFUSALS.has(systemErrorCode(error) ?? "")) {
     return folderUnwritable(dirname(path), error);

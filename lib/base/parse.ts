@@ -1,9 +1,9 @@
 /**
- * Untrusted JSON into values that cannot be wrong, once, at the border. Everything that arrives (a token's claims, the
- * parameters of a request, a file) is `unknown` until a reader of this file has seen it.
+ * Parses untrusted JSON into values that cannot be wrong, once, where they come in. The claims of a
+ * token, the parameters of a request and the content of a file are `unknown` until then.
  */
 import { Buffer } from "node:buffer";
-import { SealwireError } from "./errors.ts";
+import { type ErrorCode, SealwireError } from "./errors.ts";
 
 /** A UUID in lower case. */
 export type Uuid = string & { readonly __brand: "Uuid" };
@@ -13,7 +13,10 @@ export type Sha256 = string & { readonly __brand: "Sha256" };
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const SHA256_BYTES = 32;
 
-/** The bytes of canonical base64url without padding (RFC 4648, section 5), or null: what re-encodes to itself. */
+/**
+ * Decodes base64url without padding (RFC 4648, section 5). Returns null unless the text is
+ * canonical, that is encodes to itself again.
+ */
 export function decodeBase64url(text: string): Uint8Array | null {
   const bytes = Buffer.from(text, "base64url");
   return bytes.toString("base64url") === text ? bytes : null;
@@ -23,14 +26,26 @@ export function encodeBase64url(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url");
 }
 
+/** Whether a value is the base64url of 32 bytes, as of a SHA-256. */
+export function isSha256(value: unknown): value is Sha256 {
+  return isBase64urlOf(value, SHA256_BYTES);
+}
+
+function isBase64urlOf(value: unknown, size_bytes: number): value is string {
+  return typeof value === "string" && value.length <= size_bytes * 2 &&
+    decodeBase64url(value)?.length === size_bytes;
+}
+
 /**
- * The members of one JSON object, each read with the type it must have. What does not fit throws a
- * {@linkcode SealwireError} with the `code` given here, naming the member.
+ * Reads the members of one JSON object, each with the type that it must have.
+ *
+ * Every method throws a {@linkcode SealwireError} with the `code` given to the constructor where
+ * the member has another type. The message names the member.
  */
 export class Members {
   private readonly members: Record<string, unknown>;
 
-  constructor(value: unknown, private readonly what: string, private readonly code: string) {
+  constructor(value: unknown, private readonly what: string, private readonly code: ErrorCode) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new SealwireError(code, `${what} must be an object`);
     }
@@ -41,7 +56,24 @@ export class Members {
     return Object.hasOwn(this.members, name);
   }
 
-  /** The member as it came, for a parser of its own to judge. */
+  /** Throws where the object has other members than these, or lacks one of them. */
+  requireExactly(...names: readonly string[]): void {
+    const found = Object.keys(this.members);
+    if (found.length === names.length && names.every((name) => this.has(name))) return;
+    throw new SealwireError(
+      this.code,
+      `${this.what} must have the members ${names.join(", ")} and no others`,
+    );
+  }
+
+  /** All members of an object whose names are not fixed. */
+  entries(count_max: number): [name: string, value: unknown][] {
+    const entries = Object.entries(this.members);
+    if (entries.length <= count_max) return entries;
+    throw new SealwireError(this.code, `${this.what} must have at most ${count_max} members`);
+  }
+
+  /** The member without any check, undefined where it is missing. For a parser of its own. */
   raw(name: string): unknown {
     return this.has(name) ? this.members[name] : undefined;
   }
@@ -52,7 +84,7 @@ export class Members {
     throw this.wrong(name, `text of at most ${characters_max} characters`);
   }
 
-  /** One fixed value, such as a version. */
+  /** One fixed value, for example a version. */
   constant<const T extends string | number | null>(name: string, expected: T): T {
     if (this.raw(name) === expected) return expected;
     throw this.wrong(name, JSON.stringify(expected));
@@ -66,7 +98,7 @@ export class Members {
     throw this.wrong(name, `a whole number from ${min} to ${max}`);
   }
 
-  /** Seconds since 1970 (RFC 7519, NumericDate), whole. */
+  /** Whole seconds since 1970 (RFC 7519, NumericDate). */
   time_s(name: string): number {
     return this.integer(name, 0, Number.MAX_SAFE_INTEGER);
   }
@@ -88,9 +120,7 @@ export class Members {
   /** Canonical base64url of exactly `size_bytes`, as text. */
   bytes(name: string, size_bytes: number): string {
     const value = this.raw(name);
-    if (typeof value === "string" && value.length <= size_bytes * 2) {
-      if (decodeBase64url(value)?.length === size_bytes) return value;
-    }
+    if (isBase64urlOf(value, size_bytes)) return value;
     throw this.wrong(name, `${size_bytes} bytes as base64url`);
   }
 
@@ -109,7 +139,7 @@ export class Members {
   }
 }
 
-/** A UUID that a person gives, in any case. Throws `usage`, naming the argument. */
+/** Parses a UUID that a person typed, in any case. Throws `usage`, which names the argument. */
 export function parseUuidArgument(argument: string, text: string): Uuid {
   const lower = text.toLowerCase();
   if (UUID.test(lower)) return lower as Uuid;

@@ -1,10 +1,11 @@
-/** Text for people: what is safe on a terminal, and sizes and times as they are read. */
+/** Formats text for people: makes it safe for a terminal, and writes sizes and durations. */
 
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
 /**
- * Text from others, safe to put on a terminal. Control characters, line and paragraph separators, lone surrogates, and the
- * characters that reorder or hide text (Unicode bidirectional and zero-width controls) become visible escapes (`\u{1b}`).
+ * Makes text from others safe to put on a terminal. Control characters, line and paragraph
+ * separators, lone surrogates, and characters that reorder or hide text (Unicode bidirectional and
+ * zero-width controls) become visible escapes (`\u{1b}`).
  */
 export function printable(text: string): string {
   return text.replace(
@@ -13,7 +14,10 @@ export function printable(text: string): string {
   );
 }
 
-/** JSON that is safe on a terminal: each character that {@linkcode printable} escapes is `\\u` and four digits. */
+/**
+ * Formats a value as JSON that is safe on a terminal: each character that {@linkcode printable}
+ * escapes is written as `\\u` and four digits.
+ */
 export function printableJson(value: object): string {
   return JSON.stringify(value).replace(
     UNPRINTABLE,
@@ -24,7 +28,7 @@ export function printableJson(value: object): string {
   );
 }
 
-/** `1536` is `1.5 KiB`. */
+/** Formats a size: `1536` is `1.5 KiB`. */
 export function formatBytes(size_bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = size_bytes;
@@ -36,7 +40,7 @@ export function formatBytes(size_bytes: number): string {
   return `${index === 0 ? Math.round(value) : value.toFixed(1)} ${units[index]}`;
 }
 
-/** `75` is `1m15s`. */
+/** Formats a duration in seconds: `75` is `1m15s`. */
 export function formatDuration(duration_s: number): string {
   const whole_s = Math.max(0, Math.ceil(duration_s));
   const minutes = Math.floor(whole_s / 60);

@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import {
   createFileAtomic,
+  isOpenToOthers,
   makeFolder,
   PRIVATE_FILE_MODE,
   PUBLIC_FILE_MODE,
@@ -29,8 +30,6 @@ import {
 /** A key of 4096 bits takes 3.3 kB, a certificate with its text printed above it some 10 kB. */
 const KEY_FILE_BYTES_MAX = 65_536;
 const PRIVATE_KEY_KINDS: ReadonlySet<string> = new Set(["rsa", "ec", "ed25519"]);
-/** Permissions of the group and of others. */
-const OTHERS_MODE = 0o077;
 
 /** What a person should hear of the files that were read, a sentence each. */
 export type Warnings = string[];
@@ -144,7 +143,7 @@ export function loadPrivateKey(path: string, warnings: Warnings): KeyObject | nu
         `"openssl pkey -in ${path} -out unlocked.pem" and put that in its place`,
     );
   }
-  if ((statSync(path).mode & OTHERS_MODE) !== 0) {
+  if (isOpenToOthers(statSync(path))) {
     warnings.push(`other users can read ${path}: chmod 600 ${path}`);
   }
   const key = parsePrivateKey(path, pem);

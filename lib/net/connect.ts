@@ -1,4 +1,4 @@
-/** Outgoing connections: node:net and node:tls on every runtime. */
+/** Connects with node:net and node:tls, on every runtime. */
 import { Buffer } from "node:buffer";
 import { X509Certificate } from "node:crypto";
 import net from "node:net";
@@ -10,13 +10,13 @@ import { type Connection, type ConnectOptions, formatAddress } from "./connectio
 import { NodeConnection } from "./node_stream.ts";
 
 export interface ConnectTlsOptions extends ConnectOptions {
-  /** PEM: the one pinned certificate, compared byte for byte. */
+  /** The one pinned certificate, PEM. The server's is compared with it byte for byte. */
   certificate: string;
-  /** Protocols offered; empty for a peer that knows no ALPN. */
+  /** The protocols offered. Empty for a peer that knows no ALPN. */
   alpn: string[];
 }
 
-/** Codes with which the runtimes say that a certificate is not the pinned one, or is out of date. */
+/** The runtimes' codes for a certificate that is not the pinned one or is out of date. */
 const CERTIFICATE_ERROR_CODES: ReadonlySet<string> = new Set([
   "DEPTH_ZERO_SELF_SIGNED_CERT",
   "SELF_SIGNED_CERT_IN_CHAIN",
@@ -44,10 +44,14 @@ const REASONS: Readonly<Record<string, string>> = {
   ERR_SSL_PACKET_LENGTH_TOO_LONG: "it does not speak TLS",
 };
 
-/** Connects over TCP. Throws `no_connection`. */
+/**
+ * Connects over TCP.
+ *
+ * @throws {SealwireError} `no_connection`, `interrupted`.
+ */
 export function connectTcp(options: ConnectOptions): Promise<Connection> {
   const { host, port } = options;
-  return open(
+  return openSocket(
     options,
     () => net.connect({ host, port, allowHalfOpen: true }),
     "connect",
@@ -56,13 +60,15 @@ export function connectTcp(options: ConnectOptions): Promise<Connection> {
 }
 
 /**
- * Connects over TLS to the server that holds the key of the pinned certificate and shows exactly that certificate.
- * Throws `no_connection`, `server_changed` (another certificate) or `server_untrusted` (the pinned one is out of date).
+ * Connects over TLS to the server that shows exactly the pinned certificate and holds its key.
+ *
+ * @throws {SealwireError} `no_connection`, `interrupted`; `server_changed` where the server shows
+ * another certificate; `server_untrusted` where the pinned one is out of date.
  */
 export function connectTls(options: ConnectTlsOptions): Promise<Connection> {
   const pinned = new X509Certificate(options.certificate);
   const check = (_host: string, shown: PeerCertificate) => pinError(pinned, shown);
-  return open<TLSSocket, Connection>(
+  return openSocket<TLSSocket, Connection>(
     options,
     () =>
       tls.connect({
@@ -83,11 +89,13 @@ export function connectTls(options: ConnectTlsOptions): Promise<Connection> {
 }
 
 /**
- * The certificate (DER) a server shows, over a connection on which nothing is sent: only to show it to a person.
- * Throws `no_connection`.
+ * Fetches the certificate (DER) that a server shows, so that a person can look at it. Nothing
+ * proves that the server holds its key.
+ *
+ * @throws {SealwireError} `no_connection`, `interrupted`.
  */
 export function fetchCertificate(options: ConnectOptions): Promise<Uint8Array> {
-  return open<TLSSocket, Uint8Array>(
+  return openSocket<TLSSocket, Uint8Array>(
     options,
     () => tls.connect({ ...tlsTarget(options), rejectUnauthorized: false }),
     "secureConnect",
@@ -104,8 +112,9 @@ function tlsTarget({ host, port }: ConnectOptions) {
 }
 
 /**
- * What is wrong with the certificate shown, if anything. Returned, because a throw would hang the connect; the date is
- * looked at, because Deno passes an X.509 v1 certificate that is out of date.
+ * Compares the certificate shown with the pinned one. Returns the error, because a throw in this
+ * callback would hang the connect. The date is checked here too, because Deno accepts an X.509 v1
+ * certificate that is out of date.
  */
 function pinError(pinned: X509Certificate, shown: PeerCertificate): SealwireError | undefined {
   if (!shown.raw || Buffer.compare(shown.raw, pinned.raw) !== 0) return serverChanged();
@@ -131,14 +140,14 @@ function serverOutOfDate({ validFrom, validTo }: X509Certificate, cause?: Error)
   );
 }
 
-/** What a failed handshake says about the pinned certificate, if anything. */
+/** What a failed handshake says about the pinned certificate. Null where it says nothing. */
 function certificateError(error: Error, pinned: X509Certificate): SealwireError | null {
   if (!CERTIFICATE_ERROR_CODES.has(systemErrorCode(error) ?? "")) return null;
   return isInDate(pinned) ? serverChanged(error) : serverOutOfDate(pinned, error);
 }
 
-/** Waits until a socket is `ready`, within the time and unless aborted, and makes of it what is wanted. */
-function open<S extends Socket, Result>(
+/** Waits for a socket's `ready` event, within the time and unless aborted. Then calls `make`. */
+function openSocket<S extends Socket, Result>(
   options: ConnectOptions,
   connect: () => S,
   ready: "connect" | "secureConnect",
@@ -151,7 +160,7 @@ function open<S extends Socket, Result>(
     const socket = connect();
     const fail = (error: unknown) => {
       settle();
-      // An error that comes after the verdict changes nothing.
+      // A later error changes nothing any more, but it must have a listener.
       socket.on("error", () => {});
       socket.destroy();
       reject(error);

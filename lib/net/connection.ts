@@ -1,42 +1,57 @@
-/** What a byte stream is to the rest of the program, and what all of its implementations share. */
+/** The interface of a byte stream, and what its implementations share. */
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 
-/** One byte stream, TCP or TLS, on any runtime. */
+/** A byte stream over TCP or TLS, on any runtime. */
 export interface Connection {
-  /** IP literal of the peer; an IPv4-mapped IPv6 address is given as plain IPv4. */
+  /** The IP literal of the peer. An IPv4-mapped IPv6 address is given as plain IPv4. */
   readonly remoteHost: string;
   readonly remotePort: number;
-  /** Negotiated ALPN protocol; null where there is none. */
+  /** The negotiated ALPN protocol, or null where there is none. */
   readonly alpn: string | null;
-  /** Bytes given to write and not yet handed to the system. */
+  /** The bytes that were written and that the system has not taken yet. */
   readonly unsent_bytes: number;
   /**
-   * The next bytes (at least one), or null at the end of the stream. One read at a time. An end proves nothing: a peer
-   * that was cut off can look the same, so a protocol marks its own end. A TLS connection is to be read without long
-   * pauses: where the runtime cannot hold its peer back, it is lost when 2 MiB wait. Throws `connection_lost`.
+   * Reads the next bytes (at least one). Returns null at the end of the stream. Only one read may
+   * be pending.
+   *
+   * The end of a stream proves nothing, because a peer that was cut off can look the same. A
+   * protocol must mark its own end.
+   *
+   * A TLS connection must be read without long pauses. Where the runtime cannot hold the peer back,
+   * the connection is lost when 2 MiB wait.
+   *
+   * @throws {SealwireError} `connection_lost`.
    */
   read(): Promise<Uint8Array | null>;
   /**
-   * Resolves when the bytes are handed to the system: backpressure. May be called without waiting; order is kept. The
-   * bytes must stay as they are until then. Throws `connection_lost`.
+   * Writes bytes. Resolves when the system has taken them, which is the backpressure. They must not
+   * change until then. Several writes may be pending; they keep their order.
+   *
+   * A caller that does not wait learns of a failure from {@linkcode read}.
+   *
+   * @throws {SealwireError} `connection_lost`.
    */
   write(bytes: Uint8Array): Promise<void>;
   /**
-   * Sends what is pending, then ends the stream; what still arrives is dropped, and a pending read gives null. Resolves
-   * when the peer has ended it too, at the latest after `END_TIMEOUT_MS`, when it is destroyed.
+   * Sends what is pending, then ends the stream. Bytes that still arrive are dropped, and a pending
+   * read returns null. Resolves when the peer has ended the stream too. After `END_TIMEOUT_MS` the
+   * connection is destroyed.
    */
   end(): Promise<void>;
-  /** Closes at once; a pending read or write rejects with `connection_lost`. May be called more than once. */
+  /**
+   * Closes the connection at once. Pending reads and writes reject with `connection_lost`. May be
+   * called more than once.
+   */
   destroy(): void;
 }
 
 export type ConnectionHandler = (connection: Connection) => void;
 
 export interface Listener {
-  /** The address really listened on. */
+  /** The address that the system chose or confirmed. */
   readonly host: string;
   readonly port: number;
-  /** Stops listening and destroys the connections it accepted. */
+  /** Stops listening and destroys all accepted connections. */
   close(): Promise<void>;
 }
 
@@ -44,17 +59,18 @@ export interface ListenTcpOptions {
   host: string;
   /** 0 lets the system choose. */
   port: number;
-  /** More than so many at once are closed as they come. */
+  /** The most connections at once. Further ones are closed as they come. */
   connections_max?: number;
   /** Called with a sentence for the operator's log. */
   onNotice?: (text: string) => void;
 }
 
 export interface ListenTlsOptions extends ListenTcpOptions {
-  /** PEM. */
+  /** The certificate, PEM. */
   cert: string;
+  /** Its private key, PEM. */
   key: string;
-  /** Protocols offered; a client that asks for none of them is refused, one that does not ask is not. */
+  /** The protocols offered. A client that asks for others only is refused. */
   alpn: string[];
   handshake_timeout_ms?: number;
 }
@@ -62,25 +78,25 @@ export interface ListenTlsOptions extends ListenTcpOptions {
 export interface ConnectOptions {
   host: string;
   port: number;
-  /** For the name, the connection and the handshake together. */
+  /** The time for looking up the name, connecting and the handshake together. */
   timeout_ms: number;
-  /** Its reason is thrown when it is a `SealwireError`, else `interrupted`. */
+  /** Ends the attempt. Its reason is thrown if that is a `SealwireError`, else `interrupted`. */
   signal?: AbortSignal;
 }
 
 export const CONNECTIONS_MAX_DEFAULT = 10_000;
 export const HANDSHAKE_TIMEOUT_MS_DEFAULT = 10_000;
-/** How long an ended connection waits for its peer to take the last bytes and end as well. */
+/** How long an ended connection waits for its peer to take the last bytes and to end as well. */
 export const END_TIMEOUT_MS = 10_000;
 
 export const ON_DENO = "Deno" in globalThis;
 
-/** `::ffff:127.0.0.1` is `127.0.0.1`. */
+/** Turns an IPv4-mapped address into plain IPv4: `::ffff:127.0.0.1` is `127.0.0.1`. */
 export function plainHost(host: string): string {
   return /^::ffff:\d+\.\d+\.\d+\.\d+$/i.test(host) ? host.slice("::ffff:".length) : host;
 }
 
-/** `host:port`, with an IPv6 literal in brackets. */
+/** Formats `host:port`. An IPv6 literal goes in brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
@@ -89,7 +105,7 @@ export function connectionLost(cause?: unknown): SealwireError {
   return new SealwireError("connection_lost", "the connection was lost", { cause });
 }
 
-/** The error that a failed listen stands for: `port_in_use`, `port_forbidden` or `address_unavailable`. */
+/** The error for a failed listen: `port_in_use`, `port_forbidden` or `address_unavailable`. */
 export function listenError(error: unknown, host: string, port: number): unknown {
   const address = formatAddress(host, port);
   switch (systemErrorCode(error)) {

@@ -1,5 +1,8 @@
-/** The TCP listener of Deno itself: bulk data arrives twice as fast as through node:net there, in a quarter of the memory. */
-import { setTimeout as delay } from "node:timers/promises";
+/**
+ * Listens with Deno's own TCP listener. Bulk data arrives twice as fast as through node:net on
+ * Deno, and takes a quarter of the memory.
+ */
+import { pause } from "../base/retry.ts";
 import {
   type ConnectionHandler,
   CONNECTIONS_MAX_DEFAULT,
@@ -9,7 +12,7 @@ import {
 } from "./connection.ts";
 import { DenoConnection } from "./deno_stream.ts";
 
-/** After an accept that failed for want of file descriptors or memory. */
+/** The pause after an accept that failed for lack of file descriptors or memory. */
 const ACCEPT_PAUSE_MS = 50;
 
 export function listenTcpDeno(
@@ -32,7 +35,7 @@ export function listenTcpDeno(
     close: () => {
       listener.close();
       for (const connection of live) connection.destroy();
-      // Only then is the port free.
+      // The port is free when the accept loop has ended.
       return accepting;
     },
   };
@@ -57,7 +60,7 @@ async function acceptEach(
       conn = await listener.accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return;
-      await delay(ACCEPT_PAUSE_MS);
+      await pause(ACCEPT_PAUSE_MS);
       continue;
     }
     receive(conn);

@@ -1,7 +1,10 @@
-/** A {@linkcode Connection} over a TCP connection that Deno itself accepted. */
+/** A {@linkcode Connection} over a TCP connection that Deno accepted. */
 import { type Connection, connectionLost, END_TIMEOUT_MS, plainHost } from "./connection.ts";
 
-/** One read takes as much as fits; the buffer grows with what arrives, for every connection holds one while idle. */
+/**
+ * Bounds of the read buffer. It grows with the traffic, because every connection holds one while it
+ * is idle.
+ */
 const READ_BYTES_MIN = 4 * 1024;
 const READ_BYTES_MAX = 256 * 1024;
 
@@ -38,7 +41,6 @@ export class DenoConnection implements Connection {
     }
     this.unsent_bytes += bytes.length;
     const written = this.lastWrite.then(() => this.writeAll(bytes));
-    // Whoever does not wait for it learns of a failure from read.
     this.lastWrite = written.catch(() => {});
     return written;
   }
@@ -52,7 +54,7 @@ export class DenoConnection implements Connection {
     this.fail();
   }
 
-  /** Reads once, or to the end of the stream, dropping what comes, once this side has ended it. */
+  /** Reads once. After this side has ended the stream, drops all bytes up to the peer's end. */
   private async nextBytes(): Promise<Uint8Array | null> {
     while (true) {
       if (this.failure) throw this.failure;
@@ -70,7 +72,7 @@ export class DenoConnection implements Connection {
     }
   }
 
-  /** A full buffer is handed over as it is; a little is copied out of it, and the buffer used again. */
+  /** Hands a well-filled buffer over. Copies a few bytes out of it, and uses the buffer again. */
   private take(buffer: Uint8Array<ArrayBuffer>, size_bytes: number): Uint8Array {
     const full = size_bytes === buffer.length;
     if (full) this.read_bytes = Math.min(this.read_bytes * 2, READ_BYTES_MAX);
@@ -104,7 +106,7 @@ export class DenoConnection implements Connection {
       await this.lastRead;
       await this.nextBytes();
     } catch (error) {
-      // The peer was faster, or the time is over: ended either way.
+      // The peer closed first, or the time is over. The connection has ended either way.
       this.fail(error);
     }
     clearTimeout(timer);

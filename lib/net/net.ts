@@ -1,6 +1,6 @@
 /**
- * The runtime seam: listening and connecting, TCP and TLS, with one {@linkcode Connection} over all of it. Nothing else in
- * the program asks which runtime it is on.
+ * Listens and connects over TCP and TLS on every runtime. Each stream is a {@linkcode Connection}.
+ * Nothing outside this folder asks which runtime it is on.
  */
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
@@ -25,7 +25,11 @@ export type {
   ListenTlsOptions,
 } from "./connection.ts";
 
-/** Accepts TCP connections. Throws `port_in_use`, `port_forbidden` or `address_unavailable`. */
+/**
+ * Accepts TCP connections.
+ *
+ * @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`.
+ */
 export async function listenTcp(
   options: ListenTcpOptions,
   onConnection: ConnectionHandler,
@@ -34,7 +38,11 @@ export async function listenTcp(
   return (ON_DENO ? listenTcpDeno : listenTcpNode)(resolved, onConnection);
 }
 
-/** Accepts TLS connections. Throws `port_in_use`, `port_forbidden` or `address_unavailable`. */
+/**
+ * Accepts TLS connections.
+ *
+ * @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`.
+ */
 export async function listenTls(
   options: ListenTlsOptions,
   onConnection: ConnectionHandler,
@@ -42,7 +50,7 @@ export async function listenTls(
   return listenTlsNode(await resolveHost(options), onConnection);
 }
 
-/** A host name by its address, for the runtimes differ in what they say of one that there is not. */
+/** Replaces a host name by its address. The runtimes' errors for an unknown name differ. */
 async function resolveHost<O extends ListenTcpOptions>(options: O): Promise<O> {
   if (isIP(options.host)) return options;
   try {

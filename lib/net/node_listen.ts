@@ -1,7 +1,9 @@
 /**
- * Listeners of node:net and node:tls. TLS is node:tls on Deno too, although `Deno.listenTls` takes a quarter less of the
- * processor a call: that one leaves TCP_NODELAY off, so that a second small message to a quiet peer waits 40 ms, and it
- * cannot end a handshake that its peer does not finish.
+ * Listens with node:net and node:tls.
+ *
+ * TLS uses node:tls on Deno too, although `Deno.listenTls` takes a quarter less processor time per
+ * call. `Deno.listenTls` leaves TCP_NODELAY off, so a second small message to a quiet peer waits 40
+ * ms, and it cannot end a handshake that its peer does not finish.
  */
 import { readFileSync } from "node:fs";
 import net from "node:net";
@@ -19,15 +21,16 @@ import {
   type ListenTlsOptions,
 } from "./connection.ts";
 
-/** Connections that the system may hold ready; Deno accepts as many at a time. */
+/** Connections that the system may hold ready. Deno accepts that many at a time. */
 const BACKLOG_MAX = 1024;
 /**
- * A listener that has run out of files once never accepts again in Deno, so it must not come to that: shares of all files
- * for the connections, and for those that are accepted before one too many can be refused.
+ * The share of the files that this process may open which connections may use. On Deno, a listener
+ * that has run out of files once never accepts again, so it must not come to that.
  */
 const FILES_SHARE_OF_SOCKETS = 1 / 2;
+/** The share for connections that are accepted in one go, before one too many can be refused. */
 const FILES_SHARE_OF_BACKLOG = 1 / 4;
-/** Between two notices that connections are refused. */
+/** The time between two notices that connections are refused. */
 const NOTICE_INTERVAL_MS = 60_000;
 
 export function listenTcpNode(
@@ -36,7 +39,7 @@ export function listenTcpNode(
 ): Promise<Listener> {
   const server = net.createServer({ allowHalfOpen: true });
   const sockets = trackSockets(server, options);
-  server.on("connection", (socket: Socket) => greet(socket, null, onConnection));
+  server.on("connection", (socket: Socket) => handOver(socket, null, onConnection));
   return listen(server, sockets, options);
 }
 
@@ -53,15 +56,15 @@ export function listenTlsNode(
     ...(options.alpn.length > 0 ? { ALPNProtocols: options.alpn } : {}),
   });
   const sockets = trackSockets(server, options);
-  // Without the destroy the socket of a failed handshake stays open.
+  // The socket of a failed handshake stays open otherwise.
   server.on("tlsClientError", (_error: Error, socket: TLSSocket) => socket.destroy());
   server.on("secureConnection", (socket: TLSSocket) => {
-    greet(socket, socket.alpnProtocol || null, onConnection);
+    handOver(socket, socket.alpnProtocol || null, onConnection);
   });
   return listen(server, sockets, options);
 }
 
-/** The sockets that are open, handshake done or not. One too many is destroyed as it comes. */
+/** Tracks the open sockets, with or without a handshake. Destroys each one too many. */
 function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
   const sockets = new Set<Socket>();
   const connections_max = options.connections_max ?? CONNECTIONS_MAX_DEFAULT;
@@ -85,14 +88,14 @@ function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
   return sockets;
 }
 
-/** Those that were let go of in this turn of the event loop, and say so only later. */
+/** Removes sockets that were destroyed in this turn of the event loop. Their event comes later. */
 function forgetDestroyed(sockets: Set<Socket>): void {
   for (const socket of sockets) {
     if (socket.destroyed) sockets.delete(socket);
   }
 }
 
-/** How many files this process may have open, where the system tells. */
+/** How many files this process may have open. Infinity where the system does not tell. */
 function openFilesMax(): number {
   let limits;
   try {
@@ -104,8 +107,8 @@ function openFilesMax(): number {
   return soft === undefined ? Infinity : Number(soft);
 }
 
-function greet(socket: Socket, alpn: string | null, onConnection: ConnectionHandler): void {
-  // Gone again before it could be looked at, or one too many.
+function handOver(socket: Socket, alpn: string | null, onConnection: ConnectionHandler): void {
+  // The peer has gone already, or the socket was one too many.
   if (socket.destroyed || socket.remoteAddress === undefined) socket.destroy();
   else onConnection(new NodeConnection(socket, alpn));
 }

@@ -9,12 +9,14 @@ import {
   plainHost,
 } from "./connection.ts";
 
-/** What has arrived and is not yet read: the socket is paused above this. */
+/** The socket is paused while more than this is waiting to be read. */
 const READ_QUEUE_PAUSE_BYTES = 256 * 1024;
-/** node:tls in Deno reads on when paused: there a connection that piles up more than this is destroyed. */
+/**
+ * node:tls on Deno reads on when it is paused. There, a connection with more than this waiting is
+ * destroyed.
+ */
 const READ_QUEUE_BYTES_MAX = 2 * 1024 * 1024;
-
-/** What a piece in the queue counts beside its bytes, so that a flood of tiny ones is as bounded. */
+/** What each piece in the queue costs beside its bytes. It bounds a flood of tiny pieces. */
 const READ_QUEUE_PIECE_BYTES = 256;
 
 interface Settle<Value> {
@@ -81,7 +83,7 @@ export class NodeConnection implements Connection {
         else resolve();
       });
     });
-    // Whoever does not wait for it learns of a failure from read.
+    // A caller that does not wait learns of a failure from `read`.
     written.catch(() => {});
     return written;
   }
@@ -107,7 +109,7 @@ export class NodeConnection implements Connection {
 
   private onData(bytes: Uint8Array): void {
     if (this.ending || this.failure) return;
-    // Not a Buffer, whose methods differ from those of the class it extends.
+    // A Buffer's methods (such as `slice`) differ from those of the class that it extends.
     const chunk = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     if (this.reader) {
       const { resolve } = this.reader;

@@ -1,22 +1,28 @@
-/** Lines out of a byte stream, in time linear in its length, however small the pieces are that it comes in. */
+/**
+ * Splits a byte stream into lines, in time linear in its length, even where it comes in tiny
+ * pieces.
+ */
 
 const LINE_FEED = 0x0a;
 const BUFFER_BYTES_MIN = 1024;
 
-/** Collects bytes until a line is whole. */
+/** Collects bytes until a line is complete. */
 export class LineAssembler {
-  /** The beginning of a line whose end has not come. */
+  /** The beginning of an incomplete line. */
   private buffer = new Uint8Array(0);
   private size_bytes = 0;
 
-  /** Bytes of the line that is not yet whole. */
+  /** The size of the incomplete line so far. */
   get partial_bytes(): number {
     return this.size_bytes;
   }
 
   /**
-   * Adds `bytes` and calls `onLine` with each line that they complete, without its line feed; it is only valid during
-   * that call. Stops when `onLine` returns false (`stopped`) or a line is longer than `line_bytes_max` (`too_long`).
+   * Adds `bytes`, and calls `onLine` with each line that they complete, without its line feed. The
+   * line is valid during that call only.
+   *
+   * Stops where `onLine` returns false (`stopped`), or where a line is longer than
+   * `line_bytes_max` (`too_long`).
    */
   push(
     bytes: Uint8Array,

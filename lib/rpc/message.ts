@@ -1,5 +1,8 @@
-/** JSON-RPC 2.0 messages as lines: what may come, and what goes. https://www.jsonrpc.org/specification */
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+/**
+ * Parses and formats JSON-RPC 2.0 messages, one a line.
+ * https://www.jsonrpc.org/specification
+ */
+import { type ErrorCode, isSealwireError, peerError, SealwireError } from "../base/errors.ts";
 
 export type Id = string | number;
 
@@ -7,23 +10,24 @@ export type Message =
   | { kind: "request"; id: Id; method: string; params: unknown }
   | { kind: "notification"; method: string; params: unknown }
   | { kind: "result"; id: Id; result: unknown }
-  /** Without an id it is about the connection. */
+  /** An error without an id concerns the connection. */
   | { kind: "error"; id: Id | null; error: SealwireError }
-  /** JSON, but no JSON-RPC; to be answered with the error. */
+  /** JSON, but no JSON-RPC. The error is the answer to it. */
   | { kind: "invalid"; id: Id | null; error: SealwireError };
 
 const ID_CHARACTERS_MAX = 64;
-/** Of the error's sentence that a peer sends. */
+/** How much of the message of a peer's error is kept. */
 const ERROR_MESSAGE_CHARACTERS_MAX = 1_000;
 
-/** The integers that JSON-RPC reserves (its section 5.1); all our own codes share one of the range left to servers. */
-const INTEGER_BY_CODE: Readonly<Record<string, number>> = {
+/** The integers that JSON-RPC reserves (section 5.1). */
+const INTEGER_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   parse_error: -32700,
   invalid_request: -32600,
   unknown_method: -32601,
   invalid_params: -32602,
   internal: -32603,
 };
+/** All other codes share one integer of the range that is left to servers. */
 const INTEGER_OF_OTHERS = -32000;
 
 const QUOTE = 0x22;
@@ -36,8 +40,13 @@ const CLOSE_BRACE = 0x7d;
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Throws `parse_error` when the line is not UTF-8, not JSON, or nested more than `nesting_max` deep: what may come back to
- * JSON.stringify costs Bun seconds at 30,000.
+ * Parses one line.
+ *
+ * The nesting is limited because parts of a message may be formatted again, and `JSON.stringify` of
+ * Bun takes seconds at a depth of 30,000.
+ *
+ * @throws {SealwireError} `parse_error` where the line is not UTF-8, not JSON, or nested more than
+ * `nesting_max` deep.
  */
 export function parseMessage(line: Uint8Array, nesting_max: number): Message {
   let value: unknown;
@@ -57,7 +66,7 @@ export function parseMessage(line: Uint8Array, nesting_max: number): Message {
   return classify(value as Record<string, unknown>);
 }
 
-/** Right for all JSON; of other text it does not matter. */
+/** Looks at the nesting of JSON. For other text the result does not matter. */
 function isNestedDeeper(text: string, nesting_max: number): boolean {
   let depth = 0;
   let inString = false;
@@ -112,17 +121,14 @@ function invalid(id: Id | null, reason: string): Message {
   };
 }
 
-/** The error that a peer sent, as far as it can be understood. */
+/** Reads an error that a peer sent, and replaces what cannot be understood. */
 function readError(value: unknown): SealwireError {
   const { message, data } = asObject(value);
   const { code, ...details } = asObject(data);
-  return new SealwireError(
-    typeof code === "string" && /^[a-z][a-z0-9_]{0,63}$/.test(code) ? code : "peer_error",
-    typeof message === "string"
-      ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
-      : "the peer reports an error",
-    { details },
-  );
+  const sentence = typeof message === "string"
+    ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
+    : "the peer reports an error";
+  return peerError(code, sentence, details);
 }
 
 function asObject(value: unknown): Record<string, unknown> {
@@ -137,12 +143,15 @@ export function formatNotification(method: string, params: object): string {
   return JSON.stringify({ jsonrpc: "2.0", method, params }) + "\n";
 }
 
-/** Throws a TypeError for what JSON cannot express. */
+/** Formats a result. Throws a TypeError for what JSON cannot express. */
 export function formatResult(id: Id, result: unknown): string {
   return JSON.stringify({ jsonrpc: "2.0", id, result: result ?? null }) + "\n";
 }
 
-/** What is no {@linkcode SealwireError} is told as `internal`, without what it says. */
+/**
+ * Formats an error. An error that is not a {@linkcode SealwireError} becomes `internal`, and its
+ * message is left out.
+ */
 export function formatError(id: Id | null, error: unknown): string {
   const { code, message, details } = isSealwireError(error)
     ? error

@@ -1,11 +1,13 @@
 /**
- * JSON-RPC 2.0, one JSON object a line, over a {@linkcode Connection}. Both ends may call. Requests may be pipelined, and
- * answers come in any order. A peer that goes over a limit loses its connection, after an error that names the limit.
+ * Speaks JSON-RPC 2.0 over a {@linkcode Connection}, one JSON object a line. Both ends may call
+ * methods of the other. Requests may be pipelined, and answers may come in any order.
+ *
+ * A peer that exceeds a limit gets an error that names the limit, and loses its connection.
  */
 import { Buffer } from "node:buffer";
-import { setImmediate } from "node:timers";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, END_TIMEOUT_MS } from "../net/net.ts";
+import { LineSender } from "./line_sender.ts";
 import { LineAssembler } from "./lines.ts";
 import {
   formatError,
@@ -17,21 +19,21 @@ import {
   parseMessage,
 } from "./message.ts";
 
-/** Every limit of a connection. */
+/** The limits of a connection. */
 export interface RpcLimits {
-  /** A request, unless its method allows more. */
+  /** The longest request, unless its method allows more. */
   request_line_bytes_max: number;
-  /** An answer. */
+  /** The longest answer. */
   answer_line_bytes_max: number;
-  /** Arrays and objects in one another. */
+  /** How deep arrays and objects may be nested. */
   nesting_max: number;
-  /** From the first byte of a line to its end. */
+  /** The time from the first byte of a line to its end. */
   line_ms_max: number;
-  /** Requests of one peer that are not yet answered. */
+  /** Requests in one direction that are not answered yet. */
   requests_in_flight_max: number;
-  /** What waits for a peer that reads slowly. */
+  /** Bytes that wait for a peer that reads slowly. */
   unsent_bytes_max: number;
-  /** After so long without a line the peer is asked for a sign of life, and after as long again it is given up. */
+  /** A peer that sends no line for this long is pinged. After as long again it is given up. */
   silence_ms_max: number;
 }
 
@@ -45,36 +47,37 @@ export const RPC_LIMITS: Readonly<RpcLimits> = {
   silence_ms_max: 60_000,
 };
 
-/** How long a call waits for its answer unless it says otherwise. */
+/** How long a call waits for its answer by default. */
 export const CALL_TIMEOUT_MS_DEFAULT = 30_000;
 
 const PING = "rpc.ping";
 
 /**
- * Serves one method: `params` are the peer's and not yet looked at. A `SealwireError` that it throws goes to the peer, code,
- * sentence and details; anything else is told as `internal`.
+ * Serves one method. `params` come from the peer and are not parsed yet. A `SealwireError` that the
+ * handler throws is sent to the peer with its code, sentence and details. Any other error is sent
+ * as `internal`.
  */
 export type Handler = (params: unknown, peer: RpcPeer) => Promise<unknown> | unknown;
 
 export interface Method {
   handle: Handler;
-  /** Default: `request_line_bytes_max`. */
+  /** The longest request of this method. Default: `request_line_bytes_max`. */
   line_bytes_max?: number;
 }
 
 export interface RpcPeerOptions {
-  /** A client also takes lines as long as answers may be. */
+  /** A client accepts lines as long as an answer may be, a server only requests. */
   role: "server" | "client";
   methods?: Readonly<Record<string, Method>>;
   onNotification?: (method: string, params: unknown) => void;
-  /** Told what a handler threw that is no `SealwireError`. */
+  /** Called with an error of a handler that is not a `SealwireError`. */
   onInternalError?: (error: unknown, method: string) => void;
   limits?: Partial<RpcLimits>;
 }
 
 export interface CallOptions {
   timeout_ms?: number;
-  /** Its reason is thrown. */
+  /** Ends the call. Its reason is thrown. */
   signal?: AbortSignal;
 }
 
@@ -83,10 +86,8 @@ interface PendingCall {
   fail: (error: Error) => void;
 }
 
-const encoder = new TextEncoder();
-
 export class RpcPeer {
-  /** Resolves when no more can come: with the reason, or null after an orderly end by either side. */
+  /** Resolves when nothing more can arrive: with the reason, or null after an orderly end. */
   readonly closed: Promise<SealwireError | null>;
   private resolveClosed!: (reason: SealwireError | null) => void;
   private readonly limits: RpcLimits;
@@ -102,10 +103,7 @@ export class RpcPeer {
   private readonly calls = new Map<Id, PendingCall>();
   private lastId = 0;
   private sending = true;
-  /** Lines that the connection has not been given yet. */
-  private outbox = "";
-  private outbox_bytes = 0;
-  private flushing: Promise<void> | null = null;
+  private readonly lineSender: LineSender;
 
   constructor(readonly connection: Connection, private readonly options: RpcPeerOptions) {
     this.limits = { ...RPC_LIMITS, ...options.limits };
@@ -115,14 +113,17 @@ export class RpcPeer {
       options.role === "client" ? this.limits.answer_line_bytes_max : 0,
       ...this.methods.values().map((method) => this.requestLineBytesMax(method)),
     );
+    this.lineSender = new LineSender(connection, (error) => this.destroy(error as SealwireError));
     this.closed = new Promise((resolve) => this.resolveClosed = resolve);
     this.watchSilence(this.limits.silence_ms_max);
     void this.receive();
   }
 
   /**
-   * Calls a method of the peer. Throws the peer's error under its code, `timeout`, `connection_lost`, the signal's reason,
-   * or `limit_exceeded` when too many calls are unanswered.
+   * Calls a method of the peer and returns its result.
+   *
+   * @throws {SealwireError} the peer's error, under its code; `timeout`, `connection_lost`;
+   * `limit_exceeded` where too many calls are unanswered; the signal's reason.
    */
   call(method: string, params: object, options: CallOptions = {}): Promise<unknown> {
     const { signal, timeout_ms = CALL_TIMEOUT_MS_DEFAULT } = options;
@@ -157,27 +158,27 @@ export class RpcPeer {
     });
   }
 
-  /** Tells the peer without expecting an answer. A peer too slow to take it is dropped. */
+  /** Sends a notification, which has no answer. A peer that reads too slowly is dropped. */
   notify(method: string, params: object): void {
     this.send(formatNotification(method, params));
   }
 
-  /** What waits for the peer to read it. */
+  /** The bytes that the peer has not read yet. */
   get unsent_bytes(): number {
-    return this.outbox_bytes + this.connection.unsent_bytes;
+    return this.lineSender.unsent_bytes;
   }
 
-  /** Resolves when all that waits is handed to the system, or can no longer be. */
-  async flushed(): Promise<void> {
-    await this.flushing;
+  /** Resolves when the system has taken all that was sent, or can take no more. */
+  flushed(): Promise<void> {
+    return this.lineSender.flushed();
   }
 
-  /** Sends what waits, then ends the connection. Resolves when it is closed. */
+  /** Sends what is pending, then ends the connection. Resolves when it is closed. */
   end(): Promise<void> {
     return this.endWith(null);
   }
 
-  /** Closes at once. */
+  /** Closes the connection at once. */
   destroy(reason: SealwireError | null = null): void {
     this.sending = false;
     this.stopReceiving(reason);
@@ -196,7 +197,7 @@ export class RpcPeer {
       this.take(bytes);
     }
     if (!this.receiving) return;
-    // The peer has ended its side, but what it asked before that is answered.
+    // The peer has ended its side. Its earlier requests are still answered.
     this.stopReceiving(this.lines.partial_bytes > 0 ? connectionLost(null) : null);
     const timer = setTimeout(() => this.destroy(), END_TIMEOUT_MS);
     if (this.requestsInFlight > 0) await new Promise<void>((resolve) => this.onIdle = resolve);
@@ -217,7 +218,7 @@ export class RpcPeer {
     }
   }
 
-  /** Deals with one line; whether more may follow. */
+  /** Takes one line. Returns whether more may follow. */
   private onLine(line: Uint8Array): boolean {
     clearTimeout(this.lineTimer);
     this.lineTimer = undefined;
@@ -240,7 +241,7 @@ export class RpcPeer {
       case "notification":
         return this.onNotification(message.method, message.params);
       case "result":
-        // Without a call it is the answer to one that was given up.
+        // A call that was given up is not in the map any more.
         return this.calls.get(message.id)?.succeed(message.result);
       case "error":
         if (message.id === null) return this.destroy(message.error);
@@ -292,37 +293,19 @@ export class RpcPeer {
   }
 
   private send(line: string): void {
-    // What a handler answers to a peer that has gone is nobody's loss.
+    // A handler may answer after its peer has gone.
     if (!this.sending) return;
     if (this.unsent_bytes > this.limits.unsent_bytes_max) {
       return this.destroy(this.limitExceeded("unsent_bytes_max"));
     }
-    this.outbox += line;
-    this.outbox_bytes += Buffer.byteLength(line);
-    this.flushing ??= this.flush();
-  }
-
-  /** Hands the outbox to the connection: all lines of one turn, and all that gather during a write, in one piece. */
-  private async flush(): Promise<void> {
-    await nextTurn();
-    try {
-      while (this.outbox !== "") {
-        const bytes = encoder.encode(this.outbox);
-        this.outbox = "";
-        this.outbox_bytes = 0;
-        await this.connection.write(bytes);
-      }
-      this.flushing = null;
-    } catch (error) {
-      this.destroy(error as SealwireError);
-    }
+    this.lineSender.send(line);
   }
 
   private refuse(limit: keyof RpcLimits): void {
     this.refuseWith(this.limitExceeded(limit));
   }
 
-  /** Tells the peer why it loses its connection. */
+  /** Tells the peer why it loses its connection, and ends the connection. */
   private refuseWith(error: SealwireError): void {
     this.send(formatError(null, error));
     void this.endWith(error);
@@ -332,7 +315,7 @@ export class RpcPeer {
     this.sending = false;
     this.stopReceiving(reason);
     const timer = setTimeout(() => this.connection.destroy(), END_TIMEOUT_MS);
-    await this.flushing;
+    await this.lineSender.flushed();
     clearTimeout(timer);
     await this.connection.end();
   }
@@ -354,7 +337,7 @@ export class RpcPeer {
     const { silence_ms_max } = this.limits;
     const leftOfSilence_ms = () => this.heard_at_ms + silence_ms_max - performance.now();
     if (leftOfSilence_ms() <= 0) {
-      // Whatever the answer is, it is a sign of life.
+      // Any answer is a sign of life, an error too.
       await this.call(PING, {}, { timeout_ms: silence_ms_max }).catch(() => {});
       if (leftOfSilence_ms() <= 0) return this.refuse("silence_ms_max");
     }
@@ -373,9 +356,4 @@ export class RpcPeer {
 function connectionLost(reason: SealwireError | null): SealwireError {
   const why = reason ? `: ${reason.message}` : "";
   return new SealwireError("connection_lost", `the connection was lost${why}`, { cause: reason });
-}
-
-/** After all that is ready to run now. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

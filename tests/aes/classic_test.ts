@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { generateAESKey } from "../../lib/aes_utils.ts";
-import { MessageMemory } from "../../lib/aes/transfer/receive_message.ts";
+import { MessageBudget } from "../../lib/aes/transfer/receive_message.ts";
 import { receiveClassicMessage } from "../../lib/aes/classic.ts";
 import { isSealwireError } from "../../lib/base/errors.ts";
 import type { Connection } from "../../lib/net/net.ts";
@@ -227,7 +227,7 @@ test(
   SLOW,
   async () => {
     const aesKey = generateAESKey();
-    const memory = new MessageMemory();
+    const messageBudget = new MessageBudget();
     const prologue = fc.constantFrom("SEALWIR1", "SEALPAR1", "SEALWIR", "SEALPAR", "SEAL", "")
       .map((text) => new TextEncoder().encode(text));
     const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 5 }), { maxLength: 12 });
@@ -235,7 +235,7 @@ test(
       const all = [...start].map((byte) => Uint8Array.of(byte)).concat(rest);
       const whole = Buffer.concat(all);
       const channel = /^SEAL(WIR|PAR)1/.test(whole.toString("latin1"));
-      const options = { aesKey, memory, stall_ms: 1_000 };
+      const options = { aesKey, messageBudget, stall_ms: 1_000 };
       try {
         const arrived = await receiveClassicMessage(connectionOf(all), options);
         if (arrived instanceof Uint8Array) return assert.ok(!channel);
@@ -249,7 +249,7 @@ test(
       }
     });
     await fc.assert(property);
-    // All of the memory was given back: it can be taken again.
-    memory.take(256 * 1024 * 1024);
+    // Nothing of the budget is in use any more: all of it can be reserved.
+    messageBudget.reserve(256 * 1024 * 1024);
   },
 );

@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { Channel } from "../../lib/aes/channel/channel.ts";
 import { clientHandshake } from "../../lib/aes/channel/handshake.ts";
 import { ReceiveFolder } from "../../lib/aes/transfer/receive_folder.ts";
-import { MessageMemory } from "../../lib/aes/transfer/receive_message.ts";
+import { MessageBudget } from "../../lib/aes/transfer/receive_message.ts";
 import type { ReceivedFile } from "../../lib/aes/transfer/receive.ts";
 import { FileSender, type SendEvents, type SentFile } from "../../lib/aes/transfer/send_files.ts";
 import { sendAll, serveConnection } from "../../lib/aes/transfer/transfer.ts";
@@ -34,7 +34,7 @@ export async function startServer(
   options: { out: string; psk?: Uint8Array; stall_ms?: number },
 ): Promise<TestServer> {
   const folder = ReceiveFolder.open(options.out);
-  const memory = new MessageMemory();
+  const messageBudget = new MessageBudget();
   const messages: string[] = [];
   const files: ReceivedFile[] = [];
   const endings: (SealwireError | null)[] = [];
@@ -46,7 +46,7 @@ export async function startServer(
         psk: options.psk ?? PSK,
         stall_ms: options.stall_ms ?? TEST_STALL_MS,
         folder,
-        memory,
+        messageBudget,
         onMessage: (message) => messages.push(new TextDecoder().decode(message)),
         onFile: (file) => files.push(file),
         onPairing: () => Promise.reject(new Error("no pairing here")),

@@ -1,4 +1,4 @@
-/** Exact reads from a byte stream, whose own pieces come in any size. */
+/** Reads exact numbers of bytes from a connection, whose pieces come in any size. */
 import { SealwireError } from "../../base/errors.ts";
 import type { Connection } from "../../net/net.ts";
 
@@ -8,8 +8,8 @@ export class ByteReader {
   constructor(private readonly connection: Connection) {}
 
   /**
-   * The next `size_bytes` bytes, in an array of their own; null where the stream ended before the
-   * first of them.
+   * Reads the next `size_bytes` bytes into a new array. Returns null where the stream ended before
+   * the first of them.
    *
    * @throws {SealwireError} `connection_lost`, also where the stream ends after some of them.
    */
@@ -18,7 +18,10 @@ export class ByteReader {
     return await this.fill(target) ? target : null;
   }
 
-  /** As {@linkcode read}, into all of `target`; false where the stream ended before. */
+  /**
+   * Does the same as {@linkcode read}, but fills `target`. Returns false where the stream ended
+   * before the first byte.
+   */
   async fill(target: Uint8Array): Promise<boolean> {
     for (let filled = 0; filled < target.length;) {
       if (this.rest.length === 0) {
@@ -36,7 +39,7 @@ export class ByteReader {
   }
 }
 
-/** The stream ended where it must not. */
+/** The error for a stream that ended where it must not. */
 export function cutOff(): SealwireError {
   return new SealwireError("connection_lost", "the connection ended in the middle");
 }

@@ -5,18 +5,17 @@
  *     E   = AES-128-CBC(AES key, IV, plaintext with PKCS #7 padding)
  *     T   = the first 16 bytes of HMAC-SHA-256(MAC key, AD ‖ IV ‖ E ‖ u64 BE length of AD in bits)
  *
- * A sealed text is E ‖ T. The IV is not sent: both ends derive it from the number n of the text
- * under this key, as AES(AES key, 8 zero bytes ‖ u64 BE n). The encryption of a nonce is an
+ * A sealed text is E ‖ T. The IV is not sent. Both ends derive it from the number n of the text
+ * under this key: AES(AES key, 8 zero bytes ‖ u64 BE n). The encryption of a nonce is an
  * unpredictable IV (NIST SP 800-38A, appendix C), as long as no n is used twice under one key.
  *
- * The MAC is always checked before anything is decrypted, so there is no padding to be tried out
- * from outside.
+ * The MAC is always checked before anything is decrypted, so nobody can try out paddings.
  */
 import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from "node:crypto";
 import { SealwireError } from "../../base/errors.ts";
 import type { NoiseCipher } from "./noise.ts";
 
-/** MAC key ‖ AES key. */
+/** The size of a key: MAC key ‖ AES key. */
 export const KEY_BYTES = 32;
 export const IV_BYTES = 16;
 export const TAG_BYTES = 16;
@@ -26,17 +25,17 @@ const BLOCK_BYTES = 16;
 const LENGTH_BYTES = 8;
 
 /**
- * From this size on a text goes through WebCrypto, which works on other threads but costs up to 0.1
- * ms a call. Below it `node:crypto` on this thread is faster on Deno and on Bun.
+ * The smallest text that goes through WebCrypto, which works on other threads but costs up to 0.1
+ * ms per call. For smaller texts `node:crypto` on this thread is faster, on Deno and on Bun.
  */
 const BULK_BYTES = 8 * 1024;
 
-/** The size of a sealed text: padding takes 1 to 16 bytes, the tag 16. */
+/** Returns the size of a sealed text. Padding takes 1 to 16 bytes, the tag 16. */
 export function sealedBytes(plaintext_bytes: number): number {
   return (Math.floor(plaintext_bytes / BLOCK_BYTES) + 1) * BLOCK_BYTES + TAG_BYTES;
 }
 
-/** The IV of text number `n` under `aesKey` (16 bytes): 16 bytes. */
+/** Derives the IV (16 bytes) of text number `n` under `aesKey` (16 bytes). */
 export function deriveIv(aesKey: Uint8Array, n: bigint): Uint8Array {
   const block = new Uint8Array(BLOCK_BYTES);
   new DataView(block.buffer).setBigUint64(8, n);
@@ -45,8 +44,8 @@ export function deriveIv(aesKey: Uint8Array, n: bigint): Uint8Array {
 }
 
 /**
- * Seals with an explicit IV (16 bytes), as RFC 7518 section 5.2.2.1 has it: the published vectors'
- * form. `key`: 32 bytes. Returns E ‖ T, after `headroom_bytes` bytes that are the caller's to fill.
+ * Seals with an explicit IV (16 bytes), as in RFC 7518 section 5.2.2.1 and its test vectors. `key`:
+ * 32 bytes. Returns E ‖ T, after `headroom_bytes` free bytes that the caller may fill.
  */
 export function sealWithIv(
   key: Uint8Array,
@@ -67,7 +66,9 @@ export function sealWithIv(
 }
 
 /**
- * Opens what {@linkcode sealWithIv} sealed. Throws `decrypt_failed`, one sentence for all causes.
+ * Opens what {@linkcode sealWithIv} sealed.
+ *
+ * @throws {SealwireError} `decrypt_failed`, with the same sentence for every cause.
  */
 export function openWithIv(
   key: Uint8Array,
@@ -91,7 +92,7 @@ export function openWithIv(
   }
 }
 
-/** The cipher in a Noise handshake; `Noise_…_AES128CBCHS256_SHA256` on the wire. */
+/** The cipher of a Noise handshake: `Noise_…_AES128CBCHS256_SHA256`. */
 export const AES128CBCHS256: NoiseCipher = {
   name: "AES128CBCHS256",
   sealedBytes,
@@ -104,32 +105,31 @@ export const AES128CBCHS256: NoiseCipher = {
 };
 
 /**
- * As much as the IV, which stands before the ciphertext while the tag is made and is not needed
- * after.
+ * The size of the IV. While the tag is computed, the IV stands before the ciphertext. After that,
+ * its place is free.
  */
 const HEADROOM_BYTES_MAX = IV_BYTES;
 
 /**
- * One direction of a channel under one key. Calls for different `n` do not depend on each other, so
- * several may be under way at once: large texts are then encrypted and checked on several cores.
+ * Seals or opens the texts of one direction of a channel under one key. Calls for different `n` may
+ * run at the same time. Large texts are then encrypted and checked on several cores.
  *
- * Memory: a text of s bytes, from 8 KiB on, takes about 2 s beside the caller's own bytes while it
- * is sealed or opened; s of it is the result. The input is not changed, and must not be before the
- * promise settles.
+ * A text of s bytes, from 8 KiB on, takes about 2 s bytes of memory while it is sealed or opened,
+ * beside the caller's own. Half of that is the result. The input must not change until the promise
+ * settles.
  */
 export class RecordCipher {
   private readonly key: Uint8Array;
   private bulkKeys: Promise<BulkKeys> | null = null;
 
-  /** `key`: 32 bytes, MAC key ‖ AES key; copied. */
+  /** `key`: 32 bytes, MAC key ‖ AES key. It is copied. */
   constructor(key: Uint8Array) {
     this.key = Uint8Array.from(key);
   }
 
   /**
-   * Seals text number `n`: E ‖ T, of {@linkcode sealedBytes} bytes. With `headroom_bytes` (16 at
-   * most) as many bytes that are the caller's to fill come before it, so that a length can be
-   * written there without a copy.
+   * Seals text number `n`. Returns E ‖ T, of {@linkcode sealedBytes} bytes, after `headroom_bytes`
+   * (at most 16) free bytes. The caller can write a length there without a copy.
    */
   async seal(
     n: bigint,
@@ -151,8 +151,9 @@ export class RecordCipher {
   }
 
   /**
-   * Opens text number `n`. Rejects with `decrypt_failed`, one sentence for all causes; what does
-   * not bear the right tag is not decrypted.
+   * Opens text number `n`. A text without the right tag is not decrypted.
+   *
+   * @throws {SealwireError} `decrypt_failed`, with the same sentence for every cause.
    */
   async open(n: bigint, ad: Uint8Array, sealed: Uint8Array): Promise<Uint8Array> {
     const iv = deriveIv(splitKey(this.key).aesKey, n);
@@ -195,9 +196,8 @@ async function importBulkKeys(key: Uint8Array): Promise<BulkKeys> {
 const SPARE_BYTES = TAG_BYTES - LENGTH_BYTES;
 
 /**
- * AD ‖ IV ‖ E ‖ u64 length of AD, in one piece as WebCrypto wants it, and 8 spare bytes, so that
- * the tag fits in place of the length and the sealed text can be had from here without another
- * copy.
+ * Joins AD ‖ IV ‖ E ‖ u64 length of AD, because WebCrypto wants one piece, and adds 8 spare bytes.
+ * The tag can later take the place of the length, and the sealed text needs no copy.
  */
 function authenticatedText(iv: Uint8Array, ad: Uint8Array, ciphertext: Uint8Array): Uint8Array {
   const text = new Uint8Array(ad.length + IV_BYTES + ciphertext.length + TAG_BYTES);
@@ -225,7 +225,7 @@ function tagOf(
   return mac.digest().subarray(0, TAG_BYTES);
 }
 
-/** RFC 7518's AL: u64 BE. */
+/** AL in RFC 7518: the length of AD in bits, u64 BE. */
 function lengthInBits(ad: Uint8Array): Uint8Array {
   const length = new Uint8Array(LENGTH_BYTES);
   new DataView(length.buffer).setBigUint64(0, BigInt(ad.length) * 8n);
@@ -254,7 +254,7 @@ function decryptFailed(cause?: unknown): SealwireError {
   );
 }
 
-/** WebCrypto's types exclude shared memory, of which there is none here. */
+/** WebCrypto's types exclude shared memory, which is not used here. */
 function forWebCrypto(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }

@@ -1,36 +1,37 @@
 /**
- * The channel: frames in both directions over one connection, secret and unalterable
- * (PROTOCOL.md, "The AES channel"). Under it lie the handshake (`handshake.ts`), the records
- * (`records.ts`) and the cipher (`cbc_hs256.ts`); what the frames say is in `frames.ts`.
+ * The channel: sends and receives encrypted, authenticated frames over one connection (PROTOCOL.md,
+ * "The AES channel"). It is made of the handshake (`handshake.ts`), the records (`records.ts`) and
+ * the cipher (`cbc_hs256.ts`). What the frames mean is in `frames.ts`.
  *
- * After the first failure nothing more is released or sent.
+ * After the first failure the channel releases and sends nothing more.
  */
-import { setImmediate } from "node:timers";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { internalError, SealwireError } from "../../base/errors.ts";
 import { cutOff } from "./byte_reader.ts";
 import { RecordCipher } from "./cbc_hs256.ts";
 import { FRAME, type Frame, protocolError } from "./frames.ts";
-import { FrameGatherer, parseFrames } from "./frame_batches.ts";
+import { FrameBatcher, parseFrames } from "./frame_batches.ts";
 import type { Handshaken } from "./handshake.ts";
 import { RecordReader, RecordWriter } from "./records.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Condition } from "../../base/condition.ts";
 
-/** So long nothing may move in either direction while something is waited for. */
+/** How long a channel that waits for something may see no byte move in either direction. */
 export const STALL_MS = 30_000;
-/** The watchdog looks so many times during the time allowed. */
+/** How often the watchdog looks during that time. */
 const STALL_LOOKS = 10;
 
 export class Channel {
-  /** IP literal and port of the other end. */
+  /** The IP literal and the port of the other end. */
   readonly remoteHost: string;
   readonly remotePort: number;
   private readonly writer: RecordWriter;
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
-  private readonly turnstile = new Turnstile();
-  private readonly outgoing = new FrameGatherer();
+  private readonly changed = new Condition();
+  private readonly outgoing = new FrameBatcher();
+  /** Received frames, the next one last. */
   private incoming: Frame[] = [];
-  private pumping = false;
+  private writingRecords = false;
   private receiving = false;
   private closedByPeer = false;
   private failure: SealwireError | null = null;
@@ -48,27 +49,28 @@ export class Channel {
   }
 
   /**
-   * Sends a frame whose body is `parts` one after the other, which are copied. Resolves at once, or
-   * where much is waiting to be sent, when there is room again: that is the backpressure.
+   * Sends a frame whose body is all `parts` in order. They are copied. Resolves when there is room
+   * for more, which is the backpressure. A caller that does not wait learns of a failure from
+   * {@linkcode receive}.
    *
    * @throws {SealwireError} what ended the channel.
    */
   send(type: number, ...parts: Uint8Array[]): Promise<void> {
     if (this.failure) return rejected(this.failure);
     this.outgoing.add(type, parts);
-    if (!this.pumping) this.pump();
-    if (!this.outgoing.hasFull) return Promise.resolve();
+    if (!this.writingRecords) this.writeRecords();
+    if (!this.outgoing.hasFullBatch) return Promise.resolve();
     const room = this.roomToSend();
-    // Nobody has to wait for it: what ended the channel is told by `receive` as well.
     room.catch(() => {});
     return room;
   }
 
   /**
-   * The next frame, or null when the other end has closed the channel. One call at a time.
+   * Receives the next frame. Returns null when the other end has closed the channel. Only one call
+   * may be pending.
    *
-   * @throws {SealwireError} `decrypt_failed`, `protocol_error`, `connection_lost` (also an end
-   * without `close`), `timeout`.
+   * @throws {SealwireError} `decrypt_failed`, `protocol_error`, `timeout`; `connection_lost`, also
+   * where the stream ends without a `close`.
    */
   async receive(): Promise<Frame | null> {
     if (this.incoming.length === 0 && !this.closedByPeer) await this.receiveRecord();
@@ -81,13 +83,14 @@ export class Channel {
   }
 
   /**
-   * Sends what is pending and a `close`, then ends the connection. Throws what ended the channel
-   * before.
+   * Sends what is pending and a `close`, then ends the connection.
+   *
+   * @throws {SealwireError} what ended the channel before.
    */
   async close(): Promise<void> {
     this.send(FRAME.close);
     try {
-      while (this.outgoing.waiting_bytes > 0) await this.turnstile.wait();
+      while (this.outgoing.waiting_bytes > 0) await this.changed.wait();
       await this.writer.flushed();
     } catch (error) {
       throw this.fail(error);
@@ -97,7 +100,7 @@ export class Channel {
     await this.handshaken.connection.end();
   }
 
-  /** Ends the channel at once, because of `reason`; what waits for it rejects with that. */
+  /** Ends the channel at once. Everything that waits for it rejects with `reason`. */
   destroy(reason: SealwireError): void {
     this.fail(reason);
   }
@@ -110,7 +113,7 @@ export class Channel {
       const plaintext = await this.reader.read();
       if (plaintext === null) throw cutOff();
       if (this.failure) throw this.failure;
-      // Taken from the end: a shift moves all the rest, and a record can hold a hundred thousand frames.
+      // Frames are popped, because a shift moves the rest, and a record can hold 100,000 frames.
       this.incoming = parseFrames(plaintext).reverse();
     } catch (error) {
       throw this.fail(error);
@@ -119,24 +122,28 @@ export class Channel {
     }
   }
 
-  /** Resolves when not more than a record waits to be sent. Throws what ended the channel. */
+  /**
+   * Resolves when less than a full record is waiting to be sent.
+   *
+   * @throws {SealwireError} what ended the channel.
+   */
   async roomToSend(): Promise<void> {
-    while (this.outgoing.hasFull) await this.turnstile.wait();
+    while (this.outgoing.hasFullBatch) await this.changed.wait();
   }
 
-  /** Makes records of what is to be sent as long as there is anything. */
-  private async pump(): Promise<void> {
-    this.pumping = true;
+  /** Writes records until nothing is waiting to be sent. */
+  private async writeRecords(): Promise<void> {
+    this.writingRecords = true;
     this.moved_at_ms = performance.now();
     while (this.outgoing.waiting_bytes > 0) {
-      // Frames that are sent in one turn of the event loop go together.
-      if (!this.outgoing.hasFull) await turnOfTheLoop();
+      // Frames that are sent in one turn of the event loop share a record.
+      if (!this.outgoing.hasFullBatch) await nextTurn();
       await this.writer.room();
       if (this.failure) break;
-      this.writeRecord(this.outgoing.take());
-      this.turnstile.turn();
+      this.writeRecord(this.outgoing.takeBatch());
+      this.changed.notifyAll();
     }
-    this.pumping = false;
+    this.writingRecords = false;
   }
 
   private async writeRecord(plaintext: Uint8Array): Promise<void> {
@@ -155,7 +162,7 @@ export class Channel {
     this.fail(new SealwireError("timeout", message));
   }
 
-  /** The first failure ends everything; it is returned. */
+  /** Ends the channel with the first failure, and returns that. */
   private fail(error: unknown): SealwireError {
     if (this.failure) return this.failure;
     const failure = error instanceof SealwireError ? error : internalError(error);
@@ -163,18 +170,14 @@ export class Channel {
     clearInterval(this.watchdog);
     this.incoming = [];
     this.handshaken.connection.destroy();
-    this.turnstile.break(failure);
+    this.changed.fail(failure);
     return failure;
   }
 }
 
-/** A rejection that nobody has to wait for: it is told by `receive` as well. */
+/** A rejection that need not be handled. */
 function rejected(error: SealwireError): Promise<never> {
   const rejection = Promise.reject(error);
   rejection.catch(() => {});
   return rejection;
-}
-
-function turnOfTheLoop(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

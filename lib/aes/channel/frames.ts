@@ -1,36 +1,35 @@
 /**
- * What the two ends say to each other inside the channel (PROTOCOL.md, "Frames"): a frame is a
- * type, a length and a body, all numbers big-endian. Here are the types and the bodies; nothing
- * here reads or sends.
+ * The frames that the two ends exchange inside the channel (PROTOCOL.md, "Frames"). A frame has a
+ * type, a length and a body. All numbers are big-endian. This file encodes and decodes the bodies.
  */
 import { SealwireError } from "../../base/errors.ts";
 
 export const FRAME = {
   /** Client: a message of this size follows. */
   message: 0x01,
-  /** Client: a file or folder that it could send. */
+  /** Client: it could send this file or folder. */
   offer: 0x02,
-  /** Client: the content follows, from this offset on. */
+  /** Client: the content follows from this offset on. */
   start: 0x03,
   /** Client: a piece of the content. */
   chunk: 0x04,
-  /** Client: that was all of the content; its whole length and SHA-256. */
+  /** Client: the content is complete. Its whole length and SHA-256. */
   end: 0x05,
   /** Client: the rest of this file will not come. */
   abort: 0x06,
-  /** Either: still at work (hashing what is there), so far. */
+  /** Either: it is still working, for example hashing what is there. How far it is. */
   working: 0x07,
-  /** Server, to an offer: what it has of that file. */
+  /** Server, after an offer: what it has of that file. */
   answer: 0x08,
-  /** Server: so much of the file is written. */
+  /** Server: how much of the file is written. */
   written: 0x09,
-  /** Server: the whole item is here, and its hash; a file is safely on disk. */
+  /** Server: the whole item has arrived. Its hash. A file is safely on the disk. */
   acknowledged: 0x0a,
-  /** Server: this item is refused, and why. */
+  /** Server: it refuses this item. The reason. */
   refused: 0x0b,
-  /** Client: an offer and all of its content at once, of a small file. */
+  /** Client: a small file, with its offer and all of its content. */
   file: 0x0c,
-  /** Either: nothing more comes, and all is well. */
+  /** Either: nothing more follows, and all is well. */
   close: 0x0f,
 } as const;
 
@@ -40,51 +39,53 @@ export interface Frame {
 }
 
 export const SHA256_BYTES = 32;
-/** Longest relative path of a file, in bytes of UTF-8. */
+/** The longest relative path of a file, in bytes of UTF-8. */
 export const NAME_BYTES_MAX = 4096;
 const REFUSAL_TEXT_BYTES_MAX = 4096;
 
-/** A file up to this size may travel in one frame. */
+/** The largest file that may travel in one frame. */
 export const SMALL_FILE_BYTES = 64 * 1024;
+/** The most files and folders that a client may have offered and that are not finished. */
+export const ITEMS_IN_FLIGHT_MAX = 512;
+/** How often an end that hashes or syncs a file tells the other that it is still working. */
+export const WORKING_INTERVAL_MS = 1_000;
 
-/** An item is a message, a file or a folder; the client numbers them upwards. */
+/** Offers a file or folder. The client numbers its items (messages, files, folders) upwards. */
 export interface Offer {
   readonly item: number;
   readonly kind: "file" | "folder";
   readonly executable: boolean;
   readonly size_bytes: number;
-  /** Modification time, whole milliseconds since 1970. */
+  /** The modification time, in whole milliseconds since 1970. */
   readonly modified_ms: number;
-  /** Relative, with `/` between the parts; not yet judged. */
+  /** A relative path with `/` between the parts. Not checked yet. */
   readonly name: string;
 }
 
-/**
- * What the receiver has: nothing, the start of the file, or a finished file of the offered size.
- */
+/** What the receiver has: nothing, the start of the file, or a whole file of the offered size. */
 export interface Answer {
   readonly item: number;
   readonly has: "nothing" | "partial" | "finished";
   readonly length_bytes: number;
-  /** SHA-256 of those bytes. */
+  /** The SHA-256 of those bytes. */
   readonly sha256: Uint8Array;
 }
 
-/** End of an item's content. */
+/** The end of an item's content. */
 export interface End {
   readonly item: number;
   readonly length_bytes: number;
   readonly sha256: Uint8Array;
 }
 
-/** A small file in one frame. */
+/** A small file that travels in one frame. */
 export interface SmallFile {
   readonly offer: Offer;
   readonly sha256: Uint8Array;
   readonly content: Uint8Array;
 }
 
-/** An item and a number of bytes: where it starts, or how much is written. */
+/** A place in an item: where its content starts, or how much is written. */
 export interface Position {
   readonly item: number;
   readonly offset_bytes: number;
@@ -97,7 +98,7 @@ export interface Acknowledgement {
 
 export interface Refusal {
   readonly item: number;
-  /** As in {@linkcode SealwireError}. */
+  /** An `ErrorCode`, unless the server is newer or lies. */
   readonly code: string;
   readonly message: string;
 }
@@ -133,7 +134,7 @@ export function decodeOffer(body: Uint8Array): Offer {
   };
 }
 
-/** Everything of a small file but its content, which follows. */
+/** Encodes a small file without its content, which must follow. */
 export function encodeSmallFile(offer: Offer, sha256: Uint8Array): Uint8Array {
   const offered = encodeOffer(offer);
   const { body, view } = newBody(U16_BYTES + offered.length + SHA256_BYTES);
@@ -231,7 +232,7 @@ export function decodeRefusal(body: Uint8Array): Refusal {
   return { item: view.getUint32(0), code, message };
 }
 
-/** The whole body of an abort, and the first four bytes of a chunk. */
+/** Encodes an item number: the body of an abort, and the first four bytes of a chunk. */
 export function encodeItem(item: number): Uint8Array {
   const { body, view } = newBody(ITEM_BYTES);
   view.setUint32(0, item);
@@ -247,7 +248,7 @@ export function decodeChunk(body: Uint8Array): { item: number; bytes: Uint8Array
   return { item: view.getUint32(0), bytes: body.subarray(ITEM_BYTES) };
 }
 
-/** A peer that holds the key, but does not keep to the protocol. */
+/** The error for a peer that holds the key but breaks the protocol. */
 export function protocolError(what: string): SealwireError {
   return new SealwireError("protocol_error", `the other end broke the protocol: ${what}`);
 }

@@ -1,7 +1,7 @@
 /**
- * The start of a channel on the wire (PROTOCOL.md, "Handshake"): the client sends the prologue and
- * Noise's first message, the server answers with the second. Both have a fixed size, so nothing
- * else is needed around them.
+ * The handshake that starts a channel (PROTOCOL.md, "Handshake"). The client sends the prologue and
+ * the first Noise message, and the server answers with the second. Both messages have a fixed size,
+ * so they need no framing.
  */
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Connection } from "../../net/net.ts";
@@ -10,15 +10,15 @@ import { AES128CBCHS256, sealedBytes } from "./cbc_hs256.ts";
 import { type HandshakeResult, HandshakeState, NOISE_KEY_BYTES } from "./noise.ts";
 
 export const PROLOGUE_BYTES = 8;
-/** The first bytes that a client sends. */
+/** The first bytes that a client sends to open a channel. */
 export const PROLOGUE: Uint8Array = new TextEncoder().encode("SEALWIR1");
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 const NO_PAYLOAD = new Uint8Array(0);
-/** An ephemeral public key and a sealed empty payload; both messages are alike. */
+/** The size of both messages: an ephemeral public key and a sealed empty payload. */
 const MESSAGE_BYTES = NOISE_KEY_BYTES + sealedBytes(0);
 
-/** A connection whose ends have proved to each other that they hold the same key. */
+/** A connection whose two ends have proven to each other that they hold the same key. */
 export interface Handshaken {
   readonly connection: Connection;
   readonly reader: ByteReader;
@@ -26,13 +26,13 @@ export interface Handshaken {
 }
 
 /**
- * The client's side. `psk`: the 32 bytes of the key file.
+ * Runs the client's side of the handshake. `psk`: the 32 bytes of the key file.
  *
- * @throws {SealwireError} `server_untrusted` where the server cannot prove that it holds the key,
- * or ends the connection; `timeout`; `connection_lost`.
+ * @throws {SealwireError} `server_untrusted` where the server does not prove that it holds the key,
+ * or ends the connection; `timeout`, `connection_lost`.
  */
 export function clientHandshake(connection: Connection, psk: Uint8Array): Promise<Handshaken> {
-  return withinTime(connection, async () => {
+  return withHandshakeTimeout(connection, async () => {
     const handshake = newHandshake(true, psk);
     const first = handshake.writeMessage(NO_PAYLOAD);
     const hello = new Uint8Array(PROLOGUE_BYTES + first.length);
@@ -55,8 +55,8 @@ export function clientHandshake(connection: Connection, psk: Uint8Array): Promis
 }
 
 /**
- * The server's side, after it has read the prologue through `reader`; to be run within
- * {@linkcode withinTime}.
+ * Runs the server's side of the handshake, after the prologue was read through `reader`. Call it
+ * within {@linkcode withHandshakeTimeout}.
  *
  * @throws {SealwireError} `handshake_failed` where the client does not hold the key;
  * `connection_lost`.
@@ -73,12 +73,13 @@ export async function serverHandshake(
 }
 
 /**
- * Runs a step of getting to know each other; past {@linkcode HANDSHAKE_TIMEOUT_MS} the connection
- * is destroyed.
+ * Runs a handshake. Destroys the connection after {@linkcode HANDSHAKE_TIMEOUT_MS}.
+ *
+ * @throws {SealwireError} `timeout`; what `handshake` throws.
  */
-export async function withinTime<Result>(
+export async function withHandshakeTimeout<Result>(
   connection: Connection,
-  step: () => Promise<Result>,
+  handshake: () => Promise<Result>,
 ): Promise<Result> {
   let late = false;
   const timer = setTimeout(() => {
@@ -86,7 +87,7 @@ export async function withinTime<Result>(
     connection.destroy();
   }, HANDSHAKE_TIMEOUT_MS);
   try {
-    return await step();
+    return await handshake();
   } catch (cause) {
     if (!late || !isSealwireError(cause, "connection_lost")) throw cause;
     const limit_s = HANDSHAKE_TIMEOUT_MS / 1000;

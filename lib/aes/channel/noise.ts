@@ -1,7 +1,6 @@
 /**
- * The Noise Protocol Framework, revision 34 (noiseprotocol.org/noise.html), over X25519 and
- * SHA-256, generic over the cipher: a handshake by which two ends agree on two fresh keys, one for
- * each direction.
+ * The Noise Protocol Framework, revision 34 (noiseprotocol.org/noise.html), with X25519, SHA-256
+ * and any cipher. A handshake gives two ends two fresh keys, one for each direction.
  *
  *     const options = { pattern: "NNpsk0", cipher, prologue, psk };
  *     const client = new HandshakeState({ ...options, initiator: true });
@@ -17,30 +16,31 @@ import { concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 import { SealwireError } from "../../base/errors.ts";
 import { generatePair, importPair, sharedSecret, type X25519Pair } from "./x25519.ts";
 
-/** Section 4.2's cipher functions. Keys have 32 bytes. */
+/** The cipher functions of section 4.2. Keys have 32 bytes. */
 export interface NoiseCipher {
-  /** As it stands in a protocol name: `AESGCM`. */
+  /** The name as part of a protocol name: `AESGCM`. */
   readonly name: string;
-  /** The size of what `encrypt` returns for a plaintext of that size. */
+  /** Returns the size of what `encrypt` returns for a plaintext of this size. */
   sealedBytes(plaintext_bytes: number): number;
   encrypt(key: Uint8Array, n: bigint, ad: Uint8Array, plaintext: Uint8Array): Uint8Array;
   /**
-   * Throws `decrypt_failed` for anything but what `encrypt` returned under the same key, `n` and
-   * `ad`.
+   * Decrypts what `encrypt` returned.
+   *
+   * @throws {SealwireError} `decrypt_failed` where key, `n`, `ad` or bytes differ.
    */
   decrypt(key: Uint8Array, n: bigint, ad: Uint8Array, sealed: Uint8Array): Uint8Array;
 }
 
 /** DHLEN and HASHLEN: the size of public keys, shared secrets, psks, keys and hashes. */
 export const NOISE_KEY_BYTES = 32;
-/** Section 3: the longest handshake message. */
+/** The longest handshake message (section 3). */
 export const MESSAGE_BYTES_MAX = 65_535;
 
 export type NoisePattern = keyof typeof PATTERNS;
 
 type Token = "e" | "s" | "ee" | "es" | "se" | "ss" | "psk";
 
-/** Sections 7.4, 7.5 and 9.4: each list is a message, the initiator's first. */
+/** Sections 7.4, 7.5 and 9.4. Each list is a message. The initiator sends the first one. */
 const PATTERNS = {
   NN: [["e"], ["e", "ee"]],
   NNpsk0: [["psk", "e"], ["e", "ee"]],
@@ -50,31 +50,27 @@ const PATTERNS = {
   KK: [["e", "es", "ss"], ["e", "ee", "se"]],
 } as const satisfies Record<string, readonly (readonly Token[])[]>;
 
-/** Patterns whose static public keys both ends know beforehand. */
+/** The patterns in which both ends know the static public keys beforehand. */
 const KNOWN_STATICS: ReadonlySet<NoisePattern> = new Set<NoisePattern>(["KK"]);
 
 export interface HandshakeOptions {
   readonly pattern: NoisePattern;
   readonly cipher: NoiseCipher;
   readonly initiator: boolean;
-  /** Both ends must have the same. */
+  /** Must be the same at both ends. */
   readonly prologue: Uint8Array;
-  /** 32 bytes; where the pattern has a psk. */
+  /** 32 bytes. Needed where the pattern has a psk. */
   readonly psk?: Uint8Array;
-  /** This end's static private key, 32 bytes; where the pattern has static keys. */
+  /** This end's static private key, 32 bytes. Needed where the pattern has static keys. */
   readonly s?: Uint8Array;
-  /** The other end's static public key, 32 bytes; where it is known beforehand. */
+  /** The other end's static public key, 32 bytes. Needed where it is known beforehand. */
   readonly rs?: Uint8Array;
-  /**
-   * This end's ephemeral private key, 32 bytes: for test vectors only. Otherwise it is made, as it
-   * must be.
-   */
+  /** This end's ephemeral private key, 32 bytes. For test vectors only. Fresh by default. */
   readonly e?: Uint8Array;
 }
 
 /**
- * What a handshake leaves behind: a key for each direction, and a hash of all that was said. 32
- * bytes each.
+ * The result of a handshake: a key for each direction, and a hash of all messages. 32 bytes each.
  */
 export interface HandshakeResult {
   readonly sendKey: Uint8Array;
@@ -82,7 +78,7 @@ export interface HandshakeResult {
   readonly handshakeHash: Uint8Array;
 }
 
-/** Section 5.1, with encryption always under the next nonce. */
+/** Section 5.1. Each text uses the next nonce. */
 class CipherState {
   private n = 0n;
   constructor(private readonly cipher: NoiseCipher, private readonly key: Uint8Array) {}
@@ -162,8 +158,8 @@ class SymmetricState {
 }
 
 /**
- * Section 5.3: one handshake, seen from one end. Messages go strictly in turn. Once a message has
- * been refused, the handshake is over and every further call throws.
+ * One end of a handshake (section 5.3). The two ends write messages strictly in turn. After a
+ * message was refused, the handshake has failed and every call throws.
  */
 export class HandshakeState {
   private readonly symmetric: SymmetricState;
@@ -191,14 +187,15 @@ export class HandshakeState {
     this.symmetric.mixHash(initiator ? remote : own);
   }
 
-  /** Whether every message of the pattern has been written or read. */
+  /** Whether all messages of the pattern were written or read. */
   get complete(): boolean {
     return !this.failed && this.messageIndex === PATTERNS[this.options.pattern].length;
   }
 
   /**
-   * The next message of this end, with `payload` in it. Throws `handshake_failed` if the other
-   * end's key is no good.
+   * Writes the next message of this end, which carries `payload`.
+   *
+   * @throws {SealwireError} `handshake_failed` where the other end's key is unusable.
    */
   writeMessage(payload: Uint8Array): Uint8Array {
     return this.step(true, (tokens) => {
@@ -211,7 +208,9 @@ export class HandshakeState {
   }
 
   /**
-   * Takes the other end's next message and returns the payload in it. Throws `handshake_failed`.
+   * Reads the next message of the other end. Returns its payload.
+   *
+   * @throws {SealwireError} `handshake_failed`.
    */
   readMessage(message: Uint8Array): Uint8Array {
     return this.step(false, (tokens) => {
@@ -222,7 +221,7 @@ export class HandshakeState {
     });
   }
 
-  /** The keys that both ends now share. */
+  /** Returns the keys that both ends share after the last message. */
   split(): HandshakeResult {
     if (!this.complete) throw new TypeError("the handshake is not complete");
     const [initiatorKey, responderKey] = this.symmetric.split();
@@ -279,8 +278,7 @@ export class HandshakeState {
 
   private mixEphemeral(publicKey: Uint8Array): void {
     this.symmetric.mixHash(publicKey);
-    // Section 9.2: under a psk the ephemeral keys are mixed in, so that no two handshakes encrypt
-    // under one key.
+    // Section 9.2: with a psk the ephemeral keys are mixed in. No two handshakes then use one key.
     if (this.isPsk) this.symmetric.mixKey(publicKey);
   }
 

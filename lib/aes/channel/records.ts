@@ -1,34 +1,37 @@
 /**
- * Records: what the channel puts on the wire after its handshake (PROTOCOL.md, "Records").
+ * Writes and reads records, which the channel puts on the wire after its handshake (PROTOCOL.md,
+ * "Records"):
  *
  *     u32 BE length of what follows | ciphertext ‖ tag
  *
- * Each direction has its own key and counts its records from 0; the number is the associated data
- * and makes the IV, so a record that was changed, cut, repeated, moved or left out does not open.
- * Several records are sealed and opened at once, and go out and come out in order.
+ * Each direction has its own key and numbers its records from 0. The number is the associated data
+ * and determines the IV, so a record that was changed, cut, repeated, moved or left out does not
+ * open.
+ *
+ * Several records are sealed and opened at the same time. They leave and are released in order.
  */
 import type { Connection } from "../../net/net.ts";
 import { type ByteReader, cutOff } from "./byte_reader.ts";
 import { type RecordCipher, TAG_BYTES } from "./cbc_hs256.ts";
 import { protocolError } from "./frames.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Condition } from "../../base/condition.ts";
 
 const LENGTH_BYTES = 4;
-/** Ciphertext and tag; checked before anything is allocated. */
-export const RECORD_BYTES_MAX = 1024 * 1024 + 64;
-/** An empty plaintext is one block of padding. */
+/** The longest ciphertext and tag. Checked before anything is allocated. */
+const RECORD_BYTES_MAX = 1024 * 1024 + 64;
+/** An empty plaintext has one block of padding. */
 const RECORD_BYTES_MIN = 16 + TAG_BYTES;
-/** Records between the first byte of sealing and the system's having taken them. */
+/** The most records that are being sealed or sent. */
 const WRITES_IN_FLIGHT_MAX = 4;
-/** Records that are being opened or wait to be asked for. */
+/** The most records that are being opened or wait to be read. */
 const READS_IN_FLIGHT_MAX = 4;
 
 export class RecordWriter {
-  /** Records given to write that the system has not taken yet. */
+  /** The records that the system has not taken yet. */
   in_flight = 0;
   private n = 0n;
   private last: Promise<void> = Promise.resolve();
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
 
   /** `onWritten` is called after each record. */
   constructor(
@@ -37,9 +40,9 @@ export class RecordWriter {
     private readonly onWritten: () => void,
   ) {}
 
-  /** Resolves when a record can be written without piling up. */
+  /** Resolves when the next record may be written. */
   async room(): Promise<void> {
-    while (this.in_flight >= WRITES_IN_FLIGHT_MAX) await this.turnstile.wait();
+    while (this.in_flight >= WRITES_IN_FLIGHT_MAX) await this.changed.wait();
   }
 
   /** Resolves when the system has taken every record. Throws `connection_lost`. */
@@ -48,8 +51,8 @@ export class RecordWriter {
   }
 
   /**
-   * Seals and sends, after those before it; resolves when the system has it. Throws
-   * `connection_lost`.
+   * Seals a record and sends it after the records before it. Resolves when the system has taken it.
+   * Throws `connection_lost`.
    */
   write(plaintext: Uint8Array): Promise<void> {
     const n = this.n++;
@@ -57,7 +60,7 @@ export class RecordWriter {
     this.in_flight++;
     this.last = this.sendAfter(this.last, sealed).finally(() => {
       this.in_flight--;
-      this.turnstile.turn();
+      this.changed.notifyAll();
     });
     return this.last;
   }
@@ -75,9 +78,9 @@ export class RecordReader {
   private n = 0n;
   private readonly opened: Promise<Uint8Array | null>[] = [];
   private readonly spare: Uint8Array[] = [];
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
 
-  /** `onRead` is called for each record that has come in whole. */
+  /** `onRead` is called for each record that has arrived completely. */
   constructor(
     private readonly reader: ByteReader,
     private readonly cipher: RecordCipher,
@@ -87,22 +90,22 @@ export class RecordReader {
   }
 
   /**
-   * The next record's plaintext, or null where the stream ended between two records. After an error
-   * every further call would wait for ever: do not call again.
+   * Reads the plaintext of the next record. Returns null where the stream ended between two
+   * records. Do not call again after an error: the call would wait for ever.
    *
    * @throws {SealwireError} `decrypt_failed`, `protocol_error` (length), `connection_lost`.
    */
   async read(): Promise<Uint8Array | null> {
-    while (this.opened.length === 0) await this.turnstile.wait();
+    while (this.opened.length === 0) await this.changed.wait();
     const plaintext = await this.opened[0]!;
     this.opened.shift();
-    this.turnstile.turn();
+    this.changed.notifyAll();
     return plaintext;
   }
 
   private async readAhead(): Promise<void> {
     for (let more = true; more;) {
-      while (this.opened.length >= READS_IN_FLIGHT_MAX) await this.turnstile.wait();
+      while (this.opened.length >= READS_IN_FLIGHT_MAX) await this.changed.wait();
       try {
         const sealed = await this.readSealed();
         const n = this.n++;
@@ -116,10 +119,10 @@ export class RecordReader {
   }
 
   private push(plaintext: Promise<Uint8Array | null>): void {
-    // Its failure is told when its turn has come.
+    // A failure is reported when this record is read.
     plaintext.catch(() => {});
     this.opened.push(plaintext);
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   private async readSealed(): Promise<Uint8Array | null> {
@@ -141,14 +144,16 @@ export class RecordReader {
     return plaintext;
   }
 
-  /** One that was used before, where it is large enough: there are never more than are in flight. */
+  /**
+   * Uses a spare buffer where it is large enough. There are at most as many as records in flight.
+   */
   private newBuffer(size_bytes: number): Uint8Array {
     const buffer = this.spare.pop();
     return buffer && buffer.length >= size_bytes ? buffer : new Uint8Array(size_bytes);
   }
 }
 
-/** The associated data: u64 BE. */
+/** The associated data of record `n`: u64 BE. */
 function recordNumber(n: bigint): Uint8Array {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigUint64(0, n);

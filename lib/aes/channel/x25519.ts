@@ -1,7 +1,8 @@
 /**
- * X25519 (RFC 7748), Noise's "25519" functions: by the runtime's own library, for that is several
- * times as fast as one in JavaScript. It takes keys in the DER of RFC 8410 only, in which the 32
- * bytes of a key stand last.
+ * X25519 (RFC 7748): the "25519" functions of Noise.
+ *
+ * The runtime's own library is several times as fast as one in JavaScript. It takes keys only in
+ * the DER of RFC 8410, in which the 32 bytes of a key come last.
  */
 import { Buffer } from "node:buffer";
 import {
@@ -14,8 +15,9 @@ import {
 import { SealwireError } from "../../base/errors.ts";
 
 const KEY_BYTES = 32;
-/** What precedes a private key in PKCS #8, and a public one in SubjectPublicKeyInfo. */
+/** The bytes before a private key in PKCS #8. */
 const PRIVATE_PREFIX = Buffer.from("302e020100300506032b656e04220420", "hex");
+/** The bytes before a public key in SubjectPublicKeyInfo. */
 const PUBLIC_PREFIX = Buffer.from("302a300506032b656e032100", "hex");
 
 export interface X25519Pair {
@@ -24,22 +26,22 @@ export interface X25519Pair {
   readonly publicKey: Uint8Array;
 }
 
-/** A new, random pair. */
+/** Makes a random pair. */
 export function generatePair(): X25519Pair {
   return describe(generateKeyPairSync("x25519").privateKey);
 }
 
-/** The pair of a known private key, 32 bytes. */
+/** Makes the pair of a private key (32 bytes). */
 export function importPair(privateKey: Uint8Array): X25519Pair {
   const key = der(PRIVATE_PREFIX, privateKey);
   return describe(createPrivateKey({ key, format: "der", type: "pkcs8" }));
 }
 
 /**
- * 32 bytes. `publicKey`: 32 bytes, anybody's.
+ * Computes the shared secret (32 bytes). `publicKey`: 32 bytes, from anybody.
  *
- * @throws {SealwireError} `handshake_failed` where the result would be all zero, that is where
- * `publicKey` is a point of small order (RFC 7748, section 6.1).
+ * @throws {SealwireError} `handshake_failed` where `publicKey` is a point of small order, for which
+ * the result would be all zero (RFC 7748, section 6.1).
  */
 export function sharedSecret(privateKey: KeyObject, publicKey: Uint8Array): Uint8Array {
   const key = der(PUBLIC_PREFIX, publicKey);
@@ -54,7 +56,7 @@ export function sharedSecret(privateKey: KeyObject, publicKey: Uint8Array): Uint
   }
 }
 
-/** Bun takes a key that is too long, and ignores its end. */
+/** Checks the length too, because Bun accepts a key that is too long and ignores its end. */
 function der(prefix: Buffer, key: Uint8Array): Buffer {
   if (key.length !== KEY_BYTES) throw new RangeError(`a key has 32 bytes, not ${key.length}`);
   return Buffer.concat([prefix, key]);

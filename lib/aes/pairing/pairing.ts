@@ -29,7 +29,7 @@ import type { Connection } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
 import { AES128CBCHS256, sealedBytes } from "../channel/cbc_hs256.ts";
 import { makeShare, POINT_BYTES, sessionKey, sharedPoint } from "./cpace.ts";
-import { withinTime } from "../channel/handshake.ts";
+import { withHandshakeTimeout } from "../channel/handshake.ts";
 import { HandshakeState, NOISE_KEY_BYTES } from "../channel/noise.ts";
 import type { PairingOffer } from "./pairing_code.ts";
 
@@ -77,7 +77,7 @@ export async function servePairing(
       throw refusal("closed", "a client asked to pair, but no pairing code is open");
     }
     if (!offer.take()) throw refusal("busy", "a client asked to pair while another one was at it");
-    await withinTime(connection, async () => {
+    await withHandshakeTimeout(connection, async () => {
       const handshake = await confirmed(connection, reader, offer);
       await deliver(connection, reader, handshake, key);
     }).finally(() => offer.release());
@@ -158,7 +158,7 @@ export async function requestKey(
 ): Promise<void> {
   const reader = new ByteReader(connection);
   try {
-    await withinTime(connection, async () => {
+    await withHandshakeTimeout(connection, async () => {
       const handshake = await confirm(connection, reader, code);
       const { key, sendKey } = await receiveKey(reader, handshake);
       store(key);

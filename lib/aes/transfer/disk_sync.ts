@@ -1,16 +1,16 @@
 /**
- * Making files and names last through a power failure, many at once: while a sync is under way,
- * those who come meanwhile wait together for the next, which serves all of them.
+ * Syncs many files and folders at a low cost: while one sync is running, all requests that come in
+ * wait together for the next one, which serves them all. What is synced survives a power failure.
  */
-import { closeSync, fsync, openSync } from "node:fs";
-import { setImmediate } from "node:timers";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { syncFileInBackground, syncFolderInBackground } from "../../base/files.ts";
 
 interface Syncing {
   readonly current: Promise<void>;
   next: Promise<void> | null;
 }
 
-/** Syncs of folders, that is of the names in them. */
+/** Syncs folders, that is the names in them. */
 export class FolderSync {
   private readonly syncing = new Map<string, Syncing>();
 
@@ -33,7 +33,7 @@ export class FolderSync {
   }
 }
 
-/** Files up to this size are synced in groups; a larger one would keep the others waiting. */
+/** The largest file that is synced in a group. A larger one would keep the others waiting. */
 const GROUPED_BYTES_MAX = 1024 * 1024;
 
 interface WaitingFile {
@@ -43,9 +43,10 @@ interface WaitingFile {
 }
 
 /**
- * Syncs of small files, many at once: those who come while a group is being synced are the next
- * group. Each sync for itself would keep the file system's journal committing without a pause, in
- * which no new file can be made.
+ * Syncs small files in groups. Files that come in while a group is being synced form the next one.
+ *
+ * Single syncs would keep the file system's journal committing without a pause, and no new file
+ * can be made during a commit.
  */
 export class FileSync {
   private waiting: WaitingFile[] = [];
@@ -53,7 +54,7 @@ export class FileSync {
 
   /** Resolves when the content of the open file is on the disk. Rejects with the system's error. */
   sync(fd: number, size_bytes: number): Promise<void> {
-    if (size_bytes > GROUPED_BYTES_MAX) return syncFile(fd);
+    if (size_bytes > GROUPED_BYTES_MAX) return syncFileInBackground(fd);
     return new Promise((resolve, reject) => {
       this.waiting.push({ fd, resolve, reject });
       if (!this.running) this.run();
@@ -65,8 +66,8 @@ export class FileSync {
     while (this.waiting.length > 0) {
       const group = this.waiting;
       this.waiting = [];
-      const results = await Promise.allSettled(group.map(({ fd }) => syncFile(fd)));
-      // All at once, so that what follows for each can be done for all together.
+      const results = await Promise.allSettled(group.map(({ fd }) => syncFileInBackground(fd)));
+      // Settled together, so that the next steps of these files share one folder sync.
       for (const [index, { resolve, reject }] of group.entries()) {
         const result = results[index]!;
         if (result.status === "fulfilled") resolve();
@@ -77,20 +78,8 @@ export class FileSync {
   }
 }
 
-/** `fsync` on another thread. */
-function syncFile(fd: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    fsync(fd, (error) => error ? reject(error) : resolve());
-  });
-}
-
 async function syncFolder(folder: string): Promise<void> {
-  // Names that are made in the same turn of the event loop are synced with it.
-  await new Promise<void>((resolve) => setImmediate(resolve));
-  const fd = openSync(folder, "r");
-  try {
-    await syncFile(fd);
-  } finally {
-    closeSync(fd);
-  }
+  // One sync covers all names that are made in the same turn of the event loop.
+  await nextTurn();
+  await syncFolderInBackground(folder);
 }

@@ -20,23 +20,21 @@ import {
   type End,
   FRAME,
   type Frame,
+  ITEMS_IN_FLIGHT_MAX,
   type Offer,
   type Position,
   protocolError,
   SHA256_BYTES,
   type SmallFile,
+  WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
 import { parseFileName } from "./names.ts";
 import { IncomingFile } from "./receive_file.ts";
 import type { ReceiveFolder } from "./receive_folder.ts";
-import { IncomingMessage, type MessageMemory } from "./receive_message.ts";
+import { IncomingMessage, type MessageBudget } from "./receive_message.ts";
 
-/** Files and folders that a client may have offered and not yet brought to an end. */
-export const ITEMS_IN_FLIGHT_MAX = 512;
 /** Files of one connection whose content has begun and not ended: each is open. */
 const STARTED_MAX = 8;
-/** While a file is hashed or synced the other end hears so often that it goes on. */
-export const WORKING_INTERVAL_MS = 1_000;
 
 export interface ReceivedFile {
   readonly name: string;
@@ -48,7 +46,7 @@ export interface ReceivedFile {
 
 export interface Receiver {
   readonly folder: ReceiveFolder;
-  readonly memory: MessageMemory;
+  readonly messageBudget: MessageBudget;
   /** Called once for each whole message, before it is acknowledged. */
   onMessage(message: Uint8Array, sha256: Uint8Array): void;
   /** Called once for each new file, when it is safely on the disk and before it is acknowledged. */
@@ -141,7 +139,7 @@ class ReceiveSession {
     this.requireNewItem(announced.item);
     if (this.message) throw protocolError("two messages at once");
     try {
-      this.message = new IncomingMessage(announced, this.receiver.memory);
+      this.message = new IncomingMessage(announced, this.receiver.messageBudget);
     } catch (error) {
       this.refuse(announced.item, "a message", error);
     }

@@ -16,15 +16,15 @@ import {
   readdirSync,
   realpathSync,
   type Stats,
-  unlinkSync,
 } from "node:fs";
 import { join, sep } from "node:path";
 import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 import { FileLock } from "../../base/file_lock.ts";
+import { removeIfThere } from "../../base/files.ts";
 import { FileSync, FolderSync } from "./disk_sync.ts";
 import { PARTIALS_FOLDER } from "./names.ts";
-import { Turnstile } from "../channel/turnstile.ts";
+import { Condition } from "../../base/condition.ts";
 
 /**
  * So long an offer waits for another connection that is receiving the same file, which may be just
@@ -51,7 +51,7 @@ export class ReceiveFolder {
   readonly folderSyncs = new FolderSync();
   private readonly partials: string;
   private readonly claims = new Map<string, object>();
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
   private readonly unfinished = new Set<string>();
   /** Folders that were found to be none but folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
@@ -102,11 +102,11 @@ export class ReceiveFolder {
     let waiting = this.claims.get(name) !== owner;
     const timer = setTimeout(() => {
       waiting = false;
-      this.turnstile.turn();
+      this.changed.notifyAll();
     }, CLAIM_WAIT_MS);
     try {
       while (waiting) {
-        await this.turnstile.wait();
+        await this.changed.wait();
         if (this.tryClaim(name, owner)) return;
       }
     } finally {
@@ -133,18 +133,18 @@ export class ReceiveFolder {
   release(name: string, owner: object): void {
     if (this.claims.get(name) !== owner) return;
     this.claims.delete(name);
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   /** Waits until one more file may be synced; then {@linkcode leaveFinishing} must follow. */
   async enterFinishing(): Promise<void> {
-    while (this.finishing >= FINISHING_MAX) await this.turnstile.wait();
+    while (this.finishing >= FINISHING_MAX) await this.changed.wait();
     this.finishing++;
   }
 
   leaveFinishing(): void {
     this.finishing--;
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   /** Where a name's unfinished file is or would be. */
@@ -165,7 +165,7 @@ export class ReceiveFolder {
   }
 
   deletePartial(path: string): void {
-    if (this.unfinished.delete(path)) unlinkIfThere(path);
+    if (this.unfinished.delete(path)) removeIfThere(path);
   }
 
   /** Where a name would be. */
@@ -223,7 +223,7 @@ export class ReceiveFolder {
       const path = join(this.partials, name);
       // Not its modification time, which may be the sender's already.
       const age_ms = now_ms - lstatSync(path).ctimeMs;
-      if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) unlinkIfThere(path);
+      if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) removeIfThere(path);
     }
   }
 
@@ -237,14 +237,6 @@ export class ReceiveFolder {
     for (const name of readdirSync(this.partials)) {
       if (PARTIAL_NAME.test(name)) this.unfinished.add(join(this.partials, name));
     }
-  }
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (systemErrorCode(error) !== "ENOENT") throw error;
   }
 }
 

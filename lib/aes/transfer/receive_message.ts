@@ -8,22 +8,23 @@ import { type End, type Position, protocolError } from "../channel/frames.ts";
 
 /** Longer texts go as files. */
 export const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
-/** What the unfinished messages of all connections may take. */
-const MEMORY_BYTES_MAX = 256 * 1024 * 1024;
+/** The size of all unfinished messages of a server together. */
+const UNFINISHED_BYTES_MAX = 256 * 1024 * 1024;
 
-/** The memory that all connections of one server share for unfinished messages. */
-export class MessageMemory {
+/** The budget of bytes that all connections of a server share for unfinished messages. */
+export class MessageBudget {
   private used_bytes = 0;
 
-  /** Throws `server_busy`. */
-  take(size_bytes: number): void {
-    if (this.used_bytes + size_bytes > MEMORY_BYTES_MAX) {
+  /** Takes bytes out of the budget. Throws `server_busy` where it has not as many left. */
+  reserve(size_bytes: number): void {
+    if (this.used_bytes + size_bytes > UNFINISHED_BYTES_MAX) {
       throw new SealwireError("server_busy", "too many long messages are under way; try again");
     }
     this.used_bytes += size_bytes;
   }
 
-  give(size_bytes: number): void {
+  /** Gives bytes back to the budget. */
+  release(size_bytes: number): void {
     this.used_bytes -= size_bytes;
   }
 }
@@ -35,9 +36,9 @@ export class IncomingMessage {
   private received_bytes = 0;
 
   /** Throws `message_too_long`, `server_busy`. */
-  constructor(private readonly announced: Position, private readonly memory: MessageMemory) {
+  constructor(private readonly announced: Position, private readonly budget: MessageBudget) {
     checkMessageSize(announced.offset_bytes);
-    memory.take(announced.offset_bytes);
+    budget.reserve(announced.offset_bytes);
     this.content = new Uint8Array(announced.offset_bytes);
   }
 
@@ -62,9 +63,9 @@ export class IncomingMessage {
     return this.content;
   }
 
-  /** Gives the memory back. */
+  /** Gives the message's bytes back to the budget. */
   release(): void {
-    this.memory.give(this.announced.offset_bytes);
+    this.budget.release(this.announced.offset_bytes);
   }
 }
 

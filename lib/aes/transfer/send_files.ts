@@ -5,7 +5,7 @@
  * next.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
   type Acknowledgement,
@@ -21,15 +21,16 @@ import {
   encodeSmallFile,
   FRAME,
   type Frame,
+  ITEMS_IN_FLIGHT_MAX,
   type Position,
   protocolError,
   type Refusal,
   SHA256_BYTES,
   SMALL_FILE_BYTES,
+  WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
-import { ITEMS_IN_FLIGHT_MAX, WORKING_INTERVAL_MS } from "./receive.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
-import { Turnstile } from "../channel/turnstile.ts";
+import { Condition } from "../../base/condition.ts";
 import type { LocalFile } from "./walk_files.ts";
 
 /** Content under way that the receiver has not yet written: as much as a crash can cost. */
@@ -152,7 +153,7 @@ interface JobQueue {
 class SenderRun {
   private readonly jobs = new Map<number, Job>();
   private readonly answered: { job: Job; answer: Answer }[] = [];
-  private readonly turnstile = new Turnstile();
+  private readonly changed = new Condition();
   private unwritten_bytes = 0;
   /** Whether the receiver lacked the last file that it was asked about; null before the first answer. */
   private lacking: boolean | null = null;
@@ -176,7 +177,7 @@ class SenderRun {
     } catch (error) {
       const reason = isSealwireError(error) ? error : undefined;
       this.channel.destroy(reason ?? new SealwireError("connection_lost", "the sender failed"));
-      this.turnstile.break(error as Error);
+      this.changed.fail(error as Error);
       await Promise.allSettled([sent, received]);
       throw error;
     }
@@ -189,19 +190,19 @@ class SenderRun {
 
   private async offerAll(): Promise<void> {
     while (true) {
-      while (this.jobs.size >= ITEMS_IN_FLIGHT_MAX) await this.turnstile.wait();
+      while (this.jobs.size >= ITEMS_IN_FLIGHT_MAX) await this.changed.wait();
       const job = this.queue.next();
       if (job) {
         this.jobs.set(job.item, job);
         await this.offer(job);
       } else if (this.jobs.size > 0) {
-        await this.turnstile.wait();
+        await this.changed.wait();
       } else {
         break;
       }
     }
     this.ended = true;
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   /**
@@ -213,11 +214,11 @@ class SenderRun {
     const small = kind === "file" && size_bytes <= SMALL_FILE_BYTES;
     if (small && this.lacking) return await this.sendWhole(job);
     await this.channel.send(FRAME.offer, encodeOffer({ ...job.file, item: job.item }));
-    while (small && this.lacking === null && this.jobs.has(job.item)) await this.turnstile.wait();
+    while (small && this.lacking === null && this.jobs.has(job.item)) await this.changed.wait();
   }
 
   private async sendWhole(job: Job): Promise<void> {
-    while (this.unwritten_bytes >= WINDOW_BYTES) await this.turnstile.wait();
+    while (this.unwritten_bytes >= WINDOW_BYTES) await this.changed.wait();
     const { item, file } = job;
     try {
       const content = readWhole(file, this.smallFile);
@@ -232,7 +233,7 @@ class SenderRun {
 
   private async transmitAll(): Promise<void> {
     while (true) {
-      while (this.answered.length === 0 && !this.ended) await this.turnstile.wait();
+      while (this.answered.length === 0 && !this.ended) await this.changed.wait();
       const next = this.answered.shift();
       if (!next) return;
       try {
@@ -256,7 +257,7 @@ class SenderRun {
       if (!complete) await this.channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
       for await (const piece of outgoing.pieces()) {
         while (this.unwritten_bytes >= WINDOW_BYTES && this.jobs.has(item)) {
-          await this.turnstile.wait();
+          await this.changed.wait();
         }
         if (!this.jobs.has(item)) return;
         this.count(job, piece.length);
@@ -305,7 +306,7 @@ class SenderRun {
   private async receiveAll(): Promise<void> {
     for (let frame = await this.channel.receive(); frame; frame = await this.channel.receive()) {
       this.take(frame);
-      this.turnstile.turn();
+      this.changed.notifyAll();
     }
     throw new SealwireError("connection_lost", "the server ended the connection too early");
   }
@@ -371,7 +372,7 @@ class SenderRun {
       this.queue.again(job);
       return;
     }
-    this.fail(job, new SealwireError(refusal.code, refusal.message));
+    this.fail(job, peerError(refusal.code, refusal.message));
   }
 
   private fail(job: Job, reason: SealwireError): void {
@@ -384,7 +385,7 @@ class SenderRun {
     if (!this.jobs.delete(job.item)) return;
     this.unwritten_bytes -= job.position_bytes - job.written_bytes;
     job.written_bytes = job.position_bytes;
-    this.turnstile.turn();
+    this.changed.notifyAll();
   }
 
   private job({ item }: { item: number }): Job {

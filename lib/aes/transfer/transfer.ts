@@ -2,8 +2,8 @@
  * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
  * again where a connection was lost; a server that takes what the clients of one connection send.
  */
-import { setTimeout as sleep } from "node:timers/promises";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isWorthResuming, SealwireError } from "../../base/errors.ts";
+import { retry } from "../../base/retry.ts";
 import { type Connection, connectTcp } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
 import { Channel } from "../channel/channel.ts";
@@ -13,7 +13,7 @@ import {
   PROLOGUE,
   PROLOGUE_BYTES,
   serverHandshake,
-  withinTime,
+  withHandshakeTimeout,
 } from "../channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "../pairing/pairing.ts";
 import { receiveItems, type Receiver } from "./receive.ts";
@@ -25,13 +25,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
 const RECONNECT_PAUSE_MAX_MS = 5_000;
-/** What a new connection can cure; the last, where a server is being restarted. */
-const CURABLE_CODES: ReadonlySet<string> = new Set([
-  "connection_lost",
-  "timeout",
-  "no_connection",
-  "server_untrusted",
-]);
 
 export interface ConnectOptions {
   readonly host: string;
@@ -73,46 +66,6 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
   if (files) await sendFiles(options, channel, files, sending.onReconnect);
 }
 
-async function sendFiles(
-  options: ConnectOptions,
-  first: Channel,
-  files: FileSender,
-  onReconnect: (reason: SealwireError) => void,
-): Promise<void> {
-  let channel: Channel | null = first;
-  let reconnects = 0;
-  let pause_ms = RECONNECT_PAUSE_MIN_MS;
-  while (true) {
-    const before = files.progress;
-    try {
-      channel ??= await openChannel(options);
-      return await sendFilesOver(channel, files, options.interrupted);
-    } catch (error) {
-      if (!isSealwireError(error) || !CURABLE_CODES.has(error.code)) throw error;
-      if (files.progress > before) {
-        reconnects = 0;
-        pause_ms = RECONNECT_PAUSE_MIN_MS;
-      }
-      if (reconnects++ === RECONNECTS_MAX) throw error;
-      onReconnect(error);
-      channel = null;
-      await pause(pause_ms, options.interrupted);
-      pause_ms = Math.min(pause_ms * 2, RECONNECT_PAUSE_MAX_MS);
-    }
-  }
-}
-
-async function sendFilesOver(
-  channel: Channel,
-  files: FileSender,
-  interrupted: AbortSignal,
-): Promise<void> {
-  await unlessInterrupted(interrupted, () => channel.destroy(interrupted.reason), async () => {
-    await files.run(channel);
-    await channel.close();
-  });
-}
-
 /**
  * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
  */
@@ -149,14 +102,6 @@ async function unlessInterrupted<Result>(
   }
 }
 
-async function pause(duration_ms: number, interrupted: AbortSignal): Promise<void> {
-  try {
-    await sleep(duration_ms, undefined, { signal: interrupted });
-  } catch {
-    throw interrupted.reason;
-  }
-}
-
 export interface ServeOptions extends Receiver {
   readonly psk: Uint8Array;
   readonly stall_ms: number;
@@ -178,7 +123,10 @@ export async function serveConnection(
 ): Promise<void> {
   const reader = new ByteReader(connection);
   try {
-    const handshaken = await withinTime(connection, () => greet(connection, reader, options.psk));
+    const handshaken = await withHandshakeTimeout(
+      connection,
+      () => greet(connection, reader, options.psk),
+    );
     if (handshaken === null) return await options.onPairing(connection, reader);
     options.onProven?.();
     await receiveItems(new Channel(handshaken, { stall_ms: options.stall_ms }), options);
