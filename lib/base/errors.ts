@@ -24,14 +24,148 @@ const EXIT_STATUS_BY_CODE: Readonly<Record<string, number>> = {
   interrupted: EXIT_INTERRUPTED,
 };
 
+/** Every code. What a peer reports by a code that is none of these is `peer_error`. */
+const ERROR_CODES = [
+  // Any tool
+  "bad_amount",
+  "bad_name",
+  "internal",
+  "interrupted",
+  "usage",
+  // Connections
+  "connection_lost",
+  "no_connection",
+  "outcome_unknown",
+  "server_changed",
+  "server_untrusted",
+  "timeout",
+  // Listening on a port
+  "address_unavailable",
+  "port_forbidden",
+  "port_in_use",
+  // Requests and their answers
+  "bad_answer",
+  "invalid_params",
+  "invalid_request",
+  "limit_exceeded",
+  "overloaded",
+  "parse_error",
+  "peer_error",
+  "unknown_method",
+  // Accounts and sessions
+  "already_logged_in",
+  "displaced",
+  "login_refused",
+  "login_required",
+  "name_taken",
+  "too_many_failures",
+  "too_many_sessions",
+  "unknown_account",
+  // Signatures, tokens and delegations
+  "bad_key",
+  "bad_signature",
+  "bad_token",
+  "delegation_expired",
+  "delegation_not_yet_valid",
+  "signature_required",
+  "wrong_certificate",
+  "wrong_delegation",
+  "wrong_key",
+  "wrong_nonce",
+  "wrong_server",
+  // Orders
+  "balance_limit",
+  "bad_item",
+  "cancelled",
+  "insufficient_funds",
+  "memo_too_long",
+  "no_payee_key",
+  "not_a_party",
+  "order_conflict",
+  "order_expired",
+  "order_from_future",
+  "payee_key_changed",
+  "payer_is_payee",
+  "too_many_voids",
+  "treasury_limit",
+  "unknown_payee",
+  // Offers from client to client
+  "bad_offer",
+  "bad_port",
+  "one_offer",
+  "payee_unreachable",
+  "payer_offline",
+  // Receipts, and what the ledger proves
+  "audit_failed",
+  "bad_entry",
+  "bad_path",
+  "bad_receipt",
+  "index_required",
+  "ledger_forked",
+  "unknown_payment",
+  // The ledger's store
+  "ledger_of_another_server",
+  "store_damaged",
+  "store_unavailable",
+  "store_unusable",
+  // Keys, and what a client remembers in files
+  "bad_certificate",
+  "certificate_expired",
+  "file_locked",
+  "folder_unwritable",
+  "key_exists",
+  "key_mismatch",
+  "key_missing",
+  "key_unreadable",
+  "key_unwritable",
+  "memory_unreadable",
+  "outbox_full",
+  "outbox_unreadable",
+  "trust_file_full",
+  "trust_file_unreadable",
+  // The AES channel and pairing
+  "decrypt_failed",
+  "handshake_failed",
+  "not_a_channel",
+  "pairing_busy",
+  "pairing_closed",
+  "pairing_unconfirmed",
+  "pairing_wrong_code",
+  "protocol_error",
+  // Messages and files over it
+  "disk_full",
+  "file_busy",
+  "file_changed",
+  "file_unreadable",
+  "folder_in_use",
+  "hash_mismatch",
+  "message_too_long",
+  "not_a_file",
+  "server_busy",
+  "target_exists",
+  "unsafe_path",
+  "write_failed",
+] as const;
+
+export type ErrorCode = typeof ERROR_CODES[number];
+
+const ERROR_CODE_SET: ReadonlySet<unknown> = new Set(ERROR_CODES);
+
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return ERROR_CODE_SET.has(value);
+}
+
 export class SealwireError extends Error {
   override readonly name = "SealwireError";
-  /** Stable, lower-case, `snake_case`: `insufficient_funds`. */
-  readonly code: string;
+  readonly code: ErrorCode;
   /** More for scripts, printed beside the error under `--json`: `{payment: "…"}`. */
   readonly details: object;
 
-  constructor(code: string, message: string, options: { cause?: unknown; details?: object } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; details?: object } = {},
+  ) {
     super(message, { cause: options.cause });
     this.code = code;
     this.details = options.details ?? {};
@@ -44,14 +178,83 @@ export function internalError(error: unknown): SealwireError {
   return new SealwireError("internal", message, { cause: error });
 }
 
+const PEER_CODE = /^\w{1,64}$/;
+
+/**
+ * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`, with the peer's own in
+ * `details.peer_code` when it is a word of at most 64 characters.
+ */
+export function peerError(code: unknown, message: string, details: object = {}): SealwireError {
+  if (isErrorCode(code)) return new SealwireError(code, message, { details });
+  const named = typeof code === "string" && PEER_CODE.test(code);
+  return new SealwireError("peer_error", message, {
+    details: named ? { ...details, peer_code: code } : details,
+  });
+}
+
 /** Whether `error` is a {@linkcode SealwireError}, with that `code` where one is given. */
-export function isSealwireError(error: unknown, code?: string): error is SealwireError {
+export function isSealwireError(error: unknown, code?: ErrorCode): error is SealwireError {
   return error instanceof SealwireError && (code === undefined || error.code === code);
 }
 
 /** The exit status that a tool ends with when it stops because of `error`. */
 export function exitStatus(error: unknown): number {
   return isSealwireError(error) ? EXIT_STATUS_BY_CODE[error.code] ?? EXIT_FAILED : EXIT_FAILED;
+}
+
+/** The other end is away, cut off, or cannot answer just now. */
+const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
+  "connection_lost",
+  "internal",
+  "no_connection",
+  "overloaded",
+  "store_unavailable",
+  "timeout",
+]);
+
+/** The other end is not the server that it should be. */
+const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
+  "ledger_forked",
+  "server_changed",
+  "server_untrusted",
+]);
+
+/** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
+const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "bad_answer",
+  "interrupted",
+  "login_required",
+]);
+
+/**
+ * May the same thing succeed a moment later, on a new connection if need be? True while the other end is away, cut off or
+ * cannot answer just now.
+ */
+export function isWorthRetrying(error: unknown): boolean {
+  return isSealwireError(error) && WORTH_RETRYING.has(error.code);
+}
+
+/**
+ * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode isWorthRetrying}, and
+ * `server_untrusted`: a server that is restarted cuts handshakes off, which looks like a server without the key. Ask only
+ * after a first connection has shown that the server holds the key.
+ */
+export function isWorthResuming(error: unknown): error is SealwireError {
+  return isSealwireError(error) && (isWorthRetrying(error) || error.code === "server_untrusted");
+}
+
+/** Is the other end not the server that it should be? Then nothing it says counts, and asking again is no use. */
+export function isServerUntrusted(error: unknown): boolean {
+  return isSealwireError(error) && SERVER_UNTRUSTED.has(error.code);
+}
+
+/**
+ * Did the server judge what was asked, and say no? False where the answer never came, cannot be believed, or says
+ * nothing about the request itself. Codes that this version does not know are judgements.
+ */
+export function isRefusal(error: unknown): error is SealwireError {
+  return isSealwireError(error) && !isWorthRetrying(error) && !isServerUntrusted(error) &&
+    !NO_JUDGEMENT.has(error.code);
 }
 
 /** The `code` of a system error (`ENOENT`), or undefined for anything else. */

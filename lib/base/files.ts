@@ -21,7 +21,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { SealwireError, systemErrorCode } from "./errors.ts";
+import { type ErrorCode, SealwireError, systemErrorCode } from "./errors.ts";
 
 export const PRIVATE_FILE_MODE = 0o600;
 export const PUBLIC_FILE_MODE = 0o644;
@@ -107,7 +107,7 @@ export function makeFolder(folder: string): void {
  */
 export function readTextFile(
   path: string,
-  options: { size_bytes_max: number; code: string },
+  options: { size_bytes_max: number; code: ErrorCode },
 ): string | null {
   const unreadable = (why: string, cause?: unknown) =>
     new SealwireError(options.code, `cannot read ${path}: ${why}`, { cause });

@@ -3,7 +3,7 @@
  * token, the parameters of a request and the content of a file are `unknown` until then.
  */
 import { Buffer } from "node:buffer";
-import { SealwireError } from "./errors.ts";
+import { type ErrorCode, SealwireError } from "./errors.ts";
 
 /** A UUID in lower case. */
 export type Uuid = string & { readonly __brand: "Uuid" };
@@ -45,7 +45,7 @@ function isBase64urlOf(value: unknown, size_bytes: number): value is string {
 export class Members {
   private readonly members: Record<string, unknown>;
 
-  constructor(value: unknown, private readonly what: string, private readonly code: string) {
+  constructor(value: unknown, private readonly what: string, private readonly code: ErrorCode) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new SealwireError(code, `${what} must be an object`);
     }

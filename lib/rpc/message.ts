@@ -2,7 +2,7 @@
  * Parses and formats JSON-RPC 2.0 messages, one a line.
  * https://www.jsonrpc.org/specification
  */
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { type ErrorCode, isSealwireError, peerError, SealwireError } from "../base/errors.ts";
 
 export type Id = string | number;
 
@@ -20,7 +20,7 @@ const ID_CHARACTERS_MAX = 64;
 const ERROR_MESSAGE_CHARACTERS_MAX = 1_000;
 
 /** The integers that JSON-RPC reserves (section 5.1). */
-const INTEGER_BY_CODE: Readonly<Record<string, number>> = {
+const INTEGER_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   parse_error: -32700,
   invalid_request: -32600,
   unknown_method: -32601,
@@ -125,13 +125,10 @@ function invalid(id: Id | null, reason: string): Message {
 function readError(value: unknown): SealwireError {
   const { message, data } = asObject(value);
   const { code, ...details } = asObject(data);
-  return new SealwireError(
-    typeof code === "string" && /^[a-z][a-z0-9_]{0,63}$/.test(code) ? code : "peer_error",
-    typeof message === "string"
-      ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
-      : "the peer reports an error",
-    { details },
-  );
+  const sentence = typeof message === "string"
+    ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
+    : "the peer reports an error";
+  return peerError(code, sentence, details);
 }
 
 function asObject(value: unknown): Record<string, unknown> {

@@ -60,20 +60,6 @@ test(
   },
 );
 
-test(
-  "nobody waits for ever: what is locked for long is refused in the end, named",
-  LIMIT,
-  async () => {
-    const folder = temporaryFolder();
-    const lock = FileLock.take(join(folder, "file.lock"))!;
-    const { stdout } = await runTool(WORKER, ["lock", folder]);
-    lock.release();
-    const { code, message } = JSON.parse(stdout);
-    assert.equal(code, "file_locked");
-    assert.ok(message.includes(join(folder, "file")));
-  },
-);
-
 test("a lock that cannot be made, or is something else, is refused", async () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, "a.lock"));

@@ -24,7 +24,7 @@ import { refusalOf, unwritableFolder } from "../support/refusal.ts";
 import { RUNTIME, runTool, spawnTool, temporaryFolder } from "../support/support.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const READ = { size_bytes_max: 1000, code: "some_code" };
+const READ = { size_bytes_max: 1000, code: "file_unreadable" } as const;
 
 function modeOf(path: string): number {
   return statSync(path).mode & 0o777;
@@ -190,7 +190,7 @@ test("what cannot be read as text is refused with the caller's code, the path an
   for (const [name, reason] of Object.entries(reasons)) {
     const path = join(folder, name);
     const error = await refusalOf(() => readTextFile(path, READ));
-    assert.equal(error.code, "some_code");
+    assert.equal(error.code, READ.code);
     assert.match(error.message, reason);
     assert.ok(error.message.includes(path));
   }

@@ -8,7 +8,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { isSealwireError, SealwireError } from "../../lib/base/errors.ts";
+import { type ErrorCode, isSealwireError, SealwireError } from "../../lib/base/errors.ts";
 import {
   connectTcp,
   connectTls,
@@ -57,7 +57,11 @@ describe("connecting", () => {
     return (foreign.address() as AddressInfo).port;
   }
 
-  async function reject(promise: Promise<unknown>, code: string, message: RegExp): Promise<void> {
+  async function reject(
+    promise: Promise<unknown>,
+    code: ErrorCode,
+    message: RegExp,
+  ): Promise<void> {
     await assert.rejects(promise, (error) => {
       assert.ok(isSealwireError(error, code), `${code} expected, got ${error}`);
       assert.match(error.message, message);

@@ -1,6 +1,8 @@
 /** What the tests of the AES tools share: the tools as processes, with a key and a folder. */
 import assert from "node:assert/strict";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { whyNot } from "./other_runtime.ts";
 import {
   type Outcome,
@@ -56,4 +58,15 @@ export function lastJson(outcome: Outcome): Record<string, unknown> {
 export function runtimes(): Runtime[] {
   const other = RUNTIME === "deno" ? "bun" : "deno";
   return whyNot(other) === false ? [RUNTIME, other] : [RUNTIME];
+}
+
+/** The size of the one unfinished file; 0 where there is none. */
+export function partialBytes(partials: string): number {
+  const name = existsSync(partials) && readdirSync(partials).find((entry) => entry.length === 64);
+  return name ? statSync(join(partials, name)).size : 0;
+}
+
+/** Waits until `condition` holds. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(5);
 }

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import net from "node:net";
 import type { Socket } from "node:net";
 import tls from "node:tls";
-import { isSealwireError } from "../../lib/base/errors.ts";
+import { type ErrorCode, isSealwireError } from "../../lib/base/errors.ts";
 import {
   type Connection,
   connectTcp,
@@ -75,7 +75,7 @@ export async function pair(kind: "tcp" | "tls"): Promise<[client: Connection, se
   return [client, await accepted.promise];
 }
 
-export function withCode(code: string) {
+export function withCode(code: ErrorCode) {
   return (error: unknown) => {
     assert.ok(isSealwireError(error, code), `${code} expected, got ${error}`);
     return true;

@@ -1,7 +1,7 @@
 /** A server of ours over TLS, clients of ours, and a client that speaks bytes, for the tests of JSON-RPC. */
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
-import { isSealwireError, SealwireError } from "../../lib/base/errors.ts";
+import { type ErrorCode, isSealwireError, SealwireError } from "../../lib/base/errors.ts";
 import { type Connection, connectTls } from "../../lib/net/net.ts";
 import { type Method, type RpcLimits, RpcPeer, type RpcPeerOptions } from "../../lib/rpc/peer.ts";
 import { ALPN, HOST, later, listening, server } from "./net.ts";
@@ -131,7 +131,7 @@ export function codeOf(answer: Record<string, unknown> | null): Record<string, u
   return { integer: error?.code, ...error?.data };
 }
 
-export function withCode(code: string, details: object = {}) {
+export function withCode(code: ErrorCode, details: object = {}) {
   return (error: unknown) => {
     assert.ok(isSealwireError(error, code), `${code} expected, got ${error}`);
     assert.deepEqual(error.details, details);

@@ -98,7 +98,7 @@ export interface Acknowledgement {
 
 export interface Refusal {
   readonly item: number;
-  /** The code of a {@linkcode SealwireError}. */
+  /** An `ErrorCode`, unless the server is newer or lies. */
   readonly code: string;
   readonly message: string;
 }

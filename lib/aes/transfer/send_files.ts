@@ -5,7 +5,7 @@
  * next.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
   type Acknowledgement,
@@ -372,7 +372,7 @@ class SenderRun {
       this.queue.again(job);
       return;
     }
-    this.fail(job, new SealwireError(refusal.code, refusal.message));
+    this.fail(job, peerError(refusal.code, refusal.message));
   }
 
   private fail(job: Job, reason: SealwireError): void {

@@ -1,6 +1,6 @@
 /** A message on its way out. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
   decodeAcknowledgement,
@@ -50,7 +50,7 @@ function requireAcknowledgement(frame: Frame | null, item: number, sha256: Uint8
   if (frame === null) throw new SealwireError("connection_lost", "the server closed the channel");
   if (frame.type === FRAME.refused) {
     const { code, message } = decodeRefusal(frame.body);
-    throw new SealwireError(code, message);
+    throw peerError(code, message);
   }
   if (frame.type !== FRAME.acknowledged) throw protocolError(`a frame of type ${frame.type}`);
   const acknowledged = decodeAcknowledgement(frame.body);

@@ -2,7 +2,7 @@
  * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
  * again where a connection was lost; a server that takes what the clients of one connection send.
  */
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isWorthResuming, SealwireError } from "../../base/errors.ts";
 import { retry } from "../../base/retry.ts";
 import { type Connection, connectTcp } from "../../net/net.ts";
 import { ByteReader } from "../channel/byte_reader.ts";
@@ -25,13 +25,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
 const RECONNECT_PAUSE_MAX_MS = 5_000;
-/** What a new connection can cure; the last, where a server is being restarted. */
-const CURABLE_CODES: ReadonlySet<string> = new Set([
-  "connection_lost",
-  "timeout",
-  "no_connection",
-  "server_untrusted",
-]);
 
 export interface ConnectOptions {
   readonly host: string;
@@ -90,7 +83,7 @@ async function sendFiles(
     pause_ms_max: RECONNECT_PAUSE_MAX_MS,
     retries_max: RECONNECTS_MAX,
     signal: interrupted,
-    isPassing: isCurable,
+    isPassing: isWorthResuming,
     progress: () => files.progress,
     onRetry: (error) => onReconnect(error as SealwireError),
   });
@@ -105,10 +98,6 @@ async function sendFilesOver(
     await files.run(channel);
     await channel.close();
   });
-}
-
-function isCurable(error: unknown): boolean {
-  return isSealwireError(error) && CURABLE_CODES.has(error.code);
 }
 
 /**

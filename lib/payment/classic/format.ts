@@ -2,7 +2,7 @@
  * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a client asks, what the server
  * answers, and what a payer's client hands to a payee's. Pure functions; PROTOCOL.md has the table.
  */
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { type Amount, formatAmount, parseAmount } from "../../protocol/money.ts";
 import { P2P_PORT_MIN } from "../../protocol/wire.ts";
@@ -182,7 +182,7 @@ function parseRow(line: string): ClassicRow[] {
 
 /** The error that an answer stands for, for an answer that is not what was hoped for. */
 export function refusalOf(answer: string): SealwireError {
-  const codes: Readonly<Record<string, [string, string]>> = {
+  const codes: Readonly<Record<string, [ErrorCode, string]>> = {
     [ANSWERS.registerFailed]: ["name_taken", "the name is taken, or is none that the server takes"],
     [ANSWERS.loginFailed]: [
       "login_refused",

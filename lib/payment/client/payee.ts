@@ -4,7 +4,12 @@
  * the last payment shown, so nothing is shown twice and nothing is lost while nobody listened.
  */
 import { printable } from "../../base/text.ts";
-import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
+import {
+  internalError,
+  isSealwireError,
+  isWorthRetrying,
+  SealwireError,
+} from "../../base/errors.ts";
 import { ShownMemory } from "./remembered.ts";
 import { TREASURY } from "../../ledger/entry.ts";
 import { openMemo, parseSealedMemo } from "../../protocol/sealing.ts";
@@ -15,14 +20,6 @@ import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import type { KeyObject } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Codes that say that the server is away, or too busy to answer. */
-const PASSING_CODES: ReadonlySet<string> = new Set([
-  "connection_lost",
-  "no_connection",
-  "overloaded",
-  "store_unavailable",
-  "timeout",
-]);
 /** Between tries to come back online: doubling from the first to the last. */
 const RECONNECT_PAUSE_FIRST_MS = 500;
 const RECONNECT_PAUSE_LAST_MS = 15_000;
@@ -139,8 +136,7 @@ export class Listening {
       try {
         return await this.client.replace(lost);
       } catch (error) {
-        const passing = isSealwireError(error) && PASSING_CODES.has(error.code);
-        if (!passing || Date.now() + pause_ms > until_ms) throw error;
+        if (!isWorthRetrying(error) || Date.now() + pause_ms > until_ms) throw error;
         await delay(pause_ms, undefined, { signal }).catch(() => signal.throwIfAborted());
         pause_ms = Math.min(pause_ms * 2, RECONNECT_PAUSE_LAST_MS);
       }
@@ -165,8 +161,7 @@ export class Listening {
         }
       } catch (error) {
         // A connection that went comes back, and then this is done again.
-        const passing = isSealwireError(error) && PASSING_CODES.has(error.code);
-        if (!passing) {
+        if (!isSealwireError(error, "connection_lost")) {
           const why = printable(internalError(error).message);
           this.options.notices.warn(`cannot show what was paid: ${why}`);
         }

@@ -6,7 +6,13 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { printable } from "../../base/text.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import {
+  isRefusal,
+  isSealwireError,
+  isServerUntrusted,
+  peerError,
+  SealwireError,
+} from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -28,7 +34,6 @@ import { DirectPath } from "./direct_path.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
-  isRefusal,
   isVoid,
   type LoginOptions,
   type Payee,
@@ -337,13 +342,14 @@ export class PaymentClient {
         return end;
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
-        if (isFinal(error)) throw error;
+        // The order has left, and may be settled: even an error that is not worth another try leaves that open.
+        if (isServerUntrusted(error)) throw error;
         if (Date.now() > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});
         await this.replace(current).catch((failure) => {
-          if (isFinal(failure)) throw failure;
+          if (isServerUntrusted(failure)) throw failure;
         });
       }
     }
@@ -371,28 +377,29 @@ export class PaymentClient {
 
   private requireSettled(id: Uuid, end: End): Settled | null {
     if ("refused" in end) {
-      const { code, message } = end.refused;
-      throw new SealwireError(code, message, { cause: end.refused, details: { payment: id } });
+      const { code, message, details } = end.refused;
+      throw new SealwireError(code, message, {
+        cause: end.refused,
+        details: { ...details, payment: id },
+      });
     }
     return end.settled;
   }
 }
 
-/** Errors that another try would not change: Ctrl-C, and a server that is not the one it should be. */
-function isFinal(error: unknown): boolean {
-  const codes = ["interrupted", "server_changed", "server_untrusted", "ledger_forked"];
-  return isSealwireError(error) && codes.includes(error.code);
-}
-
 /** What became of the payment is not known yet. */
-function notKnown(code: string, why: string, cause: unknown): SealwireError {
+function notKnown(
+  code: "interrupted" | "outcome_unknown",
+  why: string,
+  cause: unknown,
+): SealwireError {
   const message = `${why}; the payment stays in the outbox, and the next command of this account ` +
     "finds out what became of it";
   return new SealwireError(code, message, { cause });
 }
 
 function voided(reason: string): SealwireError {
-  return new SealwireError(reason, `the payment id is void: ${reason}`);
+  return peerError(reason, `the payment id is void: ${reason}`);
 }
 
 /** Runs `work`, and says of which payment its error is. */

@@ -35,7 +35,7 @@ class ServerMemory<T> {
   }
 
   private read(): Record<string, unknown> {
-    const options = { size_bytes_max: FILE_BYTES_MAX, code: "memory_unreadable" };
+    const options = { size_bytes_max: FILE_BYTES_MAX, code: "memory_unreadable" } as const;
     const text = readTextFile(this.path, options) ?? "{}";
     return this.parsed(() => {
       const value: unknown = JSON.parse(text);
@@ -80,7 +80,11 @@ export class ShownMemory {
 
   constructor(folder: string, account: AccountName) {
     const parse = (value: unknown) =>
-      new Members({ seq: value }, "memory", "bad").integer("seq", 0, Number.MAX_SAFE_INTEGER);
+      new Members({ seq: value }, "memory", "memory_unreadable").integer(
+        "seq",
+        0,
+        Number.MAX_SAFE_INTEGER,
+      );
     this.file = new ServerMemory(folder, `${account}_shown.json`, parse, (seq) => seq);
   }
 

@@ -8,7 +8,7 @@ import {
   signDelegation,
   verifyDelegation,
 } from "../../protocol/delegation.ts";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { SealwireError } from "../../base/errors.ts";
 import {
   type AccountName,
   parseRsaPublicJwk,
@@ -365,27 +365,7 @@ function forked(why: string): SealwireError {
   );
 }
 
-/** What says nothing of the order itself. */
-const PASSING_CODES: ReadonlySet<string> = new Set([
-  "bad_answer",
-  "connection_lost",
-  "internal",
-  "interrupted",
-  "ledger_forked",
-  "login_required",
-  "no_connection",
-  "overloaded",
-  "server_changed",
-  "server_untrusted",
-  "store_unavailable",
-  "timeout",
-]);
-
-/** Whether the server, rather than the way to it, said no. */
-export function isRefusal(error: unknown): error is SealwireError {
-  return isSealwireError(error) && !PASSING_CODES.has(error.code);
-}
-
+/** Whether the server has made the id void for ever. */
 export function isVoid(error: SealwireError): boolean {
   return "void" in error.details && error.details.void === true;
 }

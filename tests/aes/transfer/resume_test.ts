@@ -129,22 +129,3 @@ test("a connection that breaks again and again: the client goes on by itself, an
   await proxy.close();
   await server.close();
 });
-
-test("a server that never comes back is given up after a bounded number of tries", {
-  timeout: 60_000,
-}, async () => {
-  const server = await startServer({ out: temporaryFolder() });
-  const path = join(temporaryFolder(), "big");
-  writeFileSync(path, randomBytes(4 * MIB));
-  const proxy = await startProxy(server.port, (bytes, way, offset) => {
-    if (way === "to_server" && offset > MIB) {
-      proxy.close();
-      throw new Error("gone");
-    }
-    return bytes;
-  });
-  const { error, reconnects } = await runClient(proxy.port, { paths: [path] });
-  assert.equal(error, "no_connection");
-  assert.equal(reconnects, 8);
-  await server.close();
-});

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { SealwireError } from "../../../lib/base/errors.ts";
+import { type ErrorCode, SealwireError } from "../../../lib/base/errors.ts";
 import { loadOrMakeServerKeys } from "../../../lib/keys/server_keys.ts";
 import { type Listener, listenTls } from "../../../lib/net/net.ts";
 import { type Method, RpcPeer } from "../../../lib/rpc/peer.ts";
@@ -239,8 +239,20 @@ describe("an answer that is not as it should be is an error, and reaches no scre
   }
 });
 
+for (const peerCode of ["constructor", "__proto__", "a_code_of_tomorrow"]) {
+  test(`an error whose code is ${peerCode} is an ordinary failure`, OPTIONS, async () => {
+    const refused = new SealwireError(peerCode as ErrorCode, "no");
+    const listener = await lying({ "account.balance": refused });
+    const outcome = await run(listener, "balance", "--json");
+    assert.equal(outcome.status, 1, JSON.stringify(outcome));
+    assert.deepEqual(jsonLines(outcome), [
+      { error: { code: "peer_error", message: "no" }, peer_code: peerCode },
+    ]);
+  });
+}
+
 test("an error of control characters is shown without them", OPTIONS, async () => {
-  const listener = await lying({ "account.balance": new SealwireError("refused", ESC) });
+  const listener = await lying({ "account.balance": new SealwireError("overloaded", ESC) });
   const outcome = await run(listener, "balance");
   assert.equal(outcome.status, 1);
   assert.match(outcome.stderr, /\\u\{1b\}/);

@@ -5,9 +5,9 @@ import net from "node:net";
 import type { Socket } from "node:net";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { person } from "../../support/fixtures.ts";
-import { CAN_LOOK_INTO_PROCESSES, openFiles, residentBytes } from "../../support/process_use.ts";
-import { WireWorld } from "../../support/wire_world.ts";
+import { person } from "../../../support/fixtures.ts";
+import { CAN_LOOK_INTO_PROCESSES, openFiles, residentBytes } from "../../../support/process_use.ts";
+import { WireWorld } from "../../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 180_000 };
 const CROWD = 2_000;

@@ -7,12 +7,12 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { whyNot } from "./support/other_runtime.ts";
-import type { Json } from "./support/payment_world.ts";
-import { RUNTIME, temporaryFolder } from "./support/support.ts";
+import { whyNot } from "../support/other_runtime.ts";
+import type { Json } from "../support/payment_world.ts";
+import { RUNTIME, temporaryFolder } from "../support/support.ts";
 
 const SLOW = { timeout: 240_000 };
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const COMPILE_TIMEOUT_MS = 180_000;
 const COMMAND_TIMEOUT_MS = 30_000;
 

@@ -3,10 +3,10 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import { type Outcome, spawnTool, type ToolProcess } from "../../support/support.ts";
-import { FakePayee, SILENT } from "../../support/fake_payee.ts";
-import { type Line, Tap } from "../../support/tap.ts";
+import { jsonLines, PaymentWorld } from "../../../support/payment_world.ts";
+import { type Outcome, spawnTool, type ToolProcess } from "../../../support/support.ts";
+import { FakePayee, SILENT } from "../../../support/fake_payee.ts";
+import { type Line, Tap } from "../../../support/tap.ts";
 
 const SLOW = { timeout: 120_000 };
 const RANDOM_KILLS = 6;

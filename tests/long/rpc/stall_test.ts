@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { END_TIMEOUT_MS } from "../../lib/net/net.ts";
-import { connect, serve } from "../support/rpc.ts";
-import { StallingProxy } from "../support/stalling_proxy.ts";
+import { END_TIMEOUT_MS } from "../../../lib/net/net.ts";
+import { connect, serve } from "../../support/rpc.ts";
+import { StallingProxy } from "../../support/stalling_proxy.ts";
 
 const MIB = 1024 * 1024;
 const OPTIONS = { timeout: 60_000 };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jsonLines, PaymentWorld } from "../support/payment_world.ts";
-import { soak } from "../support/soak.ts";
+import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { soak } from "../../support/soak.ts";
 
 test(
   "fifty clients that pay at random for five seconds meet no refusal that is not a rule, and no money is lost",
