@@ -66,6 +66,40 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
   if (files) await sendFiles(options, channel, files, sending.onReconnect);
 }
 
+/** Sends the files, and goes on over a new channel where one is lost. */
+async function sendFiles(
+  options: ConnectOptions,
+  first: Channel,
+  files: FileSender,
+  onReconnect: (reason: SealwireError) => void,
+): Promise<void> {
+  const { interrupted } = options;
+  const work = async (failures: number) => {
+    const channel = failures === 0 ? first : await openChannel(options);
+    await sendFilesOver(channel, files, interrupted);
+  };
+  await retry(work, {
+    pause_ms_min: RECONNECT_PAUSE_MIN_MS,
+    pause_ms_max: RECONNECT_PAUSE_MAX_MS,
+    retries_max: RECONNECTS_MAX,
+    signal: interrupted,
+    isPassing: isWorthResuming,
+    progress: () => files.progress,
+    onRetry: (error) => onReconnect(error as SealwireError),
+  });
+}
+
+async function sendFilesOver(
+  channel: Channel,
+  files: FileSender,
+  interrupted: AbortSignal,
+): Promise<void> {
+  await unlessInterrupted(interrupted, () => channel.destroy(interrupted.reason), async () => {
+    await files.run(channel);
+    await channel.close();
+  });
+}
+
 /**
  * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
  */
