@@ -20,6 +20,8 @@ const EXIT_STATUS_BY_CODE: Readonly<Record<string, number>> = {
   server_untrusted: EXIT_NO_CONNECTION,
   server_changed: EXIT_NO_CONNECTION,
   ledger_forked: EXIT_NO_CONNECTION,
+  ledger_not_linked: EXIT_NO_CONNECTION,
+  ledger_rolled_back: EXIT_NO_CONNECTION,
   outcome_unknown: EXIT_NO_CONNECTION,
   interrupted: EXIT_INTERRUPTED,
 };
@@ -29,6 +31,7 @@ const ERROR_CODES = [
   // Any tool
   "bad_amount",
   "bad_name",
+  "bad_unit",
   "internal",
   "interrupted",
   "usage",
@@ -57,7 +60,9 @@ const ERROR_CODES = [
   "displaced",
   "login_refused",
   "login_required",
+  "name_reserved",
   "name_taken",
+  "registration_closed",
   "too_many_failures",
   "too_many_sessions",
   "unknown_account",
@@ -74,7 +79,6 @@ const ERROR_CODES = [
   "wrong_nonce",
   "wrong_server",
   // Orders
-  "balance_limit",
   "bad_item",
   "cancelled",
   "insufficient_funds",
@@ -86,7 +90,7 @@ const ERROR_CODES = [
   "order_from_future",
   "payee_key_changed",
   "payer_is_payee",
-  "too_many_voids",
+  "too_many_cancels",
   "treasury_limit",
   "unknown_payee",
   // Offers from client to client
@@ -97,14 +101,24 @@ const ERROR_CODES = [
   "payer_offline",
   // Receipts, and what the ledger proves
   "audit_failed",
+  "bad_checkpoint",
+  "bad_evidence",
   "bad_entry",
   "bad_path",
+  "bad_proof",
   "bad_receipt",
   "index_required",
   "ledger_forked",
+  "ledger_not_linked",
+  "ledger_rolled_back",
   "unknown_payment",
+  "unknown_size",
   // The ledger's store
+  "anchor_unreadable",
+  "clock_unsteady",
+  "ledger_missing",
   "ledger_of_another_server",
+  "settings_differ",
   "store_damaged",
   "store_unavailable",
   "store_unusable",
@@ -204,6 +218,7 @@ export function exitStatus(error: unknown): number {
 
 /** The other end is away, cut off, or cannot answer just now. */
 const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
+  "clock_unsteady",
   "connection_lost",
   "internal",
   "no_connection",
@@ -215,12 +230,15 @@ const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
 /** The other end is not the server that it should be. */
 const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
   "ledger_forked",
+  "ledger_not_linked",
+  "ledger_rolled_back",
   "server_changed",
   "server_untrusted",
 ]);
 
 /** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "store_damaged",
   "bad_answer",
   "interrupted",
   "login_required",

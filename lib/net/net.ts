@@ -14,7 +14,7 @@ import { listenError, ON_DENO } from "./connection.ts";
 import { listenTcpDeno } from "./deno_listen.ts";
 import { listenTcpNode, listenTlsNode } from "./node_listen.ts";
 
-export { connectTcp, connectTls, fetchCertificate } from "./connect.ts";
+export { connectTcp, connectTls, connectTlsUnverified } from "./connect.ts";
 export type { ConnectTlsOptions } from "./connect.ts";
 export { END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
 export type {
