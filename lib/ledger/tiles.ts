@@ -248,9 +248,13 @@ export class LogTree {
    * @throws {RangeError} when the log never was that large, or `oldSize` is above `newSize`.
    * {SealwireError} `store_damaged`.
    */
-  consistencyProof(oldSize: number, newSize: number, readTiles: ReadTiles): Promise<Uint8Array[]> {
+  async consistencyProof(
+    oldSize: number,
+    newSize: number,
+    readTiles: ReadTiles,
+  ): Promise<Uint8Array[]> {
     this.#requireSize(newSize);
-    return this.#hashRanges(consistencyRanges(oldSize, newSize), readTiles);
+    return await this.#hashRanges(consistencyRanges(oldSize, newSize), readTiles);
   }
 
   #requireSize(size: number): void {
