@@ -41,7 +41,7 @@ interface TlogVectors {
 }
 
 vectorTest<TlogVectors>(
-  "notes that Go's sumdb/note made are accepted or refused as it does, and made again byte for byte",
+  "Go's notes are accepted or refused as Go does, and ours are the same byte for byte",
   "tlog.json",
   async ({ roots, notes }) => {
     assert.ok(notes.some((note) => note.valid) && notes.some((note) => !note.valid));
@@ -86,7 +86,7 @@ test("a checkpoint that is signed again is the same", () => {
   assert.equal(signCheckpoint(PAIR, ORIGIN, 700, ROOT), CHECKPOINT);
 });
 
-test("a checkpoint by another key, under another name or origin is refused, saying which", async () => {
+test("a checkpoint by another key, or under another name or origin, is refused", async () => {
   const other = "sealwire/another";
   const underOther = signCheckpoint(PAIR, other, 700, ROOT);
   const otherOriginOurName = signNote(`${other}\n700\n${ROOT_BASE64}\n`, ORIGIN, PAIR);

@@ -52,7 +52,7 @@ async function refusal(note: unknown, key = PETER): Promise<string> {
   return error.message;
 }
 
-test("the note in the documentation of Go's sumdb/note opens, with one signature and with two", () => {
+test("the note in Go's documentation opens, with one signature and with two", () => {
   assert.equal(openNote(NOTE, PETER), TEXT);
   for (const lines of [PETERS_LINE + ENOCHS_LINE, ENOCHS_LINE + PETERS_LINE]) {
     assert.equal(openNote(`${TEXT}\n${lines}`, PETER), TEXT);
@@ -60,7 +60,7 @@ test("the note in the documentation of Go's sumdb/note opens, with one signature
   }
 });
 
-test("the note in the C2SP specification, empty line and all, is a note by a key we do not know", async () => {
+test("the note in the C2SP specification is a note, by a key that we do not know", async () => {
   assert.match(await refusal(QUASIMODO), /carries no signature by PeterNeumann\+c74f20a3\+/);
 });
 
@@ -212,7 +212,7 @@ test("a verifier key with a wrong hash, of another kind, or unsound is bad_key",
     good.replace("c74f20a3", "0c74f20a3"),
     good.replace("ARpc", "ARpd"),
     `+c74f20a3+${good.split("+")[2]}`,
-    // Of Go's tests: a key that is too long, and of a kind that is not known, both with fitting hashes.
+    // Of Go's tests, with fitting hashes: a key that is too long, and one of no known kind.
     "PeterNeumann+cc469956+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TWBADKEY==",
     "PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
     // The neutral point: of small order.

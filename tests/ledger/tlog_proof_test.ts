@@ -42,7 +42,7 @@ function plain({ extra, hashes, ...rest }: TlogProof): object {
   return { ...rest, extra: extra && [...extra], hashes: hashes.map((hash) => [...hash]) };
 }
 
-test("the example of the specification is read: index, five hashes, and the checkpoint as it is", () => {
+test("the example of the specification is read, and written as it was", () => {
   const { extra, index, hashes, checkpoint } = parseTlogProof(PUBLISHED);
   assert.equal(extra, null);
   assert.equal(index, 73_894);

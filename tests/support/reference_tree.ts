@@ -15,7 +15,10 @@ function split(count: number): number {
   return k;
 }
 
-/** MTH over leaf hashes (2.1.1). Keeps what it has computed: a tree of 70,000 leaves is asked for often. */
+/**
+ * MTH over leaf hashes (2.1.1). Keeps what it has computed: a tree of 70,000 leaves is asked for
+ * often.
+ */
 export class ReferenceTree {
   readonly #known = new Map<string, Uint8Array>();
 
@@ -70,7 +73,10 @@ export class ReferenceTree {
   }
 }
 
-/** The perfect subtrees of a log all of whose leaves are the same: logs of any size without building them. */
+/**
+ * The perfect subtrees of a log all of whose leaves are the same: logs of any size without building
+ * them.
+ */
 export function uniformSubtrees(leaf: Uint8Array): (subtree: Subtree) => Uint8Array {
   const hashes = [leaf];
   return ({ level }) => {

@@ -1,4 +1,7 @@
-/** A log beside its tree, with tiles stored as a database would, and a count of what is read from it. */
+/**
+ * A log beside its tree, with tiles stored as a database would, and a count of what is read from
+ * it.
+ */
 import { Buffer } from "node:buffer";
 import {
   emptyTree,

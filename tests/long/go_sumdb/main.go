@@ -1,6 +1,7 @@
 // Verifies what Sealwire made with Go's sumdb/note and sumdb/tlog, which share no code with it.
 //
-// Standard input is a JSON list of claims; standard output says, a line each, "ok" or what is wrong.
+// Standard input is a JSON list of claims. Standard output has a line for each: "ok", or what is
+// wrong.
 package main
 
 import (
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A claim says that Record is in the log that Checkpoint is of, and that this log grew out of Older.
-// Hashes are in base64.
+// A claim says that Record is in the log of Checkpoint, and that this log grew out of Older. Hashes
+// are in base64.
 type claim struct {
 	VerifierKey string
 	Checkpoint  string
@@ -51,7 +52,8 @@ func verify(c claim) error {
 	if err != nil {
 		return err
 	}
-	if err := tlog.CheckRecord(inclusion, size, root, c.Index, tlog.RecordHash([]byte(c.Record))); err != nil {
+	record := tlog.RecordHash([]byte(c.Record))
+	if err := tlog.CheckRecord(inclusion, size, root, c.Index, record); err != nil {
 		return fmt.Errorf("inclusion: %w", err)
 	}
 	olderSize, olderRoot, err := open(c.Older, c.VerifierKey)
