@@ -26,6 +26,7 @@ import {
   type Batch,
   type Cancelled,
   type Entry,
+  explains,
   type LedgerRollback,
   parseEntry,
   type Settings,
@@ -199,9 +200,7 @@ class Replay {
   }
 
   private isExplained(kept: Checkpoint): boolean {
-    return this.rollbacks.some(({ keptSize, lostSize }) =>
-      kept.size > keptSize && kept.size <= lostSize
-    );
+    return this.rollbacks.some((rollback) => explains(rollback, kept.size));
   }
 
   private async compareTiles(fullTiles: readonly FullTile[]): Promise<void> {

@@ -11,7 +11,7 @@ import { EMPTY_ROOT, hashLeaf, sameHash } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin } from "./checkpoint.ts";
-import type { LedgerRollback, Settings } from "./entry.ts";
+import { type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import {
   Ledger,
   type LedgerOptions,
@@ -64,7 +64,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
       "the database holds no ledger yet: start the server once",
     );
   }
-  if (stored !== null) requireSameServer(stored, server);
+  if (stored !== null) await requireSameServer(store, stored, options);
   const isNew = stored === null && (anchored === null || anchored.size === 0);
   if (isNew) anchor.raise(signedCheckpoint(logKey, server, emptyTree()));
   if (stored !== null) seals.checkHead(stored);
@@ -99,7 +99,7 @@ async function findLoss(ledger: Ledger, anchored: Checkpoint | null): Promise<Lo
   const { size } = ledger;
   const isPrefix = anchored.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(anchored.size), anchored.root)) return null;
-  if (size > 0 && await ledger.findRollback(anchored) !== null) return null;
+  if (size > 0 && await ledger.findRollback(anchored.size) !== null) return null;
   const error = rolledBack(anchored, size);
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
@@ -130,13 +130,23 @@ async function loadState(store: LedgerStore, head: Head): Promise<LogState> {
   return { head, tree };
 }
 
-/** One key signs a whole log. Throws `ledger_of_another_server`. */
-function requireSameServer(head: Head, server: Sha256): void {
-  if (head.server === server) return;
-  throw new SealwireError(
-    "ledger_of_another_server",
-    "the ledger is signed by another server's key: put back the keys it was made with",
-  );
+/** One server and one log key sign a whole log. Throws `ledger_of_another_server`. */
+async function requireSameServer(
+  store: LedgerStore,
+  head: Head,
+  { server, logKey }: Pick<OpenLedgerOptions, "server" | "logKey">,
+): Promise<void> {
+  const other = (file: string) =>
+    new SealwireError(
+      "ledger_of_another_server",
+      `the ledger was not made with this ${file}: put back the keys that it was made with`,
+    );
+  if (head.server !== server) throw other("server_private.pem");
+  const [text] = await store.entries(0, 1);
+  const entry = text === undefined ? null : parseEntry(text);
+  if (entry?.type === "ledger.open" && entry.log.x !== logKey.publicKey.x) {
+    throw other("server_log_key.pem");
+  }
 }
 
 function anchorMissing(size: number): SealwireError {

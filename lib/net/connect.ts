@@ -103,7 +103,7 @@ export interface UnverifiedConnection {
 export function connectTlsUnverified(
   options: ConnectOptions & { alpn: string[] },
 ): Promise<UnverifiedConnection> {
-  return open<TLSSocket, UnverifiedConnection>(
+  return openSocket<TLSSocket, UnverifiedConnection>(
     options,
     () =>
       tls.connect({

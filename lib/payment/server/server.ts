@@ -115,6 +115,7 @@ export class PaymentServer {
       "ledger.open": holder((asker) => logAnswers.open(asker)),
       "ledger.checkpoint": holder((asker) => logAnswers.checkpoint(asker)),
       "ledger.consistency": holder((asker, params) => logAnswers.consistency(asker, params)),
+      "ledger.rollback": holder((asker, params) => logAnswers.rollback(asker, params)),
     };
   }
 }
