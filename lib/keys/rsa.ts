@@ -4,7 +4,7 @@ import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, type Sha256 } from "../base/parse.ts";
 
 export const RSA_BITS_MIN = 2048;
-export const RSA_BITS_MAX = 4096;
+const RSA_BITS_MAX = 4096;
 /** 65537, the only public exponent that is accepted. */
 const RSA_EXPONENT = "AQAB";
 const ACCOUNT_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;

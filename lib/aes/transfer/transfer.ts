@@ -33,7 +33,7 @@ const CURABLE_CODES: ReadonlySet<string> = new Set([
   "server_untrusted",
 ]);
 
-export interface ConnectOptions {
+export interface ChannelOptions {
   readonly host: string;
   readonly port: number;
   /** The 32 bytes of the key file. */
@@ -59,7 +59,7 @@ export interface Sending {
  * @throws {SealwireError} `no_connection`, `server_untrusted`, `connection_lost`, `timeout`,
  * `outcome_unknown`, `decrypt_failed`, `protocol_error`, `interrupted`.
  */
-export async function sendAll(options: ConnectOptions, sending: Sending): Promise<void> {
+export async function sendAll(options: ChannelOptions, sending: Sending): Promise<void> {
   const channel = await openChannel(options);
   const { message, files } = sending;
   const { interrupted } = options;
@@ -75,7 +75,7 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
 
 /** Sends the files, and goes on over a new channel where one is lost. */
 async function sendFiles(
-  options: ConnectOptions,
+  options: ChannelOptions,
   first: Channel,
   files: FileSender,
   onReconnect: (reason: SealwireError) => void,
@@ -114,7 +114,7 @@ function isCurable(error: unknown): boolean {
 /**
  * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
  */
-async function openChannel(options: ConnectOptions): Promise<Channel> {
+async function openChannel(options: ChannelOptions): Promise<Channel> {
   const { host, port, psk, stall_ms, interrupted } = options;
   const connection = await connectTcp({
     host,
