@@ -1,6 +1,6 @@
 /**
- * What a client that holds the key, or knows the pairing code, can cost the server: each test does to
- * a server of its own, over a real socket, what the client of this project never does.
+ * What a client that holds the key, or knows the pairing code, can cost the server: each test does
+ * to a server of its own, over a real socket, what the client of this project never does.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

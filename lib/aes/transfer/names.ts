@@ -1,27 +1,24 @@
 /**
- * Names of files as they travel: relative paths with `/` between the parts. What a sender writes
- * there is judged here, once, before anything on the disk is looked at.
+ * Checks the names of received files: relative paths with `/` between the parts. A name is checked
+ * once, before anything on the disk is looked at.
  */
 import process from "node:process";
 import { SealwireError } from "../../base/errors.ts";
 import { NAME_BYTES_MAX } from "../channel/frames.ts";
 
-/** The folder under `--out` that holds unfinished files; no received file may be in it. */
+/** The folder under `--out` for unfinished files. No received file may be in it. */
 export const PARTIALS_FOLDER = ".partial";
 
-/** What file systems allow in one part of a path. */
+/** The longest part of a path that file systems allow. */
 const PART_BYTES_MAX = 255;
 
-/**
- * Windows gives these names to devices in every folder, whatever the extension, and cannot store
- * these characters.
- */
+/** Names of devices on Windows, in every folder and with any extension. */
 const WINDOWS_DEVICE = /^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)/i;
+/** Characters that Windows cannot store. */
 const WINDOWS_REFUSES = /[<>:"|?*]|[. ]$/;
 
 /**
- * The parts of a path that stays under the folder it is put in, whatever the file system makes of
- * it.
+ * Splits a name into its parts. The path stays under its folder on every file system.
  *
  * @throws {SealwireError} `bad_name`, with a sentence that says why.
  */
