@@ -10,14 +10,9 @@ import { FileSender } from "./lib/aes/transfer/send_files.ts";
 import { sendAll } from "./lib/aes/transfer/transfer.ts";
 import { checkPaths, walkFiles } from "./lib/aes/transfer/walk_files.ts";
 import { sendClassicMessage } from "./lib/aes/classic.ts";
-import {
-  askLine,
-  type Invocation,
-  parsePort,
-  parseTimeoutMs,
-  runTool,
-  usageError,
-} from "./lib/cli/tool.ts";
+import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
+import { askLine } from "./lib/cli/line_prompt.ts";
+import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { formatBytes, printable } from "./lib/base/text.ts";
 import type { SealwireError } from "./lib/base/errors.ts";
 import { connectTcp, formatAddress } from "./lib/net/net.ts";

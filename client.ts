@@ -1,14 +1,9 @@
 /** The payment client: registers, pays, listens, and verifies receipts. Without a command it is interactive. */
 import { isIP } from "node:net";
-import {
-  askLine,
-  type Invocation,
-  parsePort,
-  parseTimeoutMs,
-  runTool,
-  usageError,
-} from "./lib/cli/tool.ts";
-import { EXIT_INTERRUPTED } from "./lib/base/errors.ts";
+import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
+import { askLine } from "./lib/cli/line_prompt.ts";
+import { type Invocation, runTool } from "./lib/cli/tool.ts";
+import { EXIT_INTERRUPTED } from "./lib/cli/exit_status.ts";
 import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import { type AccountName, parseAccountName } from "./lib/keys/rsa.ts";

@@ -4,7 +4,8 @@
 import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { type Invocation, parsePort, runTool, usageError } from "./lib/cli/tool.ts";
+import { parsePort, usageError } from "./lib/cli/arguments.ts";
+import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { certificateFingerprint, certificateSha256 } from "./lib/keys/certificate.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import { CLOCK_LEAD_S_MAX } from "./lib/protocol/delegation.ts";

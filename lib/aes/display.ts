@@ -1,6 +1,7 @@
 /** What the AES pair shows of its work: results, bars, and texts from others made harmless. */
 import { Buffer } from "node:buffer";
-import { type Output, type Progress } from "../cli/tool.ts";
+import type { Output } from "../cli/output.ts";
+import type { Progress } from "../cli/progress.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError } from "../base/errors.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";

@@ -1,5 +1,5 @@
 /** The interactive classic client: the commands of old, Register, Login, List, Transaction and Exit, in any case. */
-import { parsePort, usageError } from "../../cli/tool.ts";
+import { parsePort, usageError } from "../../cli/arguments.ts";
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";

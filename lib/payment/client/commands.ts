@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { type Output, usageError } from "../../cli/tool.ts";
+import { usageError } from "../../cli/arguments.ts";
+import type { Output } from "../../cli/output.ts";
 import { printable } from "../../base/text.ts";
 import {
   internalError,

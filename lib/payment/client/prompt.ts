@@ -1,5 +1,5 @@
 /** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
-import { usageError } from "../../cli/tool.ts";
+import { usageError } from "../../cli/arguments.ts";
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
