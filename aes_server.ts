@@ -1,20 +1,14 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
-import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
-import { showMessage, showReceivedFile } from "./lib/aes/display.ts";
-import { Newcomers } from "./lib/aes/unproven.ts";
-import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
-import { servePairing } from "./lib/aes/pairing/pairing.ts";
-import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
-import { MessageMemory } from "./lib/aes/transfer/receive_message.ts";
-import { serveConnection } from "./lib/aes/transfer/transfer.ts";
 import { STALL_MS } from "./lib/aes/channel/channel.ts";
-import { receiveClassicMessage } from "./lib/aes/classic.ts";
+import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
+import { AesServer } from "./lib/aes/server.ts";
+import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
+import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
+import { printable } from "./lib/base/text.ts";
 import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
-import { runTool } from "./lib/cli/tool.ts";
-import { printable } from "./lib/base/text.ts";
-import { internalError, isSealwireError } from "./lib/base/errors.ts";
-import { type Connection, formatAddress, listenTcp } from "./lib/net/net.ts";
+import { type Invocation, runTool } from "./lib/cli/tool.ts";
+import { formatAddress } from "./lib/net/net.ts";
 
 const HELP = `
 Takes messages and files from aes_client.ts over an encrypted, authenticated channel.
@@ -34,12 +28,6 @@ Takes messages and files from aes_client.ts over an encrypted, authenticated cha
   --quiet, -q        no remarks on standard error
   --version, --help
 `;
-
-/** What the operator must hear even under `--quiet`: the key may be with a stranger, or someone guessed. */
-const GRAVE_CODES: ReadonlySet<string> = new Set(["pairing_unconfirmed", "pairing_wrong_code"]);
-
-/** Clients at once; more are turned away as they come. */
-const CONNECTIONS_MAX = 256;
 
 const CLASSIC_WARNING =
   "--classic: what classic clients send is hidden, not protected. Whoever is in between can change it or send it " +
@@ -61,63 +49,36 @@ await runTool({
   help: HELP,
   options: OPTIONS,
   exitOnInterrupt: 0,
-  async run({ positionals, values, out, interrupted }) {
-    if (positionals.length > 0) {
-      throw usageError(`no argument is expected, not "${positionals[0]}"`);
-    }
-    const port = parsePort("--port", values.port ?? "8080");
-    const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
-    const { bytes: psk, aesKey } = loadKey(values.key ?? "aes_key.bin", out);
-    if (values.classic) out.warn(CLASSIC_WARNING);
-    const folder = ReceiveFolder.open(values.out ?? "received");
-    const offer = values.pair ? new PairingOffer() : null;
-    const memory = new MessageMemory();
-    const newcomers = new Newcomers();
-    const ended = Promise.withResolvers<void>();
-    interrupted.addEventListener("abort", () => ended.resolve());
-
-    const serve = async (connection: Connection) => {
-      const from = formatAddress(connection.remoteHost, connection.remotePort);
-      newcomers.add(connection);
-      try {
-        const arrived = values.classic
-          ? await receiveClassicMessage(connection, { aesKey, stall_ms, memory })
-          : connection;
-        if (arrived instanceof Uint8Array) showMessage(out, from, arrived);
-        else {await serveConnection(arrived, {
-            psk,
-            stall_ms,
-            folder,
-            memory,
-            onMessage: (message) => showMessage(out, from, message),
-            onFile: (file) => showReceivedFile(out, from, file),
-            onRefused: (name, reason) => explain(out, from, reason, printable(name)),
-            onProven: () => newcomers.delete(connection),
-            onPairing: async (connection, reader) => {
-              await servePairing(connection, reader, offer, psk);
-              out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
-            },
-          });}
-        if (values.once) ended.resolve();
-      } catch (error) {
-        if (!interrupted.aborted) explain(out, from, error);
-      } finally {
-        newcomers.delete(connection);
-      }
-    };
-    const host = values.host ?? "0.0.0.0";
-    const listener = await listenTcp({ host, port, connections_max: CONNECTIONS_MAX }, serve);
-    const address = { host: listener.host, port: listener.port };
-    out.result(
-      { event: "listening", ...address },
-      `Listening on ${formatAddress(address.host, address.port)}`,
-    );
-    if (offer) showOffer(out, offer);
-    await ended.promise;
-    await listener.close();
-    folder.close();
-  },
+  run: serve,
 });
+
+async function serve(
+  { positionals, values, out, interrupted }: Invocation<typeof OPTIONS>,
+): Promise<void> {
+  if (positionals.length > 0) {
+    throw usageError(`no argument is expected, not "${positionals[0]}"`);
+  }
+  const { host = "0.0.0.0", classic = false } = values;
+  const port = parsePort("--port", values.port ?? "8080");
+  const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
+  const key = loadKey(values.key ?? "aes_key.bin", out);
+  if (classic) out.warn(CLASSIC_WARNING);
+  const folder = ReceiveFolder.open(values.out ?? "received");
+  const offer = values.pair ? new PairingOffer() : null;
+  const server = await AesServer.start({ host, port, key, folder, offer, classic, stall_ms, out });
+  const { address } = server;
+  out.result(
+    { event: "listening", ...address },
+    `Listening on ${formatAddress(address.host, address.port)}`,
+  );
+  if (offer !== null) showOffer(out, offer);
+  const stopped = new Promise<void>((resolve) =>
+    interrupted.addEventListener("abort", () => resolve(), { once: true })
+  );
+  await (values.once ? Promise.race([stopped, server.served]) : stopped);
+  await server.close();
+  folder.close();
+}
 
 function loadKey(path: string, out: Output): KeyFile {
   const file = loadOrMakeKeyFile(path);
@@ -132,13 +93,4 @@ function showOffer(out: Output, { code }: PairingOffer): void {
     `Pairing code, for one client within ten minutes: ${code}\n` +
       `There: aes_client.ts --pair ${code} --host <this machine>`,
   );
-}
-
-/** Why a client, or a thing of its, was not served to its end: a remark, for it concerns that client alone. */
-function explain(out: Output, from: string, error: unknown, name?: string): void {
-  const { code, message } = isSealwireError(error) ? error : internalError(error);
-  const what = name === undefined ? from : `${from}: refused ${name}`;
-  const text = `${what}: ${printable(message)}`;
-  if (GRAVE_CODES.has(code)) out.warn(text);
-  else out.note(text);
 }
