@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
+import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { certificateFingerprint, certificateSha256 } from "./lib/keys/certificate.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
@@ -85,8 +86,7 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
     const { pair: serverKeys, certificateSha256: cert } = keys;
     const ledger = new Ledger({ store, serverKeys, cert, now_s });
     const common = { keys, ledger, store, openingBalance, now_s, log };
-    const classic = values.classic ? startClassic(invocation, common, () => server) : null;
-    const acceptOther = (other: Connection) => classic ? classic.accept(other) : turnAway(other);
+    const acceptOther = values.classic ? acceptClassic(common, out) : turnAway;
     const server = await PaymentServer.start({ ...common, host, port, acceptOther });
     const { address } = server;
     const event = { event: "listening", ...address };
@@ -100,20 +100,17 @@ async function runServer(invocation: ServerInvocation, port: number): Promise<vo
   }
 }
 
-function startClassic(
-  { out }: ServerInvocation,
+/** Serves the connections that do not speak our protocol to the old clients. */
+function acceptClassic(
   options: Pick<PaymentServerOptions, "keys" | "ledger" | "store" | "openingBalance" | "log">,
-  server: () => PaymentServer,
-): ClassicPaymentServer {
+  out: Output,
+): PaymentServerOptions["acceptOther"] {
   out.warn(
     "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
       "their money; accounts that have a key stay protected by it.",
   );
-  return new ClassicPaymentServer({
-    ...options,
-    serverKey: options.keys.pair.publicKey,
-    announce: (account, seq) => server().announceUnsigned(account, seq),
-  });
+  const classic = new ClassicPaymentServer({ ...options, serverKey: options.keys.pair.publicKey });
+  return (connection, server) => classic.accept(connection, server);
 }
 
 /** What a classic client is told by a server that does not serve it. */
