@@ -6,7 +6,7 @@
 import { internalError, isSealwireError } from "../base/errors.ts";
 import { printable, printableJson } from "../base/text.ts";
 import { Progress, type ProgressUnit } from "./progress.ts";
-import { writeError, writeOutput } from "./streams.ts";
+import { writeError, writeLastOutput, writeOutput } from "./streams.ts";
 
 export interface OutputOptions {
   /** Results are JSON, one object a line. */
@@ -49,7 +49,7 @@ export class Output {
    */
   failure(error: unknown): void {
     const { code, message, details } = isSealwireError(error) ? error : internalError(error);
-    if (this.json) writeOutput(printableJson({ error: { code, message }, ...details }) + "\n");
+    if (this.json) writeLastOutput(printableJson({ error: { code, message }, ...details }) + "\n");
     if (message !== "interrupted") {
       writeError(this.paint("31", "error: ") + printable(message) + "\n");
     }

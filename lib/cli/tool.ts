@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import type { ParseArgsConfig } from "node:util";
 import { internalError, isSealwireError, SealwireError } from "../base/errors.ts";
 import { usageError } from "./arguments.ts";
-import { EXIT_FAILED, type EXIT_INTERRUPTED, exitStatus } from "./exit_status.ts";
+import { type EXIT_INTERRUPTED, exitStatus } from "./exit_status.ts";
 import { Output } from "./output.ts";
 import packageJson from "../../package.json" with { type: "json" };
 
@@ -61,8 +61,8 @@ export async function runTool<const O extends Options>(tool: Tool<O>): Promise<n
   const interrupt = () => interruption.abort(INTERRUPTED);
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
-  // A reader that has gone (`| head`) is no fault of ours.
-  process.stdout.on("error", () => process.exit(EXIT_FAILED));
+  // The reader has left, as in `history | head`.
+  process.stdout.on("error", () => process.exit(0));
   try {
     const { positionals, values } = parseCommandLine(tool, args);
     if (values.help) out.result({ help: tool.help }, tool.help.trim());
