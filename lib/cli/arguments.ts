@@ -20,9 +20,9 @@ export function parsePort(argument: string, text: string, min = 0): number {
   return parseInteger(argument, text, min, PORT_MAX);
 }
 
-/** The value of `--timeout`, given in seconds, in milliseconds, or the default. Throws `usage`. */
-export function parseTimeoutMs(text: string | undefined, default_ms: number): number {
-  return text === undefined ? default_ms : parseInteger("--timeout", text, 1, TIMEOUT_S_MAX) * 1000;
+/** The value of `--timeout`, given in seconds, in milliseconds. Throws `usage`. */
+export function parseTimeoutMs(text: string): number {
+  return parseInteger("--timeout", text, 1, TIMEOUT_S_MAX) * 1000;
 }
 
 export function usageError(message: string): SealwireError {

@@ -1,61 +1,57 @@
-/** Runs a tool: reads its command line, runs it, and exits with its status. */
+/** Runs a tool: reads its command line, runs the command, and exits with its status. */
+import { basename } from "node:path";
 import process from "node:process";
-import { parseArgs } from "node:util";
-import type { ParseArgsConfig } from "node:util";
-import { internalError, isSealwireError, SealwireError } from "../base/errors.ts";
-import { usageError } from "./arguments.ts";
-import { type EXIT_INTERRUPTED, exitStatus } from "./exit_status.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
+import type { Given, Tool } from "./command.ts";
+import {
+  type Call,
+  hasOption,
+  namedCommand,
+  readCall,
+  requestedHelp,
+  splitCommandLine,
+} from "./command_line.ts";
+import { exitStatus } from "./exit_status.ts";
+import { renderHelp } from "./help.ts";
 import { Output } from "./output.ts";
 import packageJson from "../../package.json" with { type: "json" };
 
 export const VERSION: string = packageJson.version;
 
-type Options = NonNullable<ParseArgsConfig["options"]>;
-type ParsedValue<Config> = Config extends { multiple: true } ? string[]
-  : Config extends { type: "boolean" } ? boolean
-  : string;
-type ParsedValues<O extends Options> = { [Name in keyof O]?: ParsedValue<O[Name]> };
+/** Programs that run a tool from its source. Any other executable is the tool itself, compiled. */
+const RUNTIME = /^(deno|bun|node)(-\w+)?(\.exe)?$/i;
 
 /** Why the signal of an {@linkcode Invocation} is aborted. */
 const INTERRUPTED = new SealwireError("interrupted", "interrupted");
 
-/** Options that every tool takes. */
-const COMMON_OPTIONS = {
-  help: { type: "boolean", short: "h" },
-  version: { type: "boolean" },
-  json: { type: "boolean" },
-  quiet: { type: "boolean", short: "q" },
-} as const satisfies Options;
-
-/** One run of a tool: its parsed command line, where results go, and the signal that a person wants it to stop. */
-export interface Invocation<O extends Options> {
-  positionals: string[];
-  values: ParsedValues<O & typeof COMMON_OPTIONS>;
-  out: Output;
+/** Where the results of a command go, and the signal that a person wants it to stop. */
+export interface Surroundings {
+  readonly out: Output;
   /** Aborted at the first Ctrl-C or SIGTERM. */
-  interrupted: AbortSignal;
+  readonly interrupted: AbortSignal;
 }
 
-export interface Tool<O extends Options> {
-  /** As it is called: `server.ts`. */
-  name: string;
-  /** The whole text that `--help` prints. */
-  help: string;
-  options: O;
-  /** Exit status after Ctrl-C or SIGTERM: 0 for a server, whose end that is; 130 for what was cut short. */
-  exitOnInterrupt: 0 | typeof EXIT_INTERRUPTED;
-  run(invocation: Invocation<O>): Promise<void>;
-}
+/** One run of a command. */
+export type Invocation<T extends Tool, Name extends keyof T["commands"] = keyof T["commands"]> =
+  & Given<T, Name>
+  & Surroundings;
+
+/** What each command of a tool does. */
+export type Handlers<T extends Tool> = {
+  readonly [Name in keyof T["commands"]]: (invocation: Invocation<T, Name>) => Promise<void>;
+};
 
 /** Runs a tool to its end and exits the process with its status. */
-export async function runTool<const O extends Options>(tool: Tool<O>): Promise<never> {
-  const args = process.argv.slice(2);
-  const terminal = Boolean(process.stderr.isTTY) && !process.env.NO_COLOR;
-  const flagged = (flag: string) => args.includes(flag);
+export async function runTool<const T extends Tool>(
+  tool: T,
+  handlers: Handlers<T>,
+): Promise<never> {
+  const called = toolName(tool);
+  const line = splitCommandLine(tool, process.argv.slice(2));
   const out = new Output({
-    json: flagged("--json"),
-    quiet: flagged("--quiet") || flagged("-q"),
-    lively: terminal,
+    json: hasOption(line, "json"),
+    quiet: hasOption(line, "quiet"),
+    lively: Boolean(process.stderr.isTTY) && !process.env.NO_COLOR,
   });
   const interruption = new AbortController();
   const interrupt = () => interruption.abort(INTERRUPTED);
@@ -64,25 +60,36 @@ export async function runTool<const O extends Options>(tool: Tool<O>): Promise<n
   // The reader has left, as in `history | head`.
   process.stdout.on("error", () => process.exit(0));
   try {
-    const { positionals, values } = parseCommandLine(tool, args);
-    if (values.help) out.result({ help: tool.help }, tool.help.trim());
-    else if (values.version) out.result({ version: VERSION }, `${tool.name} ${VERSION}`);
-    else await tool.run({ positionals, values, out, interrupted: interruption.signal });
+    const help = requestedHelp(tool, line);
+    if (help !== null) {
+      const text = renderHelp(tool, called, help.command);
+      out.result({ help: text }, text);
+    } else if (hasOption(line, "version")) {
+      out.result({ version: VERSION }, `${called} ${VERSION}`);
+    } else {
+      const call = readCall(tool, called, line);
+      await handlerOf(handlers, call)({ ...call, out, interrupted: interruption.signal });
+    }
     return process.exit(interruption.signal.aborted ? tool.exitOnInterrupt : 0);
   } catch (error) {
     if (interruption.signal.aborted && tool.exitOnInterrupt === 0) return process.exit(0);
-    if (isSealwireError(error, "usage")) error.message += ` (see ${tool.name} --help)`;
+    if (isSealwireError(error, "usage")) {
+      const command = namedCommand(tool, line);
+      error.message += ` (see ${called} ${command === null ? "" : `${command} `}--help)`;
+    }
     out.failure(error);
     return process.exit(exitStatus(error));
   }
 }
 
-function parseCommandLine<O extends Options>(tool: Tool<O>, args: string[]) {
-  try {
-    const options = { ...tool.options, ...COMMON_OPTIONS };
-    const { positionals, values } = parseArgs({ args, options, allowPositionals: true });
-    return { positionals, values: values as ParsedValues<O & typeof COMMON_OPTIONS> };
-  } catch (error) {
-    throw usageError(internalError(error).message.split(". To specify")[0]!);
-  }
+/** The types of the handlers follow from the same declaration that the call was read by. */
+function handlerOf(handlers: object, { command }: Call) {
+  return (handlers as Record<string, (invocation: Call & Surroundings) => Promise<void>>)[command]!;
+}
+
+/** What the tool was started as: the name of its executable where it is compiled, else of its file. */
+function toolName({ file }: Tool): string {
+  const executable = basename(process.execPath);
+  const started = RUNTIME.test(executable) ? basename(process.argv[1] ?? "") : executable;
+  return started.replace(/\.exe$/i, "") || file;
 }
