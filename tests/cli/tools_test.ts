@@ -160,6 +160,17 @@ test("the prompt reads the same commands, and refuses what is too much", SLOW, a
   await world.stop();
 });
 
+test("an unknown payee is met with the nearest of those who are online", SLOW, async () => {
+  const world = await PaymentWorld.start();
+  await world.register("alice", "bob");
+  const bob = await world.listen("bob");
+  const outcome = await world.client("alice", "pay", "bobb", "5");
+  assert.equal(outcome.status, 1);
+  assert.match(outcome.stderr, /there is no such payee: did you mean "bob"\?/);
+  await bob.stop();
+  await world.stop();
+});
+
 test("a compiled tool goes by its own name", { ...SLOW, skip: whyNot("bun") }, () => {
   const binary = join(temporaryFolder(), "sealwire-pay");
   const bun = RUNTIME === "bun" ? process.execPath : "bun";

@@ -10,6 +10,7 @@ import {
   type CommandContext,
   history,
   list,
+  payOrSuggest,
   printPayment,
   receipt,
   register,
@@ -119,7 +120,7 @@ class Prompt {
     const memo = args.memo.length > 0 ? args.memo.join(" ") : null;
     const { client } = this.requireOnline().listening;
     const options = { payee, amount, memo, way: "either", id: null } as const;
-    printPayment(this.context.out, await client.pay(options));
+    printPayment(this.context.out, await payOrSuggest(client, options));
   }
 
   private get account(): AccountName {
