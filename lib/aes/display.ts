@@ -1,6 +1,7 @@
 /** Shows the work of the AES pair: results, progress bars, and harmless texts from others. */
 import { Buffer } from "node:buffer";
-import { type Output, type Progress } from "../cli/tool.ts";
+import type { Output } from "../cli/output.ts";
+import type { Progress } from "../cli/progress.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError } from "../base/errors.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";

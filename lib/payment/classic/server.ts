@@ -44,8 +44,11 @@ export interface ClassicPaymentOptions {
   /** Minor units that a new account opens with. */
   readonly openingBalance: bigint;
   readonly log: Log;
-  /** Tells an account that has a key of a payment that nobody signed, in entry `seq`. */
-  readonly announce: (account: AccountName, seq: number) => void;
+}
+
+/** Tells an account that has a key of a payment that nobody signed, in entry `seq`. */
+export interface UnsignedAnnouncer {
+  announceUnsigned(account: AccountName, seq: number): void;
 }
 
 /** One connection. */
@@ -60,7 +63,7 @@ class Session {
   private allowance = BURST_MESSAGES;
   private allowed_at_ms = performance.now();
 
-  constructor(readonly connection: Connection) {}
+  constructor(readonly connection: Connection, readonly announcer: UnsignedAnnouncer) {}
 
   /** Waits until this session may have another message answered. */
   async turn(): Promise<void> {
@@ -82,11 +85,11 @@ export class ClassicPaymentServer {
     this.serverKey = Buffer.from(spki).toString("base64");
   }
 
-  /** Takes a connection and serves it to its end. */
-  accept(connection: Connection): void {
+  /** Takes a connection and serves it to its end. Its payments are announced by `announcer`. */
+  accept(connection: Connection, announcer: UnsignedAnnouncer): void {
     if (this.connections >= CONNECTIONS_MAX) return connection.destroy();
     this.connections++;
-    const session = new Session(connection);
+    const session = new Session(connection, announcer);
     void this.serve(session).then(() => this.leave(session, null), (error) => {
       connection.destroy();
       this.leave(session, error);
@@ -209,7 +212,7 @@ export class ClassicPaymentServer {
     const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
-    this.options.announce(payee.account, outcome.entries.seq);
+    session.announcer.announceUnsigned(payee.account, outcome.entries.seq);
     return formatTransferred(payer.written, amount, payee.written);
   }
 

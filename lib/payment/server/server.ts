@@ -18,8 +18,8 @@ const LOGIN_DEADLINE_MS = 30_000;
 export interface PaymentServerOptions extends LoginsOptions {
   readonly host: string;
   readonly port: number;
-  /** Takes connections whose client does not ask for our protocol. */
-  readonly acceptOther: (connection: Connection) => void;
+  /** Takes connections to `server` whose client does not ask for our protocol. */
+  readonly acceptOther: (connection: Connection, server: PaymentServer) => void;
 }
 
 export class PaymentServer {
@@ -65,7 +65,7 @@ export class PaymentServer {
   }
 
   private accept(connection: Connection): void {
-    if (connection.alpn !== ALPN) return this.options.acceptOther(connection);
+    if (connection.alpn !== ALPN) return this.options.acceptOther(connection, this);
     const session = new ServerSession();
     const from = { host: connection.remoteHost, port: connection.remotePort };
     const onInternalError = (error: unknown) =>
