@@ -2,7 +2,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { type Output, usageError } from "../../cli/tool.ts";
+import { usageError } from "../../cli/arguments.ts";
+import type { Output } from "../../cli/output.ts";
+import { didYouMean } from "../../cli/suggestion.ts";
 import { printable } from "../../base/text.ts";
 import {
   internalError,
@@ -112,8 +114,24 @@ export async function pay(
   await withClient(
     context,
     account,
-    async (client) => printPayment(context.out, await client.pay(options)),
+    async (client) => printPayment(context.out, await payOrSuggest(client, options)),
   );
+}
+
+/**
+ * Pays. The error about a payee whom the server does not know names the nearest of those who are
+ * online.
+ */
+export async function payOrSuggest(client: PaymentClient, options: PayOptions): Promise<Payment> {
+  try {
+    return await client.pay(options);
+  } catch (error) {
+    if (!isSealwireError(error, "unknown_payee")) throw error;
+    const { online } = await client.session.list(null).catch(() => ({ online: [] }));
+    const names = online.map(({ name }) => name);
+    error.message += didYouMean(options.payee, names);
+    throw error;
+  }
 }
 
 export async function payBatch(
