@@ -3,11 +3,15 @@ import { isIP } from "node:net";
 import { parseUuidArgument } from "./lib/base/parse.ts";
 import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
 import { askLine } from "./lib/cli/line_prompt.ts";
+import { didYouMean } from "./lib/cli/suggestion.ts";
 import { type Invocation, runTool, type Surroundings } from "./lib/cli/tool.ts";
 import { parseAccountName } from "./lib/keys/rsa.ts";
 import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import * as commands from "./lib/payment/client/commands.ts";
+import type { CommandContext } from "./lib/payment/client/commands_context.ts";
+import * as receipts from "./lib/payment/client/commands_receipts.ts";
+import * as servers from "./lib/payment/client/commands_servers.ts";
 import {
   CLIENT,
   type ConnectionValues,
@@ -29,10 +33,36 @@ await runTool(CLIENT, {
   listen,
   history: (run) => commands.history(contextOf(run), parseAccountName(run.values.as)),
   receipt: (run) =>
-    commands.receipt(contextOf(run), parseAccountName(run.values.as), run.args["payment-id"]),
+    receipts.receipt(contextOf(run), parseAccountName(run.values.as), run.args["payment-id"]),
   verify: ({ args, values, out }) =>
-    commands.verify(out, args.receipt, values.keys, values["server-key"] ?? null),
+    receipts.verify(out, {
+      path: args.receipt,
+      keysFolder: values.keys,
+      serverKey: values["server-key"] ?? null,
+    }),
+  "verify-fork": ({ args, out }) => servers.verifyFork(out, args.evidence),
+  servers: manageServers,
 });
+
+async function manageServers(run: Run<"servers">): Promise<void> {
+  const { args: { action, host, port }, values, out } = run;
+  if (action === undefined) return servers.listServers(out, values.keys);
+  if (action !== "forget" && action !== "accept-rollback") {
+    const actions = ["forget", "accept-rollback"];
+    throw usageError(
+      `servers takes forget or accept-rollback, not "${action}"${didYouMean(action, actions)}`,
+    );
+  }
+  if (host === undefined || port === undefined) {
+    throw usageError(`servers ${action} takes <host> <port>`);
+  }
+  if (action === "forget") {
+    return servers.forgetServer(out, values.keys, host, parsePort("<port>", port, 1));
+  }
+  if (values.as === undefined) throw usageError("servers accept-rollback takes --as NAME");
+  const context = contextOf({ ...run, args: { host, port } });
+  await servers.acceptRollback(context, parseAccountName(values.as));
+}
 
 async function interactive(run: Run<"interactive">): Promise<void> {
   const { as, classic } = run.values;
@@ -102,7 +132,7 @@ interface ServerRun extends Surroundings {
   readonly values: ConnectionValues & Partial<ListenValues>;
 }
 
-function contextOf({ args, values, out, interrupted }: ServerRun): commands.CommandContext {
+function contextOf({ args, values, out, interrupted }: ServerRun): CommandContext {
   const p2pHost = values["p2p-host"] ?? null;
   if (p2pHost !== null && isIP(p2pHost) === 0) {
     throw usageError(`--p2p-host takes an IP address, not "${p2pHost}"`);
@@ -125,7 +155,7 @@ function contextOf({ args, values, out, interrupted }: ServerRun): commands.Comm
 }
 
 /** The same for a classic client, with the warning that it is one. */
-function classicContextOf(run: ServerRun): commands.CommandContext {
+function classicContextOf(run: ServerRun): CommandContext {
   const context = contextOf(run);
   run.out.warn(
     "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +

@@ -1,93 +1,127 @@
 /** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+import { SealwireError } from "./lib/base/errors.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
-import { SealwireError } from "./lib/base/errors.ts";
-import { certificateFingerprint } from "./lib/keys/certificate.ts";
-import { Ledger, requireSameServer } from "./lib/ledger/ledger.ts";
+import { watchedClock } from "./lib/ledger/clock.ts";
+import type { Settings } from "./lib/ledger/entry.ts";
+import type { Ledger } from "./lib/ledger/ledger.ts";
+import { openLedger } from "./lib/ledger/open_ledger.ts";
 import { type Connection, formatAddress } from "./lib/net/net.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import {
-  now_s,
-  openLedger,
-  openServerKeys,
+  openServerIdentity,
+  openStore,
+  parseSettings,
   runAudit,
+  runBackup,
   runGrant,
   runKeygen,
+  runSettings,
 } from "./lib/payment/server/commands.ts";
 import { SERVER } from "./lib/payment/server/commands_table.ts";
-import { makeLog } from "./lib/payment/server/log.ts";
-import { PaymentServer, type PaymentServerOptions } from "./lib/payment/server/server.ts";
-import { CLOCK_LEAD_S_MAX } from "./lib/protocol/delegation.ts";
-import { parseAmount } from "./lib/protocol/money.ts";
+import { type Log, makeLog } from "./lib/payment/server/log.ts";
+import { PaymentServer } from "./lib/payment/server/server.ts";
+import { parseUnit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
 
-await runTool(SERVER, { serve, audit: runAudit, grant: runGrant, keygen: runKeygen });
+/** What a new ledger says when its operator says nothing: as the original programs did. */
+const SETTINGS_DEFAULT: Settings = { openingBalance: 1_000_000n, registration: "open" };
+
+await runTool(SERVER, {
+  serve,
+  settings: runSettings,
+  audit: runAudit,
+  backup: runBackup,
+  grant: runGrant,
+  keygen: runKeygen,
+});
 
 async function serve(
   { args, values, out, interrupted }: Invocation<typeof SERVER, "serve">,
 ): Promise<void> {
   const port = parsePort("<port>", args.port);
-  const openingBalance = parseOpeningBalance(values["opening-balance"]);
+  const wanted = parseSettings(values);
+  const unit = values.unit === undefined ? undefined : parseUnit(values.unit);
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
-  const keys = await openServerKeys(values.keys, out);
-  const store = openLedger(values.db, { create: true });
+  const identity = await openServerIdentity(values.keys, out);
+  const store = openStore(values.db, { create: true });
   try {
-    const head = await store.head();
-    requireSameServer(head, keys.pair.publicKey.thumbprint);
-    if (head.time_s > now_s() + CLOCK_LEAD_S_MAX) out.warn(clockIsBehind(head.time_s));
-    const { pair: serverKeys, certificateSha256: cert } = keys;
-    const ledger = new Ledger({ store, serverKeys, cert, now_s });
-    const common = { keys, ledger, store, openingBalance, now_s, log };
-    const acceptOther = values.classic ? acceptClassic(common, out) : turnAway;
-    const server = await PaymentServer.start({ ...common, host: values.host, port, acceptOther });
-    const { address } = server;
+    const { keys: { pair: { publicKey } }, logKey } = identity;
+    const clock = watchedClock();
+    const ledger = await openLedger({
+      store,
+      server: publicKey.thumbprint,
+      logKey,
+      keysFolder: values.keys,
+      clock,
+      create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted, ...(unit && { unit }) },
+      acceptRollback: values["accept-rollback"],
+      acceptClock: values["accept-clock"],
+      onTrouble: (code, text) => log(code, { text }),
+    });
+    requireSettings(ledger, { ...wanted, ...(unit && { unit }) });
+    const server = new PaymentServer({ identity, ledger, store, now_s: () => clock.now_s(), log });
+    const acceptOther = values.classic ? acceptClassic(server, ledger, log, out) : turnAway;
+    const listener = await server.listen({ host: values.host, port, acceptOther });
+    const address = { host: listener.host, port: listener.port };
     out.result(
       { event: "listening", ...address },
       `listening on ${formatAddress(address.host, address.port)}`,
     );
-    out.note(`certificate SHA-256 ${certificateFingerprint(keys.certificatePem)}`);
+    out.note(`the server's fingerprint is ${publicKey.thumbprint}`);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
-    await ledger.idle();
+    await ledger.close();
   } finally {
     await store.close();
   }
 }
 
+/** A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`. */
+function requireSettings(ledger: Ledger, wanted: Partial<Settings> & { unit?: string }): void {
+  const differ = (what: string, change: string) => {
+    throw new SealwireError("settings_differ", `the ledger has another ${what}: ${change}`);
+  };
+  const { openingBalance, registration } = wanted;
+  if (openingBalance !== undefined && openingBalance !== ledger.settings.openingBalance) {
+    differ("opening balance", "change it with: server.ts settings --opening-balance AMOUNT");
+  }
+  if (registration !== undefined && registration !== ledger.settings.registration) {
+    differ(
+      "registration rule",
+      `change it with: server.ts settings --registration ${registration}`,
+    );
+  }
+  if (wanted.unit !== undefined && wanted.unit !== ledger.unit) {
+    differ("unit", `it counts in ${ledger.unit}, which cannot be changed`);
+  }
+}
+
 /** Serves the connections that do not speak our protocol to the old clients. */
 function acceptClassic(
-  options: Pick<PaymentServerOptions, "keys" | "ledger" | "store" | "openingBalance" | "log">,
+  server: PaymentServer,
+  ledger: Ledger,
+  log: Log,
   out: Output,
-): PaymentServerOptions["acceptOther"] {
+): (connection: Connection) => void {
   out.warn(
     "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
       "their money; accounts that have a key stay protected by it.",
   );
-  const classic = new ClassicPaymentServer({ ...options, serverKey: options.keys.pair.publicKey });
-  return (connection, server) => classic.accept(connection, server);
+  const classic = new ClassicPaymentServer({
+    ledger,
+    serverKey: server.publicKey,
+    log,
+    announce: (account, index) => server.announceUnsigned(account, index),
+  });
+  return (connection) => classic.accept(connection);
 }
 
 /** What a classic client is told by a server that does not serve it. */
 function turnAway(connection: Connection): void {
-  const line = "This server speaks sealwire/1 alone; its operator can start it with --classic.\r\n";
+  const line = "This server speaks sealwire/2 alone; its operator can start it with --classic.\r\n";
   void connection.write(new TextEncoder().encode(line)).catch(() => {});
   void connection.end();
-}
-
-function clockIsBehind(time_s: number): string {
-  const dated = new Date(time_s * 1000).toISOString();
-  return `the ledger's last block is dated ${dated}, and block times never fall: until ` +
-    "this machine's clock is past that, every order that is signed now counts as expired";
-}
-
-function parseOpeningBalance(text: string): bigint {
-  try {
-    return /^0(\.00?)?$/.test(text) ? 0n : parseAmount(text);
-  } catch (error) {
-    throw usageError(
-      `--opening-balance: ${error instanceof SealwireError ? error.message : error}`,
-    );
-  }
 }
 
 function parseLogFormat(text: string): "text" | "json" {

@@ -17,6 +17,7 @@ const ERROR_CODES = [
   "no_connection",
   "outcome_unknown",
   "server_changed",
+  "server_unknown",
   "server_untrusted",
   "timeout",
   // Listening on a port

@@ -5,7 +5,7 @@ import { parsePort, usageError } from "../../cli/arguments.ts";
 import type { Arguments } from "../../cli/command.ts";
 import { type PromptCall, type PromptCommands, readPromptCall } from "../../cli/command_line.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";
-import { type CommandContext, serverOptions } from "../client/commands.ts";
+import { type CommandContext, serverOptions } from "../client/commands_context.ts";
 import { P2P_PORT_MIN } from "../../protocol/wire.ts";
 import { ClassicSession } from "./client.ts";
 import {

@@ -138,10 +138,33 @@ export const CLIENT = {
       prefixed: false,
       arguments: { receipt: { summary: "its file; -: standard input" } },
       options: {
-        "server-key": { value: "FILE", summary: "the server's public key, if not in keys" },
+        "server-key": { value: "FILE", summary: "the server's public key, or its fingerprint" },
         ...KEYS,
       },
-      example: "verify receipt.json",
+      example: "verify receipt.txt",
+    },
+    "verify-fork": {
+      summary: "say what a file of evidence proves",
+      group: "Trust",
+      prefixed: false,
+      arguments: { evidence: { summary: "its file; -: standard input" } },
+      options: {},
+      example: "verify-fork keys/evidence/found.json",
+    },
+    servers: {
+      summary: "list, forget, accept-rollback",
+      group: "Trust",
+      prefixed: false,
+      arguments: {
+        action: { arity: "optional", summary: "forget or accept-rollback; else a list" },
+        host: { arity: "optional", summary: "the server" },
+        port: { arity: "optional", summary: "its port" },
+      },
+      options: {
+        as: { value: "NAME", summary: "with accept-rollback: the account that acts" },
+        ...CONNECTION_OPTIONS,
+      },
+      example: "servers forget localhost 8080",
     },
   },
 } as const satisfies Tool;

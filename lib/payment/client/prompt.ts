@@ -7,16 +7,16 @@ import { LinePrompt } from "../../cli/line_prompt.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { parseAmount } from "../../protocol/money.ts";
 import {
-  type CommandContext,
   history,
   list,
   payOrSuggest,
   printPayment,
-  receipt,
   register,
   showBalance,
   startListening,
 } from "./commands.ts";
+import type { CommandContext } from "./commands_context.ts";
+import { receipt } from "./commands_receipts.ts";
 import { PROMPT } from "./commands_table.ts";
 import type { Listening } from "./payee.ts";
 
