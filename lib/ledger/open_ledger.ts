@@ -133,7 +133,7 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
   const { size } = ledger;
   const isPrefix = lost.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
-  if (size > 0 && await ledger.findRollback(lost) !== null) return null;
+  if (size > 0 && await ledger.findRollback(lost.size) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {
