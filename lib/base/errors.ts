@@ -3,32 +3,12 @@
  * (PROTOCOL.md lists them), a sentence for a person, and the cause.
  */
 
-/** Exit status of a tool that stops with an error: refused or failed, wrong usage, outcome or peer uncertain. */
-export const EXIT_FAILED = 1;
-export const EXIT_USAGE = 2;
-export const EXIT_NO_CONNECTION = 3;
-export const EXIT_INTERRUPTED = 130;
-
-/** Codes whose exit status is not {@linkcode EXIT_FAILED}. */
-const EXIT_STATUS_BY_CODE: Readonly<Record<string, number>> = {
-  usage: EXIT_USAGE,
-  bad_name: EXIT_USAGE,
-  bad_amount: EXIT_USAGE,
-  no_connection: EXIT_NO_CONNECTION,
-  connection_lost: EXIT_NO_CONNECTION,
-  timeout: EXIT_NO_CONNECTION,
-  server_untrusted: EXIT_NO_CONNECTION,
-  server_changed: EXIT_NO_CONNECTION,
-  ledger_forked: EXIT_NO_CONNECTION,
-  outcome_unknown: EXIT_NO_CONNECTION,
-  interrupted: EXIT_INTERRUPTED,
-};
-
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
 const ERROR_CODES = [
   // Any tool
   "bad_amount",
   "bad_name",
+  "bad_unit",
   "internal",
   "interrupted",
   "usage",
@@ -37,6 +17,7 @@ const ERROR_CODES = [
   "no_connection",
   "outcome_unknown",
   "server_changed",
+  "server_unknown",
   "server_untrusted",
   "timeout",
   // Listening on a port
@@ -76,9 +57,7 @@ const ERROR_CODES = [
   "wrong_nonce",
   "wrong_server",
   // Orders
-  "balance_limit",
   "bad_item",
-  "bad_unit",
   "cancelled",
   "insufficient_funds",
   "memo_too_long",
@@ -89,7 +68,7 @@ const ERROR_CODES = [
   "order_from_future",
   "payee_key_changed",
   "payer_is_payee",
-  "too_many_voids",
+  "too_many_cancels",
   "treasury_limit",
   "unknown_payee",
   // Offers from client to client
@@ -101,19 +80,23 @@ const ERROR_CODES = [
   // Receipts, and what the ledger proves
   "audit_failed",
   "bad_checkpoint",
+  "bad_evidence",
   "bad_entry",
   "bad_path",
   "bad_proof",
   "bad_receipt",
   "index_required",
   "ledger_forked",
+  "ledger_not_linked",
+  "ledger_rolled_back",
   "unknown_payment",
+  "unknown_size",
   // The ledger's store
   "anchor_unreadable",
   "clock_unsteady",
   "ledger_missing",
   "ledger_of_another_server",
-  "ledger_rolled_back",
+  "settings_differ",
   "store_damaged",
   "store_unavailable",
   "store_unusable",
@@ -206,13 +189,9 @@ export function isSealwireError(error: unknown, code?: ErrorCode): error is Seal
   return error instanceof SealwireError && (code === undefined || error.code === code);
 }
 
-/** The exit status that a tool ends with when it stops because of `error`. */
-export function exitStatus(error: unknown): number {
-  return isSealwireError(error) ? EXIT_STATUS_BY_CODE[error.code] ?? EXIT_FAILED : EXIT_FAILED;
-}
-
 /** The other end is away, cut off, or cannot answer just now. */
 const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
+  "clock_unsteady",
   "connection_lost",
   "internal",
   "no_connection",
@@ -224,12 +203,15 @@ const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
 /** The other end is not the server that it should be. */
 const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
   "ledger_forked",
+  "ledger_not_linked",
+  "ledger_rolled_back",
   "server_changed",
   "server_untrusted",
 ]);
 
 /** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "store_damaged",
   "bad_answer",
   "interrupted",
   "login_required",

@@ -5,12 +5,13 @@
  */
 import { join } from "node:path";
 import { certificatePem, parseCertificate } from "./certificate.ts";
+import { ED25519_KEY_BYTES } from "./ed25519.ts";
 import { SealwireError } from "../base/errors.ts";
 import { JsonFile } from "../base/json_file.ts";
 import { isSha256, Members, type Sha256 } from "../base/parse.ts";
 import { type AccountName, parseAccountName, parseRsaPublicJwk, type RsaPublicJwk } from "./rsa.ts";
 
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 const SERVERS_MAX = 1000;
 const PAYEES_MAX = 50_000;
 /** Room for the most payees, at some 140 bytes each. A server takes 3 kB. */
@@ -21,10 +22,20 @@ const NO_KEY = "none";
 const UNREADABLE = "trust_file_unreadable";
 const ADDRESS = /^[^A-Z\s]{1,255}:[1-9]\d{0,4}$/;
 
+/** What a server's statement has shown. */
+export interface KnownIdentity {
+  /** The server's RSA key. It is what is trusted. */
+  readonly serverKey: RsaPublicJwk;
+  /** The key that signs checkpoints: 32 bytes, base64url. */
+  readonly logKey: string;
+  /** The highest `iat` of its statements, in seconds since 1970. */
+  readonly statementTime: number;
+}
+
 export interface KnownServer {
   readonly certificatePem: string;
-  /** The server's RSA key; null until a login has shown it. */
-  readonly serverKey: RsaPublicJwk | null;
+  /** Null for a classic server, which has a certificate only. */
+  readonly identity: KnownIdentity | null;
 }
 
 /**
@@ -42,10 +53,17 @@ export class KnownServers {
     return this.file.read().get(addressOf(host, port)) ?? null;
   }
 
-  /** Finds the key with this thumbprint among all servers. */
-  findKey(thumbprint: string): RsaPublicJwk | null {
-    const keys = [...this.file.read().values()].flatMap(({ serverKey }) => serverKey ?? []);
-    return keys.find((jwk) => parseRsaPublicJwk(jwk).thumbprint === thumbprint) ?? null;
+  /** All servers, by `host:port`. */
+  all(): ReadonlyMap<string, KnownServer> {
+    return this.file.read();
+  }
+
+  /** Finds what was last seen of the server with this thumbprint, at any address. */
+  findIdentity(thumbprint: string): KnownIdentity | null {
+    return [...this.file.read().values()]
+      .flatMap(({ identity }) => identity ?? [])
+      .filter(({ serverKey }) => parseRsaPublicJwk(serverKey).thumbprint === thumbprint)
+      .sort((one, other) => other.statementTime - one.statementTime)[0] ?? null;
   }
 
   /**
@@ -55,10 +73,19 @@ export class KnownServers {
    * @throws {SealwireError} `bad_certificate`, `trust_file_full`, `file_locked`,
    * `folder_unwritable`, `write_failed`.
    */
-  record(host: string, port: number, server: KnownServer): void {
-    const pem = certificatePem(parseCertificate(server.certificatePem));
-    const entry = { certificatePem: pem, serverKey: server.serverKey };
+  record(host: string, port: number, { certificatePem: pem, identity }: KnownServer): void {
+    const entry = { certificatePem: certificatePem(parseCertificate(pem)), identity };
     this.file.update((servers) => servers.set(addressOf(host, port), entry));
+  }
+
+  /** Forgets a server; false where it was not known. Throws as {@linkcode record} does. */
+  forget(host: string, port: number): boolean {
+    let found = false;
+    this.file.update((servers) => {
+      found = servers.delete(addressOf(host, port));
+      return found ? servers : null;
+    });
+    return found;
   }
 }
 
@@ -112,7 +139,7 @@ export class KnownPayees {
 }
 
 /**
- * Opens a file of at most `entries_max` entries: `{"v":1,"<member>":{"<key>":<entry>,…}}`. `parse`
+ * Opens a file of at most `entries_max` entries: `{"v":2,"<member>":{"<key>":<entry>,…}}`. `parse`
  * throws where a key and its entry are not what was written.
  */
 function openFile<Entry>(
@@ -161,13 +188,22 @@ function addressOf(host: string, port: number): string {
 function parseServer(address: string, value: unknown): KnownServer {
   if (!ADDRESS.test(address)) throw unreadable("not host and port");
   const members = new Members(value, "its entry", UNREADABLE);
-  members.requireExactly("certificatePem", "serverKey");
+  members.requireExactly("certificatePem", "identity");
   const pem = members.text("certificatePem", CERTIFICATE_CHARACTERS_MAX);
   if (certificatePem(parseCertificate(pem)) !== pem) throw unreadable("not one certificate alone");
-  const serverKey = members.raw("serverKey");
+  const identity = members.raw("identity");
   return {
     certificatePem: pem,
-    serverKey: serverKey === null ? null : parseRsaPublicJwk(serverKey).jwk,
+    identity: identity === null ? null : parseIdentity(members.object("identity")),
+  };
+}
+
+function parseIdentity(members: Members): KnownIdentity {
+  members.requireExactly("serverKey", "logKey", "statementTime");
+  return {
+    serverKey: parseRsaPublicJwk(members.raw("serverKey")).jwk,
+    logKey: members.bytes("logKey", ED25519_KEY_BYTES),
+    statementTime: members.time_s("statementTime"),
   };
 }
 

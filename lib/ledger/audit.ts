@@ -26,12 +26,12 @@ import {
   type Batch,
   type Cancelled,
   type Entry,
+  explains,
   type LedgerRollback,
   parseEntry,
   type Settings,
   type Transfer,
 } from "./entry.ts";
-import { explains } from "./ledger.ts";
 import type { Seals } from "./seal.ts";
 import {
   creditsOf,
@@ -425,7 +425,7 @@ class Replay {
     // Only now, for the entry that explains a loss comes after it.
     for (const kept of this.lost()) {
       require(
-        this.rollbacks.some((rollback) => explains(rollback, kept)),
+        this.rollbacks.some((rollback) => explains(rollback, kept.size)),
         `the checkpoint of ${kept.size} entries that was kept elsewhere is not of this history`,
       );
     }

@@ -333,3 +333,8 @@ function statement(members: Members, name: string, signed: boolean): Sha256 | nu
 export function formatPaymentId(id: Uuid, item: number | null): string {
   return item === null ? id : `${id}/${item}`;
 }
+
+/** Whether a rollback tells what became of a tree of `size` entries. */
+export function explains({ keptSize, lostSize }: LedgerRollback, size: number): boolean {
+  return size > keptSize && size <= lostSize;
+}

@@ -18,7 +18,7 @@ import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
-import { formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
+import { explains, formatEntry, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
 import type {
@@ -66,7 +66,7 @@ export type ShownCheckpoint =
   /** This log grew out of it. */
   | { readonly kind: "linked" }
   /** It is of a history that was lost, and the operator's entry says so. */
-  | { readonly kind: "rolled_back"; readonly rollback: ProvenEntry }
+  | { readonly kind: "rolled_back" }
   /** This log lacks what it signed. */
   | { readonly kind: "unlinked" };
 
@@ -204,9 +204,9 @@ export class Ledger {
     return proven!;
   }
 
-  /** The consistency proof from `size` to the size of `checkpoint`, a checkpoint of this log. */
-  async consistency(size: number, checkpoint: Checkpoint): Promise<Uint8Array[]> {
-    return await this.state.tree.consistencyProof(size, checkpoint.size, this.readTiles);
+  /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */
+  async consistency(from: number, to: number): Promise<Uint8Array[]> {
+    return await this.state.tree.consistencyProof(from, to, this.readTiles);
   }
 
   /** @throws {RangeError} for a size that this log never had. */
@@ -224,19 +224,18 @@ export class Ledger {
     if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
       return { kind: "linked" };
     }
-    const rollback = await this.findRollback(shown);
-    if (rollback !== null) return { kind: "rolled_back", rollback };
+    if (await this.findRollback(shown.size) !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
     // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
     this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /** The operator's entry that explains why this log lacks `lost`; null where there is none. */
-  async findRollback(lost: Checkpoint): Promise<ProvenEntry | null> {
+  /** The operator's entry that explains why this log lacks a tree of this size; null where there is none. */
+  async findRollback(lostSize: number): Promise<ProvenEntry | null> {
     for (const proven of await this.prove(await this.options.store.operatorIndexes())) {
       const entry = parseEntry(proven.text);
-      if (entry.type === "ledger.rollback" && explains(entry, lost)) return proven;
+      if (entry.type === "ledger.rollback" && explains(entry, lostSize)) return proven;
     }
     return null;
   }
@@ -428,11 +427,6 @@ export function tileReader(store: LedgerReader): ReadTiles {
       return hashes;
     });
   };
-}
-
-/** Whether a rollback tells what became of the log that `lost` is of. */
-export function explains({ keptSize, lostSize }: LedgerRollback, lost: Checkpoint): boolean {
-  return lost.size > keptSize && lost.size <= lostSize;
 }
 
 /** The database lacks what was signed. */

@@ -54,7 +54,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const { store, server, logKey, create, keysFolder } = options;
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const anchor = new Anchor(join(keysFolder, ANCHOR_FILE), log);
+  const anchor = openAnchor(keysFolder, log);
   const unlinked = new Anchor(join(keysFolder, UNLINKED_FILE), log);
   await requireSameServer(store, log, server);
 
@@ -101,6 +101,11 @@ async function readAnchorAndHead(
   return { anchored: anchor.read(), stored: await store.head() };
 }
 
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
 /** What the database lacks. */
 interface Loss {
   readonly error: SealwireError;
@@ -128,7 +133,7 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
   const { size } = ledger;
   const isPrefix = lost.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
-  if (size > 0 && await ledger.findRollback(lost) !== null) return null;
+  if (size > 0 && await ledger.findRollback(lost.size) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {

@@ -88,22 +88,34 @@ export function connectTls(options: ConnectTlsOptions): Promise<Connection> {
   );
 }
 
+/** A TLS connection to nobody knows whom, with the certificate that was shown. */
+export interface UnverifiedConnection {
+  readonly connection: Connection;
+  /** DER. */
+  readonly certificate: Uint8Array;
+}
+
 /**
- * Fetches the certificate (DER) that a server shows, so that a person can look at it. Nothing
- * proves that the server holds its key.
- *
- * @throws {SealwireError} `no_connection`, `interrupted`.
+ * Connects over TLS without checking who answers: only to ask who that claims to be. Send no secret
+ * on it, and connect again with {@linkcode connectTls}. Deno may not even check the handshake's
+ * signature. Throws `no_connection`.
  */
-export function fetchCertificate(options: ConnectOptions): Promise<Uint8Array> {
-  return openSocket<TLSSocket, Uint8Array>(
+export function connectTlsUnverified(
+  options: ConnectOptions & { alpn: string[] },
+): Promise<UnverifiedConnection> {
+  return openSocket<TLSSocket, UnverifiedConnection>(
     options,
-    () => tls.connect({ ...tlsTarget(options), rejectUnauthorized: false }),
+    () =>
+      tls.connect({
+        ...tlsTarget(options),
+        ...(options.alpn.length > 0 ? { ALPNProtocols: options.alpn } : {}),
+        rejectUnauthorized: false,
+      }),
     "secureConnect",
-    (socket) => {
-      const { raw } = socket.getPeerCertificate();
-      socket.destroy();
-      return new Uint8Array(raw);
-    },
+    (socket) => ({
+      connection: new NodeConnection(socket, socket.alpnProtocol || null),
+      certificate: new Uint8Array(socket.getPeerCertificate().raw),
+    }),
   );
 }
 

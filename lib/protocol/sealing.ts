@@ -45,18 +45,22 @@ interface WrappedKey {
   readonly encrypted_key: string;
 }
 
-/** What an offer carries: both tokens as text. */
+/** What an offer carries, as text. */
 export interface Offer {
   readonly order: string;
   readonly delegation: string;
+  /** The newest checkpoint that the payer knows; null for none. */
+  readonly checkpoint: string | null;
 }
 
 function headerSegment(typ: string): string {
   return encodeBase64url(new TextEncoder().encode(JSON.stringify({ ...ALGORITHMS, typ })));
 }
 
-export function sealOffer({ order, delegation }: Offer, payee: RsaPublicKey): Promise<string> {
-  return new CompactEncrypt(new TextEncoder().encode(JSON.stringify({ order, delegation })))
+export function sealOffer(offer: Offer, payee: RsaPublicKey): Promise<string> {
+  const { order, delegation, checkpoint } = offer;
+  const json = JSON.stringify({ order, delegation, checkpoint });
+  return new CompactEncrypt(new TextEncoder().encode(json))
     .setProtectedHeader({ ...ALGORITHMS, typ: OFFER_TYP })
     .encrypt(payee.key);
 }
@@ -81,6 +85,9 @@ export async function openOffer(sealed: unknown, privateKey: KeyObject): Promise
     return {
       order: members.text("order", OFFER_CHARACTERS_MAX),
       delegation: members.text("delegation", OFFER_CHARACTERS_MAX),
+      checkpoint: members.raw("checkpoint") === null
+        ? null
+        : members.text("checkpoint", OFFER_CHARACTERS_MAX),
     };
   } catch (cause) {
     throw bad(cause);

@@ -46,8 +46,6 @@ export interface LoginAnswer {
   readonly checkpoint?: string;
   /** From the checkpoint that the client showed to this one, base64; null when the log did not grow out of that. */
   readonly consistency: readonly string[] | null;
-  /** The operator's entry that explains why not. */
-  readonly rollback?: ProofAnswer;
 }
 
 /** Also what `payment.settled` brings. */

@@ -2,17 +2,28 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
+import { encodeBase64url, type Sha256 } from "../../lib/base/parse.ts";
 import {
+  consistencyRanges,
+  EMPTY_ROOT,
+  hashLeaf,
+  hashRange,
+  inclusionRanges,
   merklePath,
   merkleRoot,
   merkleTree,
   PATH_STEPS_MAX,
+  rootFromInclusionProof,
   rootFromPath,
+  verifyConsistency,
+  verifyInclusion,
 } from "../../lib/protocol/merkle.ts";
-import { encodeBase64url, type Sha256 } from "../../lib/base/parse.ts";
+import { ReferenceTree, uniformSubtrees } from "../support/reference_tree.ts";
+import { vectorTest } from "../support/vectors.ts";
 
 const SIZE_MAX = 130;
 const BAD_PATH = { code: "bad_path" };
+const BAD_PROOF = { code: "bad_proof" };
 
 function texts(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `entry ${index}`);
@@ -201,4 +212,176 @@ test("a large tree's paths stay within the steps that a receipt may have", () =>
 
 test("a tree without a leaf is a fault of the caller", () => {
   assert.throws(() => merkleTree([]), RangeError);
+});
+
+/** Of the texts `entry 0`, `entry 1`, … */
+const REFERENCE = new ReferenceTree(texts(700).map((text) => hashLeaf(text)));
+
+function treeOf(size: number): { size: number; root: Uint8Array } {
+  return { size, root: REFERENCE.root(size) };
+}
+
+interface TlogVectors {
+  roots: { size: number; root: string }[];
+  inclusion: { index: number; size: number; path: string[] }[];
+  consistency: { old: number; new: number; proof: string[] }[];
+}
+
+function base64(text: string): Uint8Array {
+  return Uint8Array.fromBase64(text);
+}
+
+vectorTest<TlogVectors>(
+  "roots, inclusion and consistency proofs are those that Go's sumdb/tlog makes",
+  "tlog.json",
+  ({ roots, inclusion, consistency }) => {
+    assert.ok(roots.length > 0 && inclusion.length > 0 && consistency.length > 0);
+    for (const { size, root } of roots) {
+      assert.equal(merkleRoot(texts(size)), encodeBase64url(base64(root)), `${size} leaves`);
+    }
+    for (const { index, size, path } of inclusion) {
+      const proof = path.map(base64);
+      assert.deepEqual(REFERENCE.hashes(inclusionRanges(index, size)), proof);
+      verifyInclusion(hashLeaf(`entry ${index}`), index, treeOf(size), proof);
+    }
+    for (const { old, new: newer, proof } of consistency) {
+      const steps = proof.map(base64);
+      assert.deepEqual(REFERENCE.hashes(consistencyRanges(old, newer)), steps);
+      verifyConsistency(treeOf(old), treeOf(newer), steps);
+    }
+  },
+);
+
+test("proofs are RFC 9162's recursive definitions, for every pair of sizes up to 64", () => {
+  for (let size = 1; size <= 64; size++) {
+    for (let index = 0; index < size; index++) {
+      const proof = REFERENCE.hashes(inclusionRanges(index, size));
+      assert.deepEqual(proof, REFERENCE.inclusionProof(index, size));
+      verifyInclusion(hashLeaf(`entry ${index}`), index, treeOf(size), proof);
+    }
+    for (let old = 0; old <= size; old++) {
+      const proof = REFERENCE.hashes(consistencyRanges(old, size));
+      assert.deepEqual(proof, REFERENCE.consistencyProof(old, size));
+      verifyConsistency(treeOf(old), treeOf(size), proof);
+    }
+  }
+});
+
+/** An old and a new size, neither of them 0. */
+const SIZES = fc.tuple(fc.integer({ min: 1, max: 700 }), fc.integer({ min: 1, max: 700 }))
+  .map(([one, other]) => ({ old: Math.min(one, other), new: Math.max(one, other) }));
+
+function withByteChanged(proof: readonly Uint8Array[], position: number): Uint8Array[] {
+  const step = Math.floor(position / 32) % proof.length;
+  const changed = proof[step]!.slice();
+  changed[position % 32]! ^= 1;
+  return proof.with(step, changed);
+}
+
+test("a consistency proof that is cut, padded, changed or for other sizes is refused", () => {
+  fc.assert(fc.property(SIZES, fc.nat(), fc.integer({ min: 1, max: 700 }), (sizes, at, other) => {
+    const [older, newer] = [treeOf(sizes.old), treeOf(sizes.new)];
+    const proof = REFERENCE.consistencyProof(sizes.old, sizes.new);
+    const refused = (...args: Parameters<typeof verifyConsistency>) =>
+      assert.throws(() => verifyConsistency(...args), BAD_PROOF);
+    refused(older, newer, [...proof, older.root]);
+    refused(older, newer, [older.root, ...proof]);
+    if (sizes.old === sizes.new) return;
+    refused(older, newer, proof.slice(1));
+    refused(older, newer, proof.slice(0, -1));
+    refused(older, newer, []);
+    refused(older, newer, withByteChanged(proof, at));
+    refused(older, newer, proof.with(0, proof[0]!.slice(0, -1)));
+    refused(newer, older, proof);
+    refused({ ...older, root: newer.root }, newer, proof);
+    refused(older, { ...newer, root: older.root }, proof);
+    if (other !== sizes.old) refused({ ...older, size: other }, newer, proof);
+    if (other !== sizes.old) refused(treeOf(other), newer, proof);
+    if (other !== sizes.new) refused(older, treeOf(other), proof);
+  }));
+});
+
+test("an inclusion proof that is cut, padded, changed or for another place is refused", () => {
+  fc.assert(fc.property(SIZES, fc.nat(), fc.nat(699), (sizes, at, other) => {
+    const index = sizes.old - 1;
+    const leaf = hashLeaf(`entry ${index}`);
+    const tree = treeOf(sizes.new);
+    const proof = REFERENCE.inclusionProof(index, sizes.new);
+    const refused = (...args: Parameters<typeof verifyInclusion>) =>
+      assert.throws(() => verifyInclusion(...args), BAD_PROOF);
+    verifyInclusion(leaf, index, tree, proof);
+    refused(leaf, index, tree, [...proof, tree.root]);
+    refused(leaf, sizes.new, tree, proof);
+    refused(hashLeaf("another"), index, tree, proof);
+    if (other !== index) refused(leaf, other, tree, proof);
+    if (other + 1 !== sizes.new) refused(leaf, index, treeOf(other + 1), proof);
+    if (proof.length === 0) return;
+    refused(leaf, index, tree, proof.slice(1));
+    refused(leaf, index, tree, proof.slice(0, -1));
+    refused(leaf, index, tree, withByteChanged(proof, at));
+    refused(leaf, index, tree, proof.with(0, new Uint8Array(33)));
+  }));
+});
+
+test("every tree grows out of the empty one, by an empty proof and no other", () => {
+  const empty = treeOf(0);
+  assert.deepEqual(empty.root, EMPTY_ROOT);
+  for (const size of [0, 1, 2, 255, 700]) {
+    assert.deepEqual(consistencyRanges(0, size), []);
+    verifyConsistency(empty, treeOf(size), []);
+    const stuffed = () => verifyConsistency(empty, treeOf(size), [EMPTY_ROOT]);
+    assert.throws(stuffed, BAD_PROOF);
+  }
+  const rooted = { size: 0, root: REFERENCE.root(1) };
+  assert.throws(() => verifyConsistency(rooted, treeOf(1), []), BAD_PROOF);
+  assert.throws(() => verifyConsistency(rooted, rooted, []), BAD_PROOF);
+});
+
+test("two trees of one size with different roots are refused", () => {
+  const other = { size: 7, root: REFERENCE.root(8) };
+  assert.throws(() => verifyConsistency(treeOf(7), other, []), BAD_PROOF);
+});
+
+test("no number but a size is one: negative, fractional, above 2^53 - 1", () => {
+  for (const size of [-1, 0.5, NaN, Infinity, 2 ** 53]) {
+    const tree = { size, root: EMPTY_ROOT };
+    assert.throws(() => verifyConsistency(tree, treeOf(7), []), BAD_PROOF);
+    assert.throws(() => verifyConsistency(treeOf(7), tree, []), BAD_PROOF);
+    assert.throws(() => verifyInclusion(EMPTY_ROOT, 0, tree, []), BAD_PROOF);
+    assert.throws(() => verifyInclusion(EMPTY_ROOT, size, treeOf(1), []), BAD_PROOF);
+  }
+});
+
+test("proofs hold in logs of up to 2^53 - 1 entries, in at most 53 steps", () => {
+  const leaf = hashLeaf("the same");
+  const hashOf = uniformSubtrees(leaf);
+  const treeOfSize = (size: number) => ({ size, root: hashRange({ start: 0, end: size }, hashOf) });
+  // Sizes of all magnitudes, near powers of two above all.
+  const size = fc.tuple(fc.integer({ min: 0, max: 53 }), fc.integer({ min: -3, max: 3 }))
+    .map(([bits, offset]) => Math.min(Math.max(2 ** bits + offset, 1), Number.MAX_SAFE_INTEGER));
+  const anySize = fc.oneof(size, fc.maxSafeNat().map((value) => Math.max(value, 1)));
+  fc.assert(fc.property(anySize, anySize, (one, other) => {
+    const [old, newer] = [Math.min(one, other), Math.max(one, other)];
+    const inclusion = inclusionRanges(old - 1, newer).map((range) => hashRange(range, hashOf));
+    assert.ok(inclusion.length <= 53);
+    verifyInclusion(leaf, old - 1, treeOfSize(newer), inclusion);
+    const consistency = consistencyRanges(old, newer).map((range) => hashRange(range, hashOf));
+    assert.ok(consistency.length <= 54);
+    verifyConsistency(treeOfSize(old), treeOfSize(newer), consistency);
+  }));
+});
+
+test("the root of an inclusion proof is the reader's to compare", () => {
+  const proof = REFERENCE.inclusionProof(3, 10);
+  assert.deepEqual(rootFromInclusionProof(hashLeaf("entry 3"), 3, 10, proof), treeOf(10).root);
+  assert.notDeepEqual(rootFromInclusionProof(hashLeaf("entry 4"), 3, 10, proof), treeOf(10).root);
+});
+
+test("asking for a proof that no tree has is a fault of the caller", () => {
+  for (const [index, size] of [[0, 0], [1, 1], [-1, 1], [0.5, 1], [0, 2 ** 53]] as const) {
+    assert.throws(() => inclusionRanges(index, size), RangeError);
+  }
+  for (const [old, newer] of [[2, 1], [-1, 1], [0, 0.5], [0, 2 ** 53]] as const) {
+    assert.throws(() => consistencyRanges(old, newer), RangeError);
+  }
 });

@@ -2,14 +2,13 @@
 import { isIP } from "node:net";
 import { SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
-import { type Party, TREASURY } from "../../ledger/entry.ts";
+import { parseParty, type Party } from "../../protocol/party.ts";
 import { plainHost } from "../../net/net.ts";
 import { Members } from "../../base/parse.ts";
 import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN } from "../../protocol/wire.ts";
 
 const BALANCE = /^(0|[1-9]\d{0,13})\.\d{2}$/;
 const PAYMENT_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\/\d{1,3})?$/;
-const REASON = /^[a-z][a-z_]{0,63}$/;
 /** The end of the year 9999. */
 const TIME_S_MAX = 253_402_300_799;
 
@@ -27,11 +26,6 @@ export function mayConnectTo(host: string, serverHost: string): boolean {
 /** The account's balance, as decimal text. */
 export function readBalance(answer: Members): string {
   return matching(answer, "balance", BALANCE);
-}
-
-/** Why an id is void. */
-export function readReason(answer: Members): string {
-  return matching(answer, "reason", REASON);
 }
 
 export function parseName(value: unknown): AccountName {
@@ -63,19 +57,23 @@ export function parseOnlineRow(value: unknown): OnlineRow {
 export function parseHistoryRow(value: unknown): HistoryAnswerRow {
   const row = new Members(value, "history", "bad_answer");
   return {
-    seq: row.integer("seq", 1, Number.MAX_SAFE_INTEGER),
+    index: row.integer("index", 1, Number.MAX_SAFE_INTEGER),
     payment: matching(row, "payment", PAYMENT_ID),
     time: row.integer("time", 0, TIME_S_MAX),
-    payer: parseParty(row.raw("payer")),
-    payee: parseName(row.raw("payee")),
+    payer: parsePartyName(row.raw("payer")),
+    payee: parsePartyName(row.raw("payee")),
     amount: matching(row, "amount", BALANCE),
     memo: row.raw("memo"),
     balance: readBalance(row),
   };
 }
 
-function parseParty(value: unknown): Party {
-  return value === TREASURY ? value : parseName(value);
+function parsePartyName(value: unknown): Party {
+  try {
+    return parseParty(value);
+  } catch (cause) {
+    throw badAnswer("a name", cause);
+  }
 }
 
 function matching(answer: Members, name: string, pattern: RegExp): string {

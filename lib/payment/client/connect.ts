@@ -1,25 +1,33 @@
 /**
- * From an address to a server that is the one it should be. The server is its RSA key; what vouches for it is the TLS
- * certificate that this machine pinned: from `--server-cert`, from the keys folder, or from the first use.
+ * From an address to the server that it should be. A server is its RSA key. Its statement, signed by that key, vouches for
+ * the TLS certificate and for the log key, so a renewed certificate is no alarm.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { Members, type Sha256 } from "../../base/parse.ts";
 import {
   certificateFingerprint,
   certificatePem,
   certificateSha256,
   parseCertificate,
 } from "../../keys/certificate.ts";
-import { NONCE_BYTES } from "../../protocol/delegation.ts";
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { loadServerPublicKey } from "../../keys/key_files.ts";
-import { parseRsaPublicJwk, type RsaPublicKey } from "../../keys/rsa.ts";
-import { type Connection, connectTls, fetchCertificate, formatAddress } from "../../net/net.ts";
-import { Members, type Sha256 } from "../../base/parse.ts";
-import { RpcPeer } from "../../rpc/peer.ts";
+import { type KnownIdentity, type KnownServer, KnownServers } from "../../keys/known_keys.ts";
+import { parseRsaPublicJwk } from "../../keys/rsa.ts";
 import { loadCertificate } from "../../keys/server_keys.ts";
-import { KnownServers } from "../../keys/known_keys.ts";
-import { ALPN } from "../../protocol/wire.ts";
+import { type Connection, connectTls, connectTlsUnverified, formatAddress } from "../../net/net.ts";
+import { NONCE_BYTES } from "../../protocol/delegation.ts";
+import { type SignedStatement, verifyStatement } from "../../protocol/statement.ts";
+import { ALPN, PROTOCOL_VERSION } from "../../protocol/wire.ts";
+import { RpcPeer } from "../../rpc/peer.ts";
+
+/** What a person is to compare with the operator's word. */
+export interface ShownFingerprint {
+  /** A classic server has no more than its certificate. */
+  readonly kind: "key" | "certificate";
+  readonly fingerprint: string;
+}
 
 export interface ConnectServerOptions {
   readonly host: string;
@@ -30,7 +38,9 @@ export interface ConnectServerOptions {
   readonly timeout_ms: number;
   readonly signal: AbortSignal;
   /** Shows the fingerprint of a server never seen before, and asks whether to trust it. */
-  readonly confirmServer: (fingerprint: string) => Promise<boolean>;
+  readonly confirmServer: (shown: ShownFingerprint) => Promise<boolean>;
+  /** Says what a person should know, and need not act on. */
+  readonly remark: (text: string) => void;
   /** Says loudly that the server is not the one that it was. */
   readonly alarm: (lines: readonly string[]) => void;
 }
@@ -42,136 +52,268 @@ export interface ConnectRpcOptions extends ConnectServerOptions {
 /** A connection to the right server, before anyone has logged in. */
 export interface ServerLink {
   readonly peer: RpcPeer;
-  readonly server: RsaPublicKey;
+  readonly statement: SignedStatement;
   /** SHA-256 of the certificate that this side sees. */
   readonly cert: Sha256;
+  /** 32 bytes, base64url. */
   readonly nonce: string;
 }
 
-/** The certificate to insist on, and the server key where that is known too. */
-export interface Pin {
-  readonly certificatePem: string;
-  readonly serverKey: RsaPublicKey | null;
+/** What must hold for a server at this address. */
+interface Pin {
+  /** Null until a first connection has shown it. */
+  readonly certificatePem: string | null;
+  /** Thumbprint of the server's key; null for a server never seen before. */
+  readonly server: Sha256 | null;
 }
 
 /**
- * Connects to a server that shows the pinned certificate, or one that is trusted now for the first time. `alpn`: protocols
- * offered.
+ * Connects over JSON-RPC to the pinned server, or to one that is trusted now for the first time.
  *
- * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another certificate
- * than was pinned), `certificate_unreadable` and the like for the files.
+ * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another key than
+ * was pinned), `bad_answer`, `certificate_unreadable` and the like for the files.
  */
-export async function connectPinned(
-  options: ConnectServerOptions,
-  alpn: string[],
-): Promise<{ readonly connection: Connection; readonly pin: Pin }> {
-  const pin = pinnedServer(options) ?? await trustFirstUse(options);
-  const { host, port, timeout_ms, signal } = options;
-  const certificate = pin.certificatePem;
+export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
+  const pin = pinOf(options);
+  if (pin.certificatePem === null) return await connectIntroduced(options, pin);
+  const mayBeRenewed = pin.server !== null && options.serverCertPath === null;
   try {
-    const connection = await connectTls({ host, port, timeout_ms, signal, certificate, alpn });
-    return { connection, pin };
+    const connection = await connectPinned(options, pin.certificatePem, [ALPN]);
+    return await greet(options, connection, pin.certificatePem, pin);
   } catch (error) {
-    if (isSealwireError(error, "server_changed")) {
-      alarm(options, "certificate", certificateFingerprint(certificate));
-    }
+    if (!(error instanceof OtherCertificate)) throw error;
+    if (mayBeRenewed) return await connectIntroduced(options, pin);
+    certificateAlarm(options, pin.certificatePem);
     throw error;
   }
 }
 
-/** Connects over JSON-RPC. Throws as {@linkcode connectPinned} does, and `server_changed` for another server key. */
-export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
-  const { connection, pin } = await connectPinned(options, [ALPN]);
-  const { host, port, timeout_ms, signal, onNotification } = options;
-  if (connection.alpn !== ALPN) {
-    connection.destroy();
-    throw new SealwireError("no_connection", `${formatAddress(host, port)} is no ${ALPN} server`);
-  }
-  const peer = new RpcPeer(connection, { role: "client", onNotification });
+/** The server shows another certificate than the pinned one, or that one is out of date. */
+class OtherCertificate extends SealwireError {}
+
+/** Connects over TLS to whoever shows this certificate. Throws {@linkcode OtherCertificate}, `no_connection`. */
+async function connectPinned(
+  { host, port, timeout_ms, signal }: ConnectServerOptions,
+  certificate: string,
+  alpn: string[],
+): Promise<Connection> {
   try {
-    const { server, nonce } = parseHello(
-      await peer.call("hello", { v: 1 }, { timeout_ms, signal }),
-    );
-    if (pin.serverKey !== null && pin.serverKey.thumbprint !== server.thumbprint) {
-      alarm(options, "key", pin.serverKey.thumbprint);
-      throw new SealwireError(
-        "server_changed",
-        "the server has another key than the one that was pinned",
-      );
+    return await connectTls({ host, port, timeout_ms, signal, certificate, alpn });
+  } catch (error) {
+    if (!isSealwireError(error, "server_changed") && !isSealwireError(error, "server_untrusted")) {
+      throw error;
     }
-    remember(options, { ...pin, serverKey: server });
-    return { peer, server, nonce, cert: certificateSha256(pin.certificatePem) };
+    throw new OtherCertificate(error.code, error.message, { cause: error });
+  }
+}
+
+/** Asks on a connection that proves nothing who the server is, and connects strictly to who it must be. */
+async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<ServerLink> {
+  const { statement, certificate } = await askIdentity(options);
+  const { server, cert } = statement.claims;
+  const { host, port } = options;
+  const address = formatAddress(host, port);
+  if (certificateSha256(certificate) !== cert) {
+    throw untrusted(`${address} shows another certificate than its own statement names`);
+  }
+  const fingerprint = server.thumbprint;
+  if (pin.server !== null && pin.server !== fingerprint) {
+    throw keyChanged(options, pin.server, fingerprint);
+  }
+  const known = new KnownServers(options.keysFolder).findIdentity(fingerprint);
+  if (known !== null) requireNewer(known, statement, address);
+  if (pin.server !== null && pin.certificatePem !== null) {
+    options.remark(`${address} has a new certificate, and its key vouches for it`);
+  } else if (pin.server === null && known !== null) {
+    options.remark(`${address} is a server that is trusted under another address`);
+  } else if (pin.server === null && !await options.confirmServer({ kind: "key", fingerprint })) {
+    throw untrusted(
+      `${address} is not known here. Its key has the fingerprint ${fingerprint}. ` +
+        "Compare it with what the operator says, then use --accept-new",
+    );
+  }
+  const pem = certificatePem(parseCertificate(certificate));
+  const connection = await connectPinned(options, pem, [ALPN]);
+  return await greet(options, connection, pem, { ...pin, server: fingerprint });
+}
+
+/** The statement and the certificate that a server shows. Nothing secret is sent. */
+async function askIdentity(
+  options: ConnectRpcOptions,
+): Promise<{ statement: SignedStatement; certificate: Uint8Array }> {
+  const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [ALPN] });
+  const peer = openPeer(options, connection, () => {});
+  try {
+    const { statement } = await hello(options, peer);
+    return { statement, certificate };
+  } finally {
+    peer.destroy();
+  }
+}
+
+/** Says hello on a connection that shows the pinned certificate, and checks the answer. */
+async function greet(
+  options: ConnectRpcOptions,
+  connection: Connection,
+  certificate: string,
+  pin: Pin,
+): Promise<ServerLink> {
+  const address = formatAddress(options.host, options.port);
+  const peer = openPeer(options, connection, options.onNotification);
+  try {
+    const { statement, nonce } = await hello(options, peer);
+    const { server, cert } = statement.claims;
+    if (pin.server !== null && server.thumbprint !== pin.server) {
+      throw keyChanged(options, pin.server, server.thumbprint);
+    }
+    if (cert !== certificateSha256(certificate)) {
+      throw untrusted(`the statement of ${address} names another certificate than it shows`);
+    }
+    const known = new KnownServers(options.keysFolder).findIdentity(server.thumbprint);
+    if (known !== null) requireNewer(known, statement, address);
+    remember(options, { certificatePem: certificate, identity: identityOf(statement) });
+    return { peer, statement, nonce, cert };
   } catch (error) {
     peer.destroy();
     throw error;
   }
 }
 
-function pinnedServer(
-  { host, port, keysFolder, serverCertPath }: ConnectServerOptions,
-): Pin | null {
+function openPeer(
+  { host, port }: ConnectServerOptions,
+  connection: Connection,
+  onNotification: ConnectRpcOptions["onNotification"],
+): RpcPeer {
+  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", onNotification });
+  connection.destroy();
+  const address = formatAddress(host, port);
+  throw new SealwireError(
+    "no_connection",
+    `${address} is no ${ALPN} server: for an old C++ server use --classic`,
+  );
+}
+
+async function hello(
+  { timeout_ms, signal }: ConnectServerOptions,
+  peer: RpcPeer,
+): Promise<{ statement: SignedStatement; nonce: string }> {
+  const value = await peer.call("hello", {}, { timeout_ms, signal });
+  const answer = new Members(value, "hello", "bad_answer");
+  answer.constant("v", PROTOCOL_VERSION);
+  const nonce = answer.bytes("nonce", NONCE_BYTES);
+  const statement = await verifyStatement(answer.raw("statement")).catch((cause) => {
+    throw untrusted("the server's statement is not signed by the key that it names", cause);
+  });
+  return { statement, nonce };
+}
+
+/** A stolen old certificate is no way back, and the log key never changes. */
+function requireNewer(known: KnownIdentity, statement: SignedStatement, address: string): void {
+  const { iat, log } = statement.claims;
+  if (iat < known.statementTime) {
+    throw untrusted(`${address} shows an older statement than one seen before`);
+  }
+  if (log.x !== known.logKey) {
+    throw untrusted(`${address} names another log key than before, which a server never changes`);
+  }
+}
+
+function identityOf({ claims: { server, log, iat } }: SignedStatement): KnownIdentity {
+  return { serverKey: server.jwk, logKey: log.x, statementTime: iat };
+}
+
+function pinOf({ host, port, keysFolder, serverCertPath }: ConnectServerOptions): Pin {
   const known = new KnownServers(keysFolder).get(host, port);
-  const knownKey = known?.serverKey ? parseRsaPublicJwk(known.serverKey) : null;
-  if (serverCertPath !== null) {
-    return { certificatePem: readPem(serverCertPath), serverKey: knownKey };
-  }
-  const certificatePath = join(keysFolder, "server_cert.pem");
-  if (existsSync(certificatePath)) {
-    const keyPath = join(keysFolder, "server_public.pem");
-    const serverKey = existsSync(keyPath) ? loadServerPublicKey(keyPath) : knownKey;
-    return { certificatePem: readPem(certificatePath), serverKey };
-  }
-  return known === null ? null : { certificatePem: known.certificatePem, serverKey: knownKey };
+  const ownKeyPath = join(keysFolder, "server_public.pem");
+  const pinned = known?.identity
+    ? parseRsaPublicJwk(known.identity.serverKey).thumbprint
+    : existsSync(ownKeyPath)
+    ? loadServerPublicKey(ownKeyPath).thumbprint
+    : null;
+  if (serverCertPath !== null) return { certificatePem: readPem(serverCertPath), server: pinned };
+  return { certificatePem: known?.identity ? known.certificatePem : null, server: pinned };
 }
 
 function readPem(path: string): string {
   return certificatePem(loadCertificate(path));
 }
 
-async function trustFirstUse(options: ConnectServerOptions): Promise<Pin> {
-  const der = await fetchCertificate(options);
-  const fingerprint = certificateFingerprint(der);
-  if (!await options.confirmServer(fingerprint)) {
-    throw new SealwireError(
-      "server_untrusted",
-      `${
-        formatAddress(options.host, options.port)
-      } is not known here. Its certificate has the SHA-256 fingerprint ` +
-        `${fingerprint}. Compare it with what the operator says, then use --accept-new, or --server-cert FILE`,
-    );
-  }
-  return { certificatePem: certificatePem(parseCertificate(der)), serverKey: null };
-}
-
 /** Records what a server has shown, so that it must show the same from now on. */
-export function remember(
+function remember(
   { host, port, keysFolder }: ConnectServerOptions,
-  pin: Required<Pin>,
+  server: KnownServer,
 ): void {
   const servers = new KnownServers(keysFolder);
   const known = servers.get(host, port);
-  const same = known?.certificatePem === pin.certificatePem &&
-    known.serverKey?.n === pin.serverKey?.jwk.n;
-  if (!same) servers.record(host, port, { ...pin, serverKey: pin.serverKey?.jwk ?? null });
+  const same = known?.certificatePem === server.certificatePem &&
+    known.identity?.statementTime === server.identity?.statementTime &&
+    known.identity?.serverKey.n === server.identity?.serverKey.n;
+  if (!same) servers.record(host, port, server);
 }
 
-function alarm(options: ConnectServerOptions, what: "certificate" | "key", pinned: string): void {
+/** Connects to a classic server: pinned by its certificate, for it has no statement. Throws as {@linkcode connectServer}. */
+export async function connectClassicServer(options: ConnectServerOptions): Promise<Connection> {
+  const { host, port, serverCertPath } = options;
+  const known = serverCertPath === null
+    ? new KnownServers(options.keysFolder).get(host, port)?.certificatePem ?? null
+    : readPem(serverCertPath);
+  const certificate = known ?? await trustCertificate(options);
+  try {
+    const connection = await connectPinned(options, certificate, []);
+    const identity = new KnownServers(options.keysFolder).get(host, port)?.identity ?? null;
+    remember(options, { certificatePem: certificate, identity });
+    return connection;
+  } catch (error) {
+    if (error instanceof OtherCertificate) certificateAlarm(options, certificate);
+    throw error;
+  }
+}
+
+/** First use of a classic server: all there is to compare is its certificate. */
+async function trustCertificate(options: ConnectServerOptions): Promise<string> {
+  const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [] });
+  connection.destroy();
+  const fingerprint = certificateFingerprint(certificate);
+  if (!await options.confirmServer({ kind: "certificate", fingerprint })) {
+    const address = formatAddress(options.host, options.port);
+    throw untrusted(
+      `${address} is not known here. Its certificate has the SHA-256 fingerprint ${fingerprint}. ` +
+        "Compare it with what the operator says, then use --accept-new, or --server-cert FILE",
+    );
+  }
+  return certificatePem(parseCertificate(certificate));
+}
+
+function untrusted(message: string, cause?: unknown): SealwireError {
+  return new SealwireError("server_untrusted", message, { cause });
+}
+
+function keyChanged(options: ConnectServerOptions, pinned: Sha256, shown: Sha256): SealwireError {
   const { host, port } = options;
+  const address = formatAddress(host, port);
   options.alarm([
     "THE SERVER IS NOT THE ONE THAT IT WAS",
-    `${formatAddress(host, port)} shows another ${what} than the one pinned here:`,
-    pinned,
-    "Someone may be in between. Nothing was sent. Ask the operator by other means; if the",
-    "change is right, give the new certificate with --server-cert, or remove the server from",
-    `${join(options.keysFolder, "known_servers.json")} or its files from ${options.keysFolder}.`,
+    `${address} has another key than the one trusted here.`,
+    `trusted: ${pinned}`,
+    `shown:   ${shown}`,
+    "Someone may be in between. Nothing was sent. Ask the operator by other means.",
+    `If the new key is right: client.ts servers forget ${host} ${port}`,
   ]);
+  return new SealwireError(
+    "server_changed",
+    `${address} has another key than the one trusted here`,
+    {
+      details: { trusted: pinned, shown },
+    },
+  );
 }
 
-function parseHello(value: unknown): { server: RsaPublicKey; nonce: string } {
-  const answer = new Members(value, "hello", "bad_answer");
-  answer.constant("v", 1);
-  return {
-    server: parseRsaPublicJwk(answer.raw("server")),
-    nonce: answer.bytes("nonce", NONCE_BYTES),
-  };
+function certificateAlarm({ host, port, alarm }: ConnectServerOptions, pinned: string): void {
+  alarm([
+    "THE SERVER IS NOT THE ONE THAT IT WAS",
+    `${formatAddress(host, port)} shows another certificate than the one trusted here:`,
+    certificateFingerprint(pinned),
+    "Someone may be in between. Nothing was sent. Ask the operator by other means.",
+    `If the new certificate is right: client.ts servers forget ${host} ${port}`,
+  ]);
 }

@@ -18,16 +18,17 @@ export class DirectPath {
 
   /** Takes every settled payment that the session hears of: one of them may be waited for. */
   take(settled: Settled): void {
-    this.waiting.get(settled.receipt.transfer.orderSha256!)?.(settled);
+    this.waiting.get(settled.payment.orderSha256)?.(settled);
   }
 
   /**
-   * Hands the order to the payee's own client. Returns when a verified receipt has come; null when none came in time, whatever
-   * the payee said.
+   * Hands the order to the payee's own client, with the newest checkpoint that the payer knows. Returns when a verified
+   * receipt has come; null when none came in time, whatever the payee said.
    */
   async offer(
     { order, delegation }: Pending,
     payee: Payee,
+    checkpoint: string | null,
     signal: AbortSignal,
   ): Promise<Settled | null> {
     if (payee.presence === null || payee.key === null) return null;
@@ -36,7 +37,7 @@ export class DirectPath {
     const { promise: receipt, resolve: received } = Promise.withResolvers<Settled>();
     const deadline = setTimeout(giveUp, DIRECT_DEADLINE_MS, null);
     this.waiting.set(order.sha256, received);
-    const offer = await sealOffer({ order: order.text, delegation }, payee.key);
+    const offer = await sealOffer({ order: order.text, delegation, checkpoint }, payee.key);
     sendOffer(host, port, offer, signal).catch(() => giveUp(null));
     try {
       return await Promise.race([receipt, gaveUp]);

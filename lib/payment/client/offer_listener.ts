@@ -9,6 +9,7 @@ import type { AccountName } from "../../keys/rsa.ts";
 import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
 import { isBatch, type Order, verifySignedOrder } from "../../protocol/order.ts";
 import { Members, type Sha256 } from "../../base/parse.ts";
+import type { Token } from "../../protocol/token.ts";
 import { RpcPeer } from "../../rpc/peer.ts";
 import { type Offer, openOffer } from "../../protocol/sealing.ts";
 
@@ -32,7 +33,7 @@ export interface OfferListenerOptions {
   readonly server: () => Sha256;
   readonly now_s: () => number;
   /** Has the order settled; resolves when it is, throws when it is refused. */
-  readonly settle: (offer: Offer, order: Order) => Promise<void>;
+  readonly settle: (offer: Offer, order: Token<Order>) => Promise<void>;
 }
 
 export class OfferListener {
@@ -102,7 +103,8 @@ export class OfferListener {
 
   private async offer(sealed: unknown): Promise<{ state: "settled" }> {
     const offer = await this.open(sealed);
-    const { order: { claims: order } } = await verifySignedOrder(offer.order, offer.delegation);
+    const { order: token } = await verifySignedOrder(offer.order, offer.delegation);
+    const order = token.claims;
     const { account, accountKey, server, now_s } = this.options;
     const wrong = (why: string) => new SealwireError("bad_offer", `the offer ${why}`);
     if (isBatch(order)) throw wrong("is a batch, which goes through the server");
@@ -111,7 +113,7 @@ export class OfferListener {
       throw wrong("is for another payee");
     }
     if (now_s() >= order.exp) throw wrong("has expired");
-    await this.options.settle(offer, order);
+    await this.options.settle(offer, token as Token<Order>);
     return { state: "settled" };
   }
 

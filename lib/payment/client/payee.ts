@@ -1,28 +1,31 @@
 /**
- * Being online: an account's presence, the door for offers, and every payment shown once, in order, none missed. Whatever
- * brings the news (a push, an offer just settled, a new connection), what is shown comes from the account's history after
- * the last payment shown, so nothing is shown twice and nothing is lost while nobody listened.
+ * The payee's client: an account's presence, its listener for offers, and every payment shown once, in order, none missed.
+ *
+ * Whatever brings the news (a notification, an offer just settled, a new connection), what is shown comes from the account's
+ * history after the last payment shown. So nothing is shown twice, and nothing is lost while nobody listened.
  */
-import { printable } from "../../base/text.ts";
+import type { KeyObject } from "node:crypto";
 import {
   internalError,
-  isSealwireError,
+  isServerUntrusted,
   isWorthRetrying,
   SealwireError,
 } from "../../base/errors.ts";
-import { ShownMemory } from "./remembered.ts";
-import { TREASURY } from "../../ledger/entry.ts";
-import { openMemo, parseSealedMemo } from "../../protocol/sealing.ts";
-import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
-import { OfferListener } from "./offer_listener.ts";
-import type { ClientSession, LoginOptions } from "./session.ts";
+import { retry } from "../../base/retry.ts";
+import { printable } from "../../base/text.ts";
+import type { Order } from "../../protocol/order.ts";
+import { TREASURY } from "../../protocol/party.ts";
+import { type Offer, openMemo, parseSealedMemo } from "../../protocol/sealing.ts";
+import type { Token } from "../../protocol/token.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
-import type { KeyObject } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
+import { OfferListener } from "./offer_listener.ts";
+import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
+import { ShownPayments } from "./remembered.ts";
+import type { ClientSession, LoginOptions } from "./session.ts";
 
 /** Between tries to come back online: doubling from the first to the last. */
-const RECONNECT_PAUSE_FIRST_MS = 500;
-const RECONNECT_PAUSE_LAST_MS = 15_000;
+const RECONNECT_PAUSE_MIN_MS = 500;
+const RECONNECT_PAUSE_MAX_MS = 15_000;
 
 /** A payment that arrived. */
 export interface Paid {
@@ -43,23 +46,25 @@ export interface ListenOptions extends PaymentClientOptions {
 }
 
 export class Listening {
-  private readonly shown: ShownMemory;
+  private readonly shown: ShownPayments;
   private displaced = false;
   private leaving = false;
   private showing: Promise<void> | null = null;
   private showAgain = false;
-  private door!: OfferListener;
+  private listener!: OfferListener;
+  /** Resolves when the ledger does not hold together: nothing more can be believed. */
+  private readonly distrust = Promise.withResolvers<SealwireError>();
   client!: PaymentClient;
 
   private constructor(private readonly options: ListenOptions) {
-    this.shown = new ShownMemory(options.keysFolder, options.account);
+    this.shown = new ShownPayments(options.keysFolder, options.account);
   }
 
   /** Goes online. Throws what logging in and listening on a port throw. */
   static async start(options: ListenOptions): Promise<Listening> {
     const listening = new Listening(options);
     const { account, pair, now_s, p2pHost, p2pPort } = options;
-    listening.door = await OfferListener.start({
+    listening.listener = await OfferListener.start({
       host: "0.0.0.0",
       port: p2pPort,
       account,
@@ -67,20 +72,17 @@ export class Listening {
       privateKey: pair.privateKey,
       server: () => listening.client.session.server.thumbprint,
       now_s,
-      settle: async ({ order, delegation }) => {
-        await listening.client.session.settle(order, delegation, []);
-        listening.show();
-      },
+      settle: (offer, order) => listening.settle(offer, order),
     });
     const login: LoginOptions = {
-      presence: { host: p2pHost, port: listening.door.port },
+      presence: { host: p2pHost, port: listening.listener.port },
       onSettled: () => listening.show(),
       onDisplaced: () => listening.displaced = true,
     };
     try {
       listening.client = await PaymentClient.open(options, login);
     } catch (error) {
-      await listening.door.close();
+      await listening.listener.close();
       throw error;
     }
     return listening;
@@ -88,14 +90,14 @@ export class Listening {
 
   /** Where offers are taken. */
   get port(): number {
-    return this.door.port;
+    return this.listener.port;
   }
 
   /**
    * Stays online, coming back when the connection is lost, until {@linkcode close}.
    *
-   * @throws {SealwireError} `displaced`; what reconnecting throws, once the server has been away for the timeout; the
-   * signal's reason.
+   * @throws {SealwireError} `displaced`; `ledger_not_linked` and `ledger_forked`; what reconnecting throws, once the server
+   * has been away for the timeout; the signal's reason.
    */
   async stay(): Promise<void> {
     const { signal, notices } = this.options;
@@ -105,8 +107,13 @@ export class Listening {
     this.show();
     while (true) {
       const { session } = this.client;
-      await Promise.race([session.closed, interrupted]);
+      const distrusted = await Promise.race([
+        session.closed.then(() => null),
+        interrupted.then(() => null),
+        this.distrust.promise,
+      ]);
       signal.throwIfAborted();
+      if (distrusted !== null) throw distrusted;
       if (this.leaving) return;
       if (this.displaced) {
         throw new SealwireError(
@@ -123,24 +130,31 @@ export class Listening {
 
   async close(): Promise<void> {
     this.leaving = true;
-    await this.door.close();
+    await this.listener.close();
     await this.showing;
     await this.client.end();
   }
 
   private async comeBack(lost: ClientSession): Promise<void> {
     const { timeout_ms, signal } = this.options;
-    const until_ms = Date.now() + timeout_ms;
-    let pause_ms = RECONNECT_PAUSE_FIRST_MS;
-    while (true) {
-      try {
-        return await this.client.replace(lost);
-      } catch (error) {
-        if (!isWorthRetrying(error) || Date.now() + pause_ms > until_ms) throw error;
-        await delay(pause_ms, undefined, { signal }).catch(() => signal.throwIfAborted());
-        pause_ms = Math.min(pause_ms * 2, RECONNECT_PAUSE_LAST_MS);
-      }
-    }
+    await retry(() => this.client.replace(lost), {
+      pause_ms_min: RECONNECT_PAUSE_MIN_MS,
+      pause_ms_max: RECONNECT_PAUSE_MAX_MS,
+      timeout_ms,
+      signal,
+      isPassing: isWorthRetrying,
+    });
+  }
+
+  /** Has an offer settled, and compares the payer's ledger with this one. */
+  private async settle({ delegation, checkpoint }: Offer, order: Token<Order>): Promise<void> {
+    await this.client.settleOffer(order, delegation);
+    this.show();
+    if (checkpoint === null) return;
+    // The payer has been answered for long when a late server has been asked again.
+    this.client.session.linkForeign(checkpoint).catch((error) => {
+      if (isServerUntrusted(error)) this.distrust.resolve(error as SealwireError);
+    });
   }
 
   /** Shows what has not been shown. */
@@ -161,7 +175,7 @@ export class Listening {
         }
       } catch (error) {
         // A connection that went comes back, and then this is done again.
-        if (!isSealwireError(error, "connection_lost")) {
+        if (!isWorthRetrying(error)) {
           const why = printable(internalError(error).message);
           this.options.notices.warn(`cannot show what was paid: ${why}`);
         }
@@ -179,7 +193,7 @@ export class Listening {
       const { payment, payer, amount, balance } = row;
       onPaid({ payment, payer, amount, memo: await readMemo(row.memo, pair.privateKey), balance });
     }
-    this.shown.set(server, row.seq);
+    this.shown.set(server, row.index);
   }
 }
 

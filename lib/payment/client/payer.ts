@@ -1,20 +1,18 @@
 /**
- * The payment client: pays, and ends up knowing. An order is stored before it leaves; whatever is lost on the way, the same
- * bytes are sent again or the id is cancelled, until the server or a verified receipt says what it has come to.
+ * The payment client: pays, and returns once the outcome is certain. An order is stored before it leaves. Whatever is lost on
+ * the way, the same bytes are sent again or the id is cancelled, until the server or a verified receipt says what it has come
+ * to.
  */
-import { randomUUID } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
+import { randomBytes, randomUUID } from "node:crypto";
+import { isRefusal, isSealwireError, isServerUntrusted, SealwireError } from "../../base/errors.ts";
+import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
+import { pause } from "../../base/retry.ts";
 import { printable } from "../../base/text.ts";
-import { makeSessionKey } from "../../protocol/delegation.ts";
-import {
-  isRefusal,
-  isSealwireError,
-  isServerUntrusted,
-  peerError,
-  SealwireError,
-} from "../../base/errors.ts";
+import { KnownPayees } from "../../keys/known_keys.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
+import { signCancel } from "../../protocol/cancel.ts";
+import { makeSessionKey } from "../../protocol/delegation.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
 import { type Amount, AMOUNT_MAX, formatAmount } from "../../protocol/money.ts";
 import {
@@ -23,30 +21,31 @@ import {
   isBatch,
   type Order,
   ORDER_LIFE_S_DEFAULT,
+  SALT_BYTES,
   signBatchOrder,
   signOrder,
 } from "../../protocol/order.ts";
-import type { Sha256, Uuid } from "../../base/parse.ts";
 import { sealMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
-import { KnownPayees } from "../../keys/known_keys.ts";
 import { DirectPath } from "./direct_path.ts";
+import { KeptReceipts } from "./kept_receipts.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
-  isVoid,
   type LoginOptions,
   type Payee,
+  type PaymentState,
   type SessionOptions,
   type Settled,
+  type SettledBatch,
 } from "./session.ts";
 
 /** How long after its signing a direct payment may still be under way. */
 const DIRECT_LEASE_S = 5;
 /** Between tries to reach a server that does not answer. */
 const RETRY_PAUSE_MS = 500;
-/** Questions about a batch that are asked at a time. */
-const CALLS_IN_FLIGHT_MAX = 32;
+/** Payees of a batch that are looked up at a time. */
+const LOOKUPS_IN_FLIGHT_MAX = 32;
 
 export type Way = "either" | "direct" | "via-server";
 
@@ -70,6 +69,12 @@ export interface PayOptions {
   readonly id: Uuid | null;
 }
 
+/** One line of a batch. */
+export interface BatchPayment {
+  readonly payee: AccountName;
+  readonly amount: Amount;
+}
+
 export interface Notices {
   note(text: string): void;
   warn(text: string): void;
@@ -79,14 +84,15 @@ export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey">
   readonly notices: Notices;
 }
 
-/** What became of an order. */
+/** How an order ended. */
 type End =
-  /** `settled` null: a batch. */
-  | { readonly settled: Settled | null }
-  | { readonly refused: SealwireError };
+  | { readonly state: "settled"; readonly settled: Settled }
+  | { readonly state: "batch"; readonly batch: SettledBatch }
+  | { readonly state: "refused"; readonly error: SealwireError };
 
 export class PaymentClient {
   readonly outbox: Outbox;
+  private readonly receipts: KeptReceipts;
   private readonly payees: KnownPayees;
   private readonly sessionKey = makeSessionKey();
   private readonly directPath = new DirectPath();
@@ -98,6 +104,7 @@ export class PaymentClient {
     private readonly login: LoginOptions,
   ) {
     this.outbox = new Outbox(options.keysFolder, options.account);
+    this.receipts = new KeptReceipts(options.keysFolder, options.account);
     this.payees = new KnownPayees(options.keysFolder);
   }
 
@@ -121,7 +128,7 @@ export class PaymentClient {
 
   /**
    * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the same one. `lost` is closed
-   * first, lest the server see a second listener in the new one, and displace the first.
+   * first, because the server would see a second listener in the new one, and displace the first.
    */
   replace(lost: ClientSession): Promise<void> {
     if (lost !== this.current) return Promise.resolve();
@@ -133,7 +140,10 @@ export class PaymentClient {
 
   private async connect(login: LoginOptions): Promise<void> {
     const onSettled = (settled: Settled | null) => {
-      if (settled !== null) this.directPath.take(settled);
+      if (settled !== null) {
+        this.keep(settled);
+        this.directPath.take(settled);
+      }
       this.login.onSettled?.(settled);
     };
     const { sessionKey } = this;
@@ -151,7 +161,7 @@ export class PaymentClient {
    */
   async pay({ payee: name, amount, memo, way, id: givenId }: PayOptions): Promise<Payment> {
     const id = givenId ?? newId();
-    return await naming(id, async () => {
+    return await withPaymentId(id, async () => {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
@@ -163,29 +173,46 @@ export class PaymentClient {
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 
-      const direct = way === "via-server"
-        ? null
-        : await this.directPath.offer(pending, payee, this.options.signal);
+      const direct = way === "via-server" ? null : await this.offerDirectly(pending, payee);
       if (direct !== null) {
         this.outbox.remove(id);
         return toPayment(direct, "direct");
       }
-      const settled = this.requireSettled(id, await this.resolve(pending));
-      return toPayment(settled!, way === "direct" ? "direct" : "server");
+      const settled = requireSettled(id, await this.resolve(pending));
+      return toPayment(settled, way === "direct" ? "direct" : "server");
     });
   }
 
+  /** Has settled what another payer's client handed over. Throws the server's refusal. */
+  async settleOffer(order: Token<Order>, delegation: string): Promise<void> {
+    this.keep(await this.current.settle(order, delegation));
+  }
+
+  private async offerDirectly(pending: Pending, payee: Payee): Promise<Settled | null> {
+    const { signal } = this.options;
+    return await this.directPath.offer(pending, payee, this.current.checkpoint, signal);
+  }
+
   /** Pays up to 1,000 payees under one signature, all or none. Throws as {@linkcode pay} does. */
-  async payBatch(
-    payments: readonly { payee: AccountName; amount: Amount }[],
-    givenId: Uuid | null,
-  ): Promise<Payment[]> {
+  async payBatch(payments: readonly BatchPayment[], givenId: Uuid | null): Promise<Payment[]> {
     const id = givenId ?? newId();
-    return await naming(id, async () => {
-      const pending = this.outbox.get(id) ?? await this.makeBatch(id, givenId !== null, payments);
-      if (pending !== null) this.requireSettled(id, await this.resolve(pending));
-      return await this.batchPayments(id, payments);
+    return await withPaymentId(id, async () => {
+      const before = givenId === null ? null : await this.batchBefore(id);
+      const batch = before ?? await this.payNewBatch(id, payments);
+      requireSameBatch(batch, payments);
+      return batch.items.map(({ index, payee, amount }) => ({
+        payment: formatPaymentId(id, index),
+        payer: this.options.account,
+        payee,
+        amount: formatAmount(amount),
+        path: "server",
+        balance: batch.balance,
+      }));
     });
+  }
+
+  private async payNewBatch(id: Uuid, payments: readonly BatchPayment[]): Promise<SettledBatch> {
+    return requireBatch(id, await this.resolve(await this.makeBatch(id, payments)));
   }
 
   /**
@@ -200,8 +227,10 @@ export class PaymentClient {
       const what = isBatch(order)
         ? `batch payment ${order.id} of ${formatAmount(order.total)}`
         : `payment ${order.id} of ${formatAmount(order.amount)} to ${order.payee}`;
-      const end = await naming(order.id, () => this.resolve(pending));
-      const became = "refused" in end ? `not paid: ${printable(end.refused.message)}` : "settled";
+      const end = await withPaymentId(order.id, () => this.resolve(pending));
+      const became = end.state === "refused"
+        ? `not paid: ${printable(end.error.message)}`
+        : "settled";
       this.options.notices.note(`${what}, left unfinished before, is ${became}`);
     }
   }
@@ -238,7 +267,7 @@ export class PaymentClient {
     return await this.current.lookup(name);
   }
 
-  /** Stops a payment to whoever has another key than when they were paid before. */
+  /** Stops a payment to someone who has another key than when they were paid before. */
   private pin(keys: ReadonlyMap<AccountName, Sha256 | null>): void {
     for (const payee of this.payees.pin(this.server, keys)) {
       const key = keys.get(payee);
@@ -260,45 +289,65 @@ export class PaymentClient {
     return pending;
   }
 
+  /** A receipt that cannot be kept is a remark: the payment itself is safe in the ledger. */
+  private keep(settled: Settled): void {
+    try {
+      this.receipts.keep(settled);
+    } catch (error) {
+      if (!isSealwireError(error)) throw error;
+      this.options.notices.warn(`the receipt is not kept here: ${printable(error.message)}`);
+    }
+  }
+
   /** What an id given with `--id` has already come to; null when it is new. */
   private async paidBefore(id: Uuid, payee: AccountName, amount: Amount): Promise<Payment | null> {
-    const conflict = () =>
-      new SealwireError("order_conflict", "the payment id was used for another payment before");
     const pending = this.outbox.get(id);
     if (pending !== null) {
       const order = pending.order.claims;
       if (isBatch(order) || order.payee !== payee || order.amount !== amount) throw conflict();
-      return toPayment(this.requireSettled(id, await this.resolve(pending))!, "server");
+      return toPayment(requireSettled(id, await this.resolve(pending)), "server");
     }
-    const state = await this.current.status(id);
-    if (state.state === "unknown") return null;
-    if (state.state === "void") throw voided(state.reason);
-    const transfer = state.settled?.receipt.transfer;
-    if (transfer?.payee !== payee || transfer.amount !== amount) throw conflict();
-    return toPayment(state.settled!, "server");
+    const state = await this.stateBefore(id);
+    if (state === null) return null;
+    if (state.state !== "settled") throw conflict();
+    const { payment } = state.settled;
+    if (payment.payee !== payee || payment.amount !== amount) throw conflict();
+    return toPayment(state.settled, "server");
   }
 
-  /** Signs and stores a batch; null when the id is settled already. */
-  private async makeBatch(
+  /** As {@linkcode paidBefore}, for a batch. */
+  private async batchBefore(id: Uuid): Promise<SettledBatch | null> {
+    const pending = this.outbox.get(id);
+    if (pending !== null) return requireBatch(id, await this.resolve(pending));
+    const state = await this.stateBefore(id);
+    if (state === null) return null;
+    if (state.state !== "batch") throw conflict();
+    return state.batch;
+  }
+
+  private async stateBefore(
     id: Uuid,
-    mayBeKnown: boolean,
-    payments: readonly { payee: AccountName; amount: Amount }[],
-  ): Promise<Pending | null> {
-    if (mayBeKnown) {
-      const state = await this.current.status(id);
-      if (state.state === "void") throw voided(state.reason);
-      if (state.state === "settled") return null;
+  ): Promise<Exclude<PaymentState, { state: "unknown" | "cancelled" }> | null> {
+    const state = await this.current.status(id);
+    if (state.state === "unknown") return null;
+    if (state.state === "cancelled") {
+      throw new SealwireError("cancelled", "the payment was cancelled before: use a new id");
     }
-    const names = [...new Set(payments.map(({ payee }) => payee))];
-    const keys = new Map(
-      await inTurns(names, async (name) => {
-        const { key } = await this.findPayee(name);
-        return [name, key?.thumbprint ?? null] as const;
-      }),
-    );
+    return state;
+  }
+
+  /** Signs and stores a batch. */
+  private async makeBatch(id: Uuid, payments: readonly BatchPayment[]): Promise<Pending> {
+    const keys = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
     this.pin(keys);
     const items = payments.map(({ payee, amount }, index) =>
-      formatBatchItem({ index, payee, payeeKey: keys.get(payee) ?? null, amount })
+      formatBatchItem({
+        index,
+        payee,
+        payeeKey: keys.get(payee) ?? null,
+        amount,
+        salt: encodeBase64url(randomBytes(SALT_BYTES)),
+      })
     );
     const total = payments.reduce((sum, { amount }) => sum + amount, 0n);
     if (total > AMOUNT_MAX) {
@@ -306,27 +355,21 @@ export class PaymentClient {
     }
     const claims = { count: items.length, total: total as Amount, itemsRoot: merkleRoot(items) };
     const order = await signBatchOrder({ ...await this.common(id), ...claims }, this.sessionKey);
-    const pending = this.store(order, items, false);
-    return pending;
+    return this.store(order, items, false);
   }
 
-  /** A settled batch's payments, each with its receipt verified, and checked to be those that were asked for. */
-  private async batchPayments(
-    id: Uuid,
-    payments: readonly { payee: AccountName; amount: Amount }[],
-  ): Promise<Payment[]> {
-    const balance = await this.current.currentBalance();
-    return await inTurns([...payments.entries()], async ([index, { payee, amount }]) => {
-      const receipt = await this.current.receipt(id, index);
-      const { transfer } = receipt;
-      if (transfer.payee !== payee || transfer.amount !== amount || transfer.id !== id) {
-        throw new SealwireError(
-          "order_conflict",
-          "the payment id was used for another payment before",
-        );
+  /** The thumbprints of payees' keys, {@linkcode LOOKUPS_IN_FLIGHT_MAX} asked for at a time. */
+  private async lookUpAll(
+    names: readonly AccountName[],
+  ): Promise<Map<AccountName, Sha256 | null>> {
+    const keys = new Map<AccountName, Sha256 | null>();
+    for (let start = 0; start < names.length; start += LOOKUPS_IN_FLIGHT_MAX) {
+      const group = names.slice(start, start + LOOKUPS_IN_FLIGHT_MAX);
+      for (const { name, key } of await Promise.all(group.map((one) => this.findPayee(one)))) {
+        keys.set(name, key?.thumbprint ?? null);
       }
-      return toPayment({ receipt, balance }, "server");
-    });
+    }
+    return keys;
   }
 
   /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
@@ -337,57 +380,108 @@ export class PaymentClient {
     while (true) {
       const { current } = this;
       try {
-        const end = pending.direct ? await this.cancel(pending) : await this.settle(pending);
+        const end = pending.direct
+          ? await this.cancel(pending, unreachable())
+          : await this.settle(pending);
+        if (end.state === "settled") this.keep(end.settled);
         this.outbox.remove(id);
         return end;
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
-        // The order has left, and may be settled: even an error that is not worth another try leaves that open.
-        if (isServerUntrusted(error)) throw error;
+        if (isFinal(error)) throw error;
         if (Date.now() > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});
         await this.replace(current).catch((failure) => {
-          if (isServerUntrusted(failure)) throw failure;
+          if (isFinal(failure)) throw failure;
         });
       }
     }
   }
 
-  private async settle({ order, delegation, items }: Pending): Promise<End> {
+  private async settle(pending: Pending): Promise<End> {
     try {
-      return { settled: await this.current.settle(order.text, delegation, items) };
+      const { order, delegation, items } = pending;
+      if (items.length > 0) {
+        const batch = order as Token<BatchOrder>;
+        return {
+          state: "batch",
+          batch: await this.current.settleBatch(batch, delegation, items),
+        };
+      }
+      const single = order as Token<Order>;
+      return { state: "settled", settled: await this.current.settle(single, delegation) };
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      if (isVoid(error) || error.code === "order_conflict") return { refused: error };
-      // Nothing was recorded of it; this makes sure that nothing ever will be.
-      const state = await this.current.cancel(order.claims.id);
-      return state.state === "settled" ? { settled: state.settled } : { refused: error };
+      if (error.code === "cancelled" || error.code === "order_conflict") {
+        return { state: "refused", error };
+      }
+      // A refusal records nothing. The cancel makes sure that the order can never be settled later.
+      return await this.cancel(pending, error);
     }
   }
 
-  private async cancel({ order }: Pending): Promise<End> {
-    const state = await this.current.cancel(order.claims.id);
-    if (state.state === "settled") return { settled: state.settled };
-    const message =
-      "the payee could not be reached directly; the payment is cancelled and nothing was paid";
-    return { refused: new SealwireError("payee_unreachable", message) };
-  }
-
-  private requireSettled(id: Uuid, end: End): Settled | null {
-    if ("refused" in end) {
-      const { code, message, details } = end.refused;
-      throw new SealwireError(code, message, {
-        cause: end.refused,
-        details: { ...details, payment: id },
-      });
+  /** Ends the id unpaid, unless it is settled. `why`: what to say when it is not paid. */
+  private async cancel({ order }: Pending, why: SealwireError): Promise<End> {
+    const { account, now_s } = this.options;
+    const { id } = order.claims;
+    const claims = { id, server: this.server, payer: account, iat: now_s() };
+    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    switch (state.state) {
+      case "settled":
+        return { state: "settled", settled: state.settled };
+      case "batch":
+        return { state: "batch", batch: state.batch };
+      case "cancelled":
+        return { state: "refused", error: why };
+      default:
+        throw new SealwireError("bad_answer", "the server does not say that the id has ended");
     }
-    return end.settled;
   }
 }
 
-/** What became of the payment is not known yet. */
+function requireSettled(id: Uuid, end: End): Settled {
+  if (end.state === "settled") return end.settled;
+  throw refused(id, end);
+}
+
+function requireBatch(id: Uuid, end: End): SettledBatch {
+  if (end.state === "batch") return end.batch;
+  throw refused(id, end);
+}
+
+function refused(id: Uuid, end: End): SealwireError {
+  if (end.state !== "refused") return conflict();
+  const { code, message } = end.error;
+  return new SealwireError(code, message, { cause: end.error, details: { payment: id } });
+}
+
+function requireSameBatch({ items }: SettledBatch, payments: readonly BatchPayment[]): void {
+  const same = items.length === payments.length &&
+    items.every(({ payee, amount }, at) =>
+      payee === payments[at]!.payee && amount === payments[at]!.amount
+    );
+  if (!same) throw conflict();
+}
+
+function conflict(): SealwireError {
+  return new SealwireError("order_conflict", "the payment id was used for another payment before");
+}
+
+function unreachable(): SealwireError {
+  return new SealwireError(
+    "payee_unreachable",
+    "the payee could not be reached directly; the payment is cancelled and nothing was paid",
+  );
+}
+
+/** Errors that another try would not change: Ctrl-C, and a server that is not the one it should be. */
+function isFinal(error: unknown): boolean {
+  return isSealwireError(error, "interrupted") || isServerUntrusted(error);
+}
+
+/** It is not known yet what became of the payment. */
 function notKnown(
   code: "interrupted" | "outcome_unknown",
   why: string,
@@ -398,12 +492,8 @@ function notKnown(
   return new SealwireError(code, message, { cause });
 }
 
-function voided(reason: string): SealwireError {
-  return peerError(reason, `the payment id is void: ${reason}`);
-}
-
 /** Runs `work`, and says of which payment its error is. */
-async function naming<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
+async function withPaymentId<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -423,28 +513,14 @@ function newId(): Uuid {
   return randomUUID() as Uuid;
 }
 
-function toPayment({ receipt: { transfer }, balance }: Settled, path: Payment["path"]): Payment {
-  const { id, index, payer, payee, amount } = transfer;
+function toPayment({ payment, balance }: Settled, path: Payment["path"]): Payment {
+  const { id, item, payer, payee, amount } = payment;
   return {
-    payment: formatPaymentId(id, index),
+    payment: formatPaymentId(id, item),
     payer,
     payee,
     amount: formatAmount(amount),
     path,
     balance,
   };
-}
-
-/** `work` on each of `values`, {@linkcode CALLS_IN_FLIGHT_MAX} at a time, results in order. */
-async function inTurns<V, R>(values: readonly V[], work: (value: V) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let start = 0; start < values.length; start += CALLS_IN_FLIGHT_MAX) {
-    results.push(...await Promise.all(values.slice(start, start + CALLS_IN_FLIGHT_MAX).map(work)));
-  }
-  return results;
-}
-
-/** @throws the signal's reason when it is aborted meanwhile. */
-async function pause(duration_ms: number, signal: AbortSignal): Promise<void> {
-  await delay(duration_ms, undefined, { signal }).catch(() => signal.throwIfAborted());
 }

@@ -1,98 +1,95 @@
 /**
- * What an account's client remembers of each server between runs: the highest block header it has verified, by which a
- * ledger that was replaced is seen, and the last payment it has shown, by which each is shown once.
+ * What a client remembers between runs: of each server the newest checkpoint that was linked to all before it, and of each
+ * account the last payment that was shown.
  */
 import { join } from "node:path";
 import { SealwireError } from "../../base/errors.ts";
+import { withFileLock } from "../../base/file_lock.ts";
 import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../../base/files.ts";
+import { JsonFile } from "../../base/json_file.ts";
+import { isSha256, type Members, type Sha256 } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
-import { parseHeader, type SignedHeader } from "../../ledger/block.ts";
-import { Members, type Sha256 } from "../../base/parse.ts";
+import { type Checkpoint, type Log, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
+const SERVERS_MAX = 1_000;
 
-/** One small JSON file with a value for each server, by the thumbprint of its key. */
-class ServerMemory<T> {
-  private readonly path: string;
+/**
+ * The newest linked checkpoint of one server, shared by all accounts of a keys folder: `checkpoint_<thumbprint>.txt`. Every
+ * method may throw `memory_unreadable`.
+ */
+export class RememberedCheckpoint {
+  readonly path: string;
 
-  constructor(
-    folder: string,
-    name: string,
-    private readonly parse: (value: unknown) => T,
-    private readonly toJson: (value: T) => unknown,
-  ) {
-    this.path = join(folder, name);
+  constructor(keysFolder: string, server: Sha256, private readonly log: Log) {
+    this.path = join(keysFolder, `checkpoint_${server}.txt`);
   }
 
-  get(server: Sha256): T | null {
-    const value = this.read()[server];
-    return value === undefined ? null : this.parsed(() => this.parse(value));
+  get(): Checkpoint | null {
+    const options = { size_bytes_max: NOTE_CHARACTERS_MAX, code: "memory_unreadable" } as const;
+    const text = readTextFile(this.path, options);
+    try {
+      return text === null ? null : verifyCheckpoint(text, this.log);
+    } catch (cause) {
+      throw new SealwireError(
+        "memory_unreadable",
+        `${this.path} is not what was stored there: put back a copy, or move it away to trust the server's ledger anew`,
+        { cause },
+      );
+    }
   }
 
-  set(server: Sha256, value: T): void {
-    const text = JSON.stringify({ ...this.read(), [server]: this.toJson(value) });
-    writeFileAtomic(this.path, text, PRIVATE_FILE_MODE);
+  /**
+   * Stores `newer`, which has been linked to `known`. False when another process has stored something else meanwhile: then
+   * nothing was written, and that must be linked first.
+   *
+   * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`.
+   */
+  replace(known: Checkpoint | null, newer: Checkpoint): boolean {
+    return withFileLock(this.path, () => {
+      const stored = this.get();
+      if (stored?.text !== known?.text) return false;
+      if (stored?.text !== newer.text) writeFileAtomic(this.path, newer.text, PRIVATE_FILE_MODE);
+      return true;
+    });
   }
+}
 
-  private read(): Record<string, unknown> {
-    const options = { size_bytes_max: FILE_BYTES_MAX, code: "memory_unreadable" } as const;
-    const text = readTextFile(this.path, options) ?? "{}";
-    return this.parsed(() => {
-      const value: unknown = JSON.parse(text);
-      void new Members(value, "memory", "memory_unreadable");
-      return value as Record<string, unknown>;
+/** The entry of the last payment shown, for each server: `<account>_shown.json`. */
+export class ShownPayments {
+  private readonly file: JsonFile<Map<Sha256, number>>;
+
+  constructor(keysFolder: string, account: AccountName) {
+    this.file = new JsonFile(join(keysFolder, `${account}_shown.json`), {
+      version: 2,
+      size_bytes_max: FILE_BYTES_MAX,
+      unreadable_code: "memory_unreadable",
+      advice: "put back a copy, or move it away to be shown every payment again",
+      members: ["servers"],
+      empty: () => new Map(),
+      parse: (members) => parseShown(members.object("servers")),
+      toJson: (shown) => ({ servers: Object.fromEntries(shown) }),
     });
   }
 
-  private parsed<V>(parse: () => V): V {
-    try {
-      return parse();
-    } catch (cause) {
-      throw new SealwireError("memory_unreadable", `${this.path} is not what was stored there`, {
-        cause,
-      });
-    }
-  }
-}
-
-/** The highest header verified: `<name>_head.json`. */
-export class HeadMemory {
-  private readonly file: ServerMemory<SignedHeader>;
-
-  constructor(folder: string, account: AccountName) {
-    this.file = new ServerMemory(folder, `${account}_head.json`, parseHeader, ({ text }) => text);
-  }
-
-  get(server: Sha256): SignedHeader | null {
-    return this.file.get(server);
-  }
-
-  /** Remembers a verified header unless a higher one is known. */
-  raise(header: SignedHeader): void {
-    const { server, height } = header.claims;
-    if (height > (this.get(server)?.claims.height ?? 0)) this.file.set(server, header);
-  }
-}
-
-/** `seq` of the last payment shown: `<name>_shown.json`. */
-export class ShownMemory {
-  private readonly file: ServerMemory<number>;
-
-  constructor(folder: string, account: AccountName) {
-    const parse = (value: unknown) =>
-      new Members({ seq: value }, "memory", "memory_unreadable").integer(
-        "seq",
-        0,
-        Number.MAX_SAFE_INTEGER,
-      );
-    this.file = new ServerMemory(folder, `${account}_shown.json`, parse, (seq) => seq);
-  }
-
+  /** The entry's index; null where nothing has been shown. */
   get(server: Sha256): number | null {
-    return this.file.get(server);
+    return this.file.read().get(server) ?? null;
   }
 
-  set(server: Sha256, seq: number): void {
-    this.file.set(server, seq);
+  set(server: Sha256, index: number): void {
+    this.file.update((shown) => shown.set(server, index));
   }
+}
+
+function parseShown(members: Members): Map<Sha256, number> {
+  return new Map(
+    members.entries(SERVERS_MAX).map(([server]) => {
+      if (!isSha256(server)) {
+        throw new SealwireError("memory_unreadable", `${JSON.stringify(server)} is no thumbprint`);
+      }
+      return [server, members.integer(server, 0, Number.MAX_SAFE_INTEGER)];
+    }),
+  );
 }

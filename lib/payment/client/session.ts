@@ -1,26 +1,42 @@
 /**
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
- * verified is verified (headers, receipts, a payee's entry in the ledger); the rest is parsed.
+ * verified is verified (checkpoints, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import {
-  type Delegation,
-  type SessionKeyPair,
-  signDelegation,
-  verifyDelegation,
-} from "../../protocol/delegation.ts";
-import { SealwireError } from "../../base/errors.ts";
+import { isSealwireError, isWorthRetrying, SealwireError } from "../../base/errors.ts";
+import { Members, type Uuid } from "../../base/parse.ts";
+import type { Ed25519KeyPair } from "../../keys/ed25519.ts";
 import {
   type AccountName,
   parseRsaPublicJwk,
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../../keys/rsa.ts";
-import { type SignedHeader, verifyHeader } from "../../ledger/block.ts";
-import { parseEntry, type Transfer } from "../../ledger/entry.ts";
-import { PATH_STEPS_MAX, rootFromPath } from "../../protocol/merkle.ts";
-import { type VerifiedReceipt, verifyReceipt } from "../../ledger/receipt.ts";
-import { Members, type Uuid } from "../../base/parse.ts";
-import { sha256Text, type Token } from "../../protocol/token.ts";
+import { type Batch, type Entry, type LedgerRollback, parseEntry } from "../../ledger/entry.ts";
+import {
+  formatReceipt,
+  type SettledPayment,
+  type SettledTexts,
+  verifySettled,
+} from "../../ledger/receipt.ts";
+import type { Cancel } from "../../protocol/cancel.ts";
+import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
+import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
+import {
+  BATCH_ITEMS_MAX,
+  type BatchItem,
+  type BatchOrder,
+  isBatch,
+  type Order,
+  parseBatchItems,
+  verifySignedOrder,
+} from "../../protocol/order.ts";
+import type { Token } from "../../protocol/token.ts";
+import {
+  HISTORY_ROWS_MAX,
+  type HistoryAnswerRow,
+  type OnlineRow,
+  PAGE_ROWS_MAX,
+} from "../../protocol/wire.ts";
 import {
   mayConnectTo,
   parseHistoryRow,
@@ -28,21 +44,21 @@ import {
   parseOnlineRow,
   parsePresence,
   readBalance,
-  readReason,
 } from "./answers.ts";
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
-import { HeadMemory } from "./remembered.ts";
-import { type HistoryAnswerRow, type OnlineRow, PAGE_ROWS_MAX } from "../../protocol/wire.ts";
+import { type IncludedEntry, LogLink } from "./log_link.ts";
 
 const TEXT_CHARACTERS_MAX = 16_384;
-/** A block header is stored so long after it was verified, or when the session ends. */
-const REMEMBER_AFTER_MS = 200;
+/** Checkpoints that come during a session are linked together, so long after the first. */
+const LINK_AFTER_MS = 1_000;
 
 export interface SessionOptions extends ConnectServerOptions {
   readonly account: AccountName;
   readonly pair: RsaKeyPair;
-  readonly sessionKey: SessionKeyPair;
+  readonly sessionKey: Ed25519KeyPair;
   readonly now_s: () => number;
+  /** Whether to go on with a ledger that lost entries; without it, such a ledger is refused. */
+  readonly acceptRollback?: (lost: LedgerRollback) => boolean;
 }
 
 export interface LoginOptions {
@@ -51,7 +67,7 @@ export interface LoginOptions {
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
-  /** The server says that a payment of this account is settled: the verified receipt, or null where nobody signed it. */
+  /** The server says that a payment of this account is settled: verified, or null where nobody signed it. */
   readonly onSettled?: (settled: Settled | null) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
@@ -60,17 +76,28 @@ export interface LoginOptions {
 
 /** A payment that is settled beyond doubt. */
 export interface Settled {
-  readonly receipt: VerifiedReceipt;
+  readonly payment: SettledPayment;
+  /** The receipt's text. */
+  readonly receipt: string;
   /** This account's balance after it, as decimal text. */
+  readonly balance: string;
+}
+
+/** A whole batch that is settled beyond doubt, as its payer sees it. */
+export interface SettledBatch {
+  readonly id: Uuid;
+  readonly items: readonly BatchItem[];
   readonly balance: string;
 }
 
 /** What an id has come to, as its payer or payee is told. */
 export type PaymentState =
   | { readonly state: "unknown" }
-  | { readonly state: "void"; readonly reason: string }
-  /** `settled` null: a batch, whose receipts are asked for one by one. */
-  | { readonly state: "settled"; readonly settled: Settled | null; readonly balance: string };
+  | { readonly state: "cancelled" }
+  | { readonly state: "settled"; readonly settled: Settled }
+  | { readonly state: "batch"; readonly batch: SettledBatch }
+  /** Settled without an order: a classic payment, or money from the treasury. */
+  | { readonly state: "unsigned"; readonly balance: string };
 
 export interface Payee {
   readonly name: AccountName;
@@ -81,13 +108,12 @@ export interface Payee {
 }
 
 export class ClientSession {
-  /** The highest header verified, when it is not stored yet. */
-  private unstored: SignedHeader | null = null;
+  private linkTimer: ReturnType<typeof setTimeout> | null = null;
 
   private constructor(
     private readonly link: ServerLink,
     private readonly options: SessionOptions,
-    private readonly heads: HeadMemory,
+    private readonly logLink: LogLink,
     readonly delegation: Token<Delegation>,
     /** At login, as decimal text. */
     readonly balance: string,
@@ -96,39 +122,30 @@ export class ClientSession {
   /**
    * Connects and logs in.
    *
-   * @throws {SealwireError} what {@linkcode connectServer} throws, `ledger_forked`, and the server's refusals
+   * @throws {SealwireError} what {@linkcode connectServer} and linking the ledger throw, and the server's refusals
    * (`unknown_account`, `name_taken`, …).
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
-    const { account, pair, sessionKey, now_s, keysFolder } = options;
+    const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
     // Notifications follow the login's answer, so there is a session by the time one arrives.
     let session: ClientSession | null = null;
     const onNotification = (method: string, params: unknown) =>
       session?.hear(method, params, login);
     const link = await connectServer({ ...options, onNotification });
     try {
-      const claims = { account, session: sessionKey.publicKey, server: link.server.thumbprint };
-      const { cert, nonce } = link;
-      const delegation = await signDelegation(pair, { ...claims, cert, nonce }, now_s());
-      // Read before the server says its head: another process of this account may raise it meanwhile.
-      const heads = new HeadMemory(keysFolder, account);
-      const seen = heads.get(link.server.thumbprint);
-      const { register, presence, watch } = login;
-      const params = {
-        delegation: delegation.text,
-        ...(presence &&
-          { presence: { ...(presence.host && { host: presence.host }), port: presence.port } }),
-        ...(watch && { watch }),
+      const { peer, statement, cert, nonce } = link;
+      const ask = async (method: string, params: object) => {
+        const answer = await peer.call(method, params, { timeout_ms, signal });
+        return new Members(answer, method, "bad_answer");
       };
-      const { timeout_ms, signal } = options;
-      const method = register ? "account.register" : "session.login";
-      const answer = new Members(
-        await link.peer.call(method, params, { timeout_ms, signal }),
-        "login",
-        "bad_answer",
-      );
-      session = new ClientSession(link, options, heads, delegation, readBalance(answer));
-      await session.checkHead(seen, answer.raw("head"));
+      const server = statement.claims.server.thumbprint;
+      const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
+      const delegation = await signDelegation(pair, claims, now_s());
+      const logLink = new LogLink({ keysFolder, statement, ask, signal });
+      const method = login.register ? "account.register" : "session.login";
+      const answer = await ask(method, loginParams(login, delegation, logLink.known?.text ?? null));
+      session = new ClientSession(link, options, logLink, delegation, readBalance(answer));
+      await logLink.begin(answer, options.acceptRollback ?? (() => false));
       return session;
     } catch (error) {
       link.peer.destroy();
@@ -137,11 +154,16 @@ export class ClientSession {
   }
 
   get server(): RsaPublicKey {
-    return this.link.server;
+    return this.link.statement.claims.server;
   }
 
   get cert(): string {
     return this.link.cert;
+  }
+
+  /** The newest checkpoint that is linked; null where none is. */
+  get checkpoint(): string | null {
+    return this.logLink.known?.text ?? null;
   }
 
   /** Why the session ended, when it has. */
@@ -149,27 +171,40 @@ export class ClientSession {
     return this.link.peer.closed;
   }
 
+  /**
+   * Links what was seen last, and ends. When the connection is lost, the next session links it. Throws as
+   * {@linkcode LogLink.link} does.
+   */
   async end(): Promise<void> {
-    this.storeHead();
-    await this.link.peer.end();
+    this.stopLinking();
+    try {
+      await this.logLink.link();
+    } catch (error) {
+      if (!isWorthRetrying(error) && !isSealwireError(error, "interrupted")) throw error;
+    } finally {
+      await this.link.peer.end();
+    }
   }
 
   /** Ends it at once. */
   destroy(): void {
+    this.stopLinking();
     this.link.peer.destroy();
   }
 
+  /** Links a checkpoint that another client was shown. Throws as {@linkcode LogLink.linkForeign} does. */
+  async linkForeign(checkpoint: string): Promise<void> {
+    await this.logLink.linkForeign(checkpoint);
+  }
+
+  /** The answer proves the payee's key by its entry in the log. */
   async lookup(name: AccountName): Promise<Payee> {
     const answer = await this.call("directory.lookup", { account: name });
     const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
-    const entryText = answer.text("entry", TEXT_CHARACTERS_MAX);
-    const entry = parseEntry(entryText);
-    const header = await verifyHeader(answer.raw("header"), this.server);
-    const { first, count, root } = header.claims;
-    const path = answer.list("path", PATH_STEPS_MAX).map(String);
+    const entry = parseEntry(this.included(answer).text);
     const opened = entry.type === "account.open" && entry.account === name &&
       entry.key === (key?.thumbprint ?? null);
-    if (!opened || rootFromPath(entryText, entry.seq - first, count, path) !== root) {
+    if (!opened) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
     const presence = parsePresence(answer.raw("presence"));
@@ -189,56 +224,61 @@ export class ClientSession {
   }
 
   /**
-   * Has an order settled. The receipt is verified; null for a batch.
+   * Has an order settled, and verifies that it is.
    *
-   * @throws {SealwireError} with `details.void` when the id is void for ever; other refusals have recorded nothing.
+   * @throws {SealwireError} the server's refusals, which have recorded nothing; `bad_answer`.
    */
-  async settle(
-    order: string,
+  async settle(order: Token<Order>, delegation: string): Promise<Settled> {
+    const params = { order: order.text, delegation };
+    const answer = await this.call("payment.settle", params);
+    return await this.settled(answer, { order: order.text, delegation, item: null });
+  }
+
+  /** Has a batch settled, and verifies that it is. Throws as {@linkcode settle} does. */
+  async settleBatch(
+    order: Token<BatchOrder>,
     delegation: string,
     items: readonly string[],
-  ): Promise<Settled | null> {
-    const batch = items.length > 0;
-    const answer = await this.call("payment.settle", {
-      order,
-      delegation,
-      ...(batch && { items }),
-    });
-    const orderSha256 = sha256Text(order);
-    return batch ? null : await this.settled(answer, (paid) => paid.orderSha256 === orderSha256);
+  ): Promise<SettledBatch> {
+    const answer = await this.call("payment.settle", { order: order.text, delegation, items });
+    const entry = this.batchEntry(answer);
+    if (entry.orderSha256 !== order.sha256) throw anotherPayment();
+    const balance = readBalance(answer);
+    return { id: entry.id, items: parseBatchItems(order.claims, items), balance };
   }
 
-  async status(id: Uuid, payer = this.options.account): Promise<PaymentState> {
-    return await this.paymentState(id, payer, await this.call("payment.status", { id, payer }));
+  async status(id: Uuid): Promise<PaymentState> {
+    const { account: payer } = this.options;
+    return await this.paymentState(id, await this.call("payment.status", { id, payer }));
   }
 
-  /** Voids an id that is not settled yet; answers what it has come to. */
-  async cancel(id: Uuid): Promise<PaymentState> {
-    const answer = await this.call("payment.cancel", { id });
-    return await this.paymentState(id, this.options.account, answer);
+  /** Ends an id that is not settled yet; answers what it has come to. `delegation`: the one that the cancel rests on. */
+  async cancel(cancel: Token<Cancel>, delegation = this.delegation.text): Promise<PaymentState> {
+    const answer = await this.call("payment.cancel", { cancel: cancel.text, delegation });
+    return await this.paymentState(cancel.claims.id, answer);
   }
 
-  async receipt(
-    id: Uuid,
-    index: number | null,
-    payer = this.options.account,
-  ): Promise<VerifiedReceipt> {
-    const params = { id, ...(index !== null && { index }), payer };
-    const answer = await this.call("payment.receipt", params);
-    const isIt = (paid: Transfer) => paid.id === id && paid.index === index && paid.payer === payer;
-    return await this.verified(answer.raw("receipt"), isIt);
+  /** The receipt of one payment, of which this account is a party. `item`: which of a batch. */
+  async receipt(id: Uuid, item: number | null, payer = this.options.account): Promise<Settled> {
+    const params = { id, ...(item !== null && { index: item }), payer };
+    const settled = await this.settled(await this.call("payment.receipt", params), null);
+    const { payment } = settled;
+    if (payment.id !== id || payment.item !== item || payment.payer !== payer) {
+      throw anotherPayment();
+    }
+    return settled;
   }
 
   async currentBalance(): Promise<string> {
     return readBalance(await this.call("account.balance", {}));
   }
 
-  /** Pages of this account's transfers after entry `after`, oldest first. */
+  /** This account's payments after entry `after`, oldest first. */
   async *history(after: number): AsyncIterable<HistoryAnswerRow> {
     let next: number | null = after;
     while (next !== null) {
       const answer: Members = await this.call("payment.history", { after: next });
-      const rows = answer.list("rows", PAGE_ROWS_MAX).map(parseHistoryRow);
+      const rows = answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
       yield* rows;
       next = answer.raw("next") === null
         ? null
@@ -256,116 +296,130 @@ export class ClientSession {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    // A push that is wrong says nothing; whoever waits asks the server.
-    this.pushed(params).then(login.onSettled, () => {});
+    // A notification that is wrong says nothing; whoever waits asks the server.
+    this.notified(params).then(login.onSettled, () => {});
   }
 
   /** Null for a payment that nobody signed, which has no receipt. */
-  private async pushed(params: unknown): Promise<Settled | null> {
-    const push = new Members(params, "push", "bad_answer");
-    return push.has("receipt") ? await this.settled(push, () => true) : null;
+  private async notified(params: unknown): Promise<Settled | null> {
+    const answer = new Members(params, "notification", "bad_answer");
+    if (answer.has("order")) return await this.settled(answer, null);
+    this.included(answer);
+    return null;
   }
 
-  private async paymentState(
-    id: Uuid,
-    payer: AccountName,
-    answer: Members,
-  ): Promise<PaymentState> {
+  private async paymentState(id: Uuid, answer: Members): Promise<PaymentState> {
     const state = answer.raw("state");
-    if (state === "unknown") return { state };
-    if (state === "void") return { state, reason: readReason(answer) };
-    const isIt = (paid: Transfer) => paid.id === id && paid.payer === payer;
-    const settled = answer.has("receipt") ? await this.settled(answer, isIt) : null;
-    return {
-      state: answer.constant("state", "settled"),
-      settled,
-      balance: readBalance(answer),
-    };
+    if (state === "unknown" || state === "cancelled") return { state };
+    answer.constant("state", "settled");
+    if (answer.has("items")) return { state: "batch", batch: await this.wholeBatch(id, answer) };
+    if (!answer.has("order")) {
+      this.included(answer);
+      return { state: "unsigned", balance: readBalance(answer) };
+    }
+    const settled = await this.settled(answer, null);
+    const { payment } = settled;
+    if (payment.id !== id || payment.payer !== this.options.account) throw anotherPayment();
+    return { state: "settled", settled };
   }
 
+  /** `sent`: what this side sent itself, which an answer does not repeat. */
   private async settled(
     answer: Members,
-    isIt: (transfer: Transfer) => boolean,
+    sent: Omit<SettledTexts, "entry"> | null,
   ): Promise<Settled> {
-    const receipt = await this.verified(answer.raw("receipt"), isIt);
-    return { receipt, balance: readBalance(answer) };
-  }
-
-  /** A receipt that is genuine, and of the payment that was asked about. */
-  private async verified(
-    text: unknown,
-    isIt: (transfer: Transfer) => boolean,
-  ): Promise<VerifiedReceipt> {
-    const ownOrAny = (delegation: unknown) =>
-      delegation === this.delegation.text
-        ? Promise.resolve(this.delegation)
-        : verifyDelegation(delegation);
-    const receipt = await verifyReceipt(text, this.server, ownOrAny).catch((cause) => {
-      throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
-        cause,
+    const included = this.included(answer);
+    const texts = { ...(sent ?? quotedTexts(answer)), entry: included.text };
+    const payment = await verifySettled(texts, this.server.thumbprint, this.verifyDelegation)
+      .catch((cause) => {
+        throw new SealwireError("bad_answer", "the server sent a receipt that does not verify", {
+          cause,
+        });
       });
+    const receipt = formatReceipt({
+      ...texts,
+      statement: this.link.statement.text,
+      index: payment.index,
+      hashes: included.hashes,
+      checkpoint: included.checkpoint.text,
     });
-    if (!isIt(receipt.transfer)) {
-      throw new SealwireError("bad_answer", "the server sent the receipt of another payment");
-    }
-    this.remember(receipt.header);
-    return receipt;
+    return { payment, receipt, balance: readBalance(answer) };
   }
 
-  /**
-   * Two disk syncs are kept out of the way of whoever waits for a receipt, and headers that come together are stored once. A
-   * client that dies before that remembers a lower block: it asks for less, and is told nothing wrong.
-   */
-  private remember(header: SignedHeader): void {
-    if (this.unstored === null) setTimeout(() => this.storeHeadLater(), REMEMBER_AFTER_MS);
-    else if (header.claims.height <= this.unstored.claims.height) return;
-    this.unstored = header;
+  private async wholeBatch(id: Uuid, answer: Members): Promise<SettledBatch> {
+    const entry = this.batchEntry(answer);
+    const { order, delegation } = quotedTexts(answer);
+    const signed = await verifySignedOrder(order, delegation, this.verifyDelegation);
+    const { claims, sha256 } = signed.order;
+    const own = isBatch(claims) && sha256 === entry.orderSha256 && claims.id === id &&
+      claims.payer === this.options.account;
+    if (!own) throw anotherPayment();
+    const items = parseBatchItems(claims, answer.list("items", BATCH_ITEMS_MAX));
+    return { id, items, balance: readBalance(answer) };
   }
 
-  private storeHead(): void {
-    const header = this.unstored;
-    this.unstored = null;
-    if (header !== null) this.heads.raise(header);
+  private batchEntry(answer: Members): Entry<Batch> {
+    answer.constant("state", "settled");
+    const entry = parseEntry(this.included(answer).text);
+    if (entry.type !== "batch") throw anotherPayment();
+    return entry;
   }
 
-  /** A client that cannot remember goes no further: its next login fails for the same reason, and says so. */
-  private storeHeadLater(): void {
+  private readonly verifyDelegation = (text: unknown) =>
+    text === this.delegation.text ? Promise.resolve(this.delegation) : verifyDelegation(text);
+
+  /** The entry of an answer, proven; its checkpoint is linked soon. */
+  private included(answer: Members): IncludedEntry {
+    const included = this.logLink.included(answer);
+    this.linkTimer ??= setTimeout(() => void this.linkNow(), LINK_AFTER_MS);
+    return included;
+  }
+
+  /** A client that cannot link goes no further: its next login fails for the same reason, and says so. */
+  private async linkNow(): Promise<void> {
+    this.linkTimer = null;
     try {
-      this.storeHead();
+      await this.logLink.link();
     } catch (error) {
       this.link.peer.destroy(error as SealwireError);
     }
   }
 
-  /** A head lower than one seen before, or another header at its height, is a second history of the same ledger. */
-  private async checkHead(seen: SignedHeader | null, headText: unknown): Promise<void> {
-    const head = headText === null ? null : await verifyHeader(headText, this.server);
-    if (seen !== null) {
-      const { height } = seen.claims;
-      if (head === null || head.claims.height < height) {
-        throw forked(
-          `it ends at block ${head?.claims.height ?? 0}, and block ${height} was seen before`,
-        );
-      }
-      const [same] = (await this.call("ledger.blocks", { from: height })).list(
-        "headers",
-        PAGE_ROWS_MAX,
-      );
-      if (same !== seen.text) throw forked(`block ${height} is not the one that was seen before`);
-    }
-    if (head !== null) this.heads.raise(head);
+  private stopLinking(): void {
+    if (this.linkTimer !== null) clearTimeout(this.linkTimer);
+    this.linkTimer = null;
   }
 }
 
-function forked(why: string): SealwireError {
-  return new SealwireError(
-    "ledger_forked",
-    `the server's ledger is not the one that this account has seen: ${why}. It was restored from an older backup, or ` +
-      "shows different people different histories. Ask the operator before paying anyone",
-  );
+function loginParams(
+  { register, presence, watch }: LoginOptions,
+  delegation: Token<Delegation>,
+  checkpoint: string | null,
+): object {
+  return {
+    delegation: delegation.text,
+    ...(checkpoint !== null && { checkpoint }),
+    ...(!register && presence &&
+      { presence: { ...(presence.host && { host: presence.host }), port: presence.port } }),
+    ...(!register && watch && { watch }),
+  };
 }
 
-/** Whether the server has made the id void for ever. */
-export function isVoid(error: SealwireError): boolean {
-  return "void" in error.details && error.details.void === true;
+/** The texts that an answer quotes. Throws `bad_answer`. */
+function quotedTexts(answer: Members): Omit<SettledTexts, "entry"> {
+  const item = answer.has("item")
+    ? {
+      text: answer.text("item", TEXT_CHARACTERS_MAX),
+      path: answer.list("item_path", PATH_STEPS_MAX).map(String),
+    }
+    : null;
+  return {
+    order: answer.text("order", TEXT_CHARACTERS_MAX),
+    delegation: answer.text("delegation", TEXT_CHARACTERS_MAX),
+    item,
+  };
+}
+
+function anotherPayment(): SealwireError {
+  return new SealwireError("bad_answer", "the server sent the receipt of another payment");
 }

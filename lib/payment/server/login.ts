@@ -19,7 +19,6 @@ import type { ServerIdentity } from "./identity.ts";
 import type { Log } from "./log.ts";
 import type { Lookups } from "./lookups.ts";
 import type { Presence } from "./presence.ts";
-import { proofAnswer } from "./proofs.ts";
 import { refusal } from "./refusals.ts";
 import { LoggedIn, type ServerSession } from "./session.ts";
 
@@ -136,7 +135,7 @@ export class Login {
     const { checkpoint } = ledger;
     const { balance } = await this.lookups.balance(account);
     const linked = compared?.kind === "linked"
-      ? await ledger.consistency(shown!.size, checkpoint)
+      ? await ledger.consistency(shown!.size, checkpoint.size)
       : null;
     return {
       account,
@@ -144,8 +143,6 @@ export class Login {
       size: checkpoint.size,
       checkpoint: session.checkpointMember(checkpoint),
       consistency: linked && linked.map(encodeBase64),
-      ...(compared?.kind === "rolled_back" &&
-        { rollback: proofAnswer(session, compared.rollback) }),
     };
   }
 

@@ -32,18 +32,27 @@ export class LogAnswers {
     return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint) };
   }
 
-  /** From the size that the asker knows to the newest checkpoint. */
+  /** From one size to another, or to the newest checkpoint. */
   async consistency({ session }: LoggedIn, params: Members): Promise<object> {
+    const { ledger } = this;
     const from = params.integer("from", 0, Number.MAX_SAFE_INTEGER);
-    const { checkpoint } = this.ledger;
-    if (from > checkpoint.size) {
+    const { checkpoint } = ledger;
+    const to = params.has("to") ? params.integer("to", 0, Number.MAX_SAFE_INTEGER) : null;
+    if (Math.max(from, to ?? 0) > checkpoint.size) {
       throw new SealwireError("unknown_size", `the log has ${checkpoint.size} entries only`);
     }
-    const path = await this.ledger.consistency(from, checkpoint);
-    return {
-      size: checkpoint.size,
-      checkpoint: session.checkpointMember(checkpoint),
-      path: path.map(encodeBase64),
-    };
+    if (to !== null && from > to) {
+      throw new SealwireError("invalid_params", "params: from must be at most to");
+    }
+    const path = (await ledger.consistency(from, to ?? checkpoint.size)).map(encodeBase64);
+    if (to !== null) return { size: to, path };
+    return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint), path };
+  }
+
+  /** The operator's entry that tells why the log lacks a checkpoint of this size; `entry` null where there is none. */
+  async rollback({ session }: LoggedIn, params: Members): Promise<object> {
+    const size = params.integer("size", 0, Number.MAX_SAFE_INTEGER);
+    const proven = await this.ledger.findRollback(size);
+    return proven === null ? { entry: null } : proofAnswer(session, proven);
   }
 }

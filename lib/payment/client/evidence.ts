@@ -1,0 +1,76 @@
+/**
+ * Evidence: what a client keeps when a server's ledger does not hold together. Two checkpoints of one size with different
+ * roots, both signed by the log key, prove a fork to anyone. Everything else proves nothing yet, and the file says so.
+ */
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { SealwireError } from "../../base/errors.ts";
+import { createFileAtomic, makeFolder, PRIVATE_FILE_MODE } from "../../base/files.ts";
+import { Members, type Sha256 } from "../../base/parse.ts";
+import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { sameHash } from "../../protocol/merkle.ts";
+import { STATEMENT_CHARACTERS_MAX, verifyStatement } from "../../protocol/statement.ts";
+
+const EVIDENCE_FOLDER = "evidence";
+
+export interface Evidence {
+  /** The server statement, which vouches for the log key. */
+  readonly statement: string;
+  /** Signed notes: one that was known, and one that does not fit it. */
+  readonly known: string;
+  readonly shown: string;
+}
+
+/** What a file of evidence proves. */
+export type Verdict =
+  /** The log key signed two histories of `size` entries. */
+  | { readonly proven: true; readonly server: Sha256; readonly size: number }
+  /** A consistency proof from one size to the other would clear the server. */
+  | {
+    readonly proven: false;
+    readonly server: Sha256;
+    readonly from: number;
+    readonly to: number;
+  };
+
+export function isFork(one: Checkpoint, other: Checkpoint): boolean {
+  return one.size === other.size && !sameHash(one.root, other.root);
+}
+
+/** Writes the evidence to a new file of the keys folder, and gives its path. Throws `folder_unwritable`, `write_failed`. */
+export function keepEvidence(keysFolder: string, evidence: Evidence, says: string): string {
+  const folder = join(keysFolder, EVIDENCE_FOLDER);
+  makeFolder(folder);
+  const path = join(folder, `${randomUUID()}.json`);
+  const { statement, known, shown } = evidence;
+  const text = JSON.stringify({ v: 1, says, statement, known, shown }, null, 2) + "\n";
+  createFileAtomic(path, text, PRIVATE_FILE_MODE);
+  return path;
+}
+
+/**
+ * Judges a file of evidence. It believes nothing but the signatures in it.
+ *
+ * @throws {SealwireError} `bad_evidence`.
+ */
+export async function judgeEvidence(text: string): Promise<Verdict> {
+  try {
+    const members = new Members(JSON.parse(text), "evidence", "bad_evidence");
+    members.constant("v", 1);
+    const statement = await verifyStatement(members.text("statement", STATEMENT_CHARACTERS_MAX));
+    const { server: { thumbprint: server }, log: publicKey } = statement.claims;
+    const log = { origin: logOrigin(server), publicKey };
+    const known = verifyCheckpoint(members.text("known", NOTE_CHARACTERS_MAX), log);
+    const shown = verifyCheckpoint(members.text("shown", NOTE_CHARACTERS_MAX), log);
+    if (isFork(known, shown)) return { proven: true, server, size: known.size };
+    const [from, to] = [known.size, shown.size].sort((one, other) => one - other) as [
+      number,
+      number,
+    ];
+    return { proven: false, server, from, to };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new SealwireError("bad_evidence", `this is no evidence: ${why}`, { cause });
+  }
+}
