@@ -18,6 +18,7 @@ import {
   temporaryLedger,
 } from "../support/fixtures.ts";
 import { grant } from "../support/settle_world.ts";
+import { tamper } from "../support/tamper.ts";
 
 const bob = person("bob");
 
@@ -147,4 +148,11 @@ test("putting back the newest database settles what a client had shown", async (
   await close();
   // Nothing is left over that would stop a later start.
   await (await temporaryLedger(first.folder)).close();
+});
+
+test("a list of the operator's entries that was changed in the database is store_damaged", async () => {
+  const { ledger, folder, shown, close } = await forkedLedger({ shown: 6, kept: 4 });
+  tamper(folder, "INSERT INTO operator_entries VALUES (99)");
+  await assert.rejects(ledger.compare(shown), { code: "store_damaged" });
+  await close();
 });
