@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
-import { join } from "node:path";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
