@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
+import { encodeBase64url } from "../../lib/base/parse.ts";
 import { makeSessionKey } from "../../lib/protocol/delegation.ts";
+import { hashLeaf, merklePath, merkleTree, rootFromPath } from "../../lib/protocol/merkle.ts";
 import {
   type BatchItem,
   formatBatchItem,
@@ -99,10 +101,19 @@ test("the payer is not the payee", async () => {
   await assert.rejects(verifyChanged({ payee: "alice" }), { code: "payer_is_payee" });
 });
 
-test("@treasury and server are parties of no order", async () => {
+test("the treasury may be paid, and never pays", async () => {
+  const { order } = await verifySignedOrder(
+    await orderOf({ payee: "@treasury" }),
+    (await delegate(alice)).text,
+  );
+  assert.equal((order.claims as Order).payee, "@treasury");
+  await assert.rejects(verifyChanged({ payer: "@treasury" }), { code: "bad_name" });
+});
+
+test("what is no account's name is party of no order", async () => {
   for (
     const name of [
-      "@treasury",
+      "@server",
       "server",
       "Alice",
       "alice ",
@@ -205,6 +216,27 @@ test("an item has one spelling", async () => {
   }
 });
 
+test("a neighbour's item is not confirmed from its hash: without its salt no guess is right", async () => {
+  const { signed: { order: { claims } }, items } = await signedBatch(alice, [
+    [bob, "1.00"],
+    [carol, "2.00"],
+  ]);
+  const texts = items.map(formatBatchItem);
+  // Bob's receipt shows the hash of carol's item; bob guesses who was paid, and how much.
+  const [sibling] = merklePath(merkleTree(texts), 0);
+  const guess = (salt?: string) => {
+    const { salt: _, ...rest } = JSON.parse(texts[1]!) as { salt: string };
+    return JSON.stringify(salt === undefined ? rest : { ...rest, salt });
+  };
+  const hash = (text: string) => encodeBase64url(hashLeaf(text));
+  assert.equal(hash(guess(items[1]!.salt)), sibling);
+  for (const salt of [undefined, "", items[0]!.salt, "A".repeat(22)]) {
+    assert.notEqual(hash(guess(salt)), sibling);
+  }
+  assert.equal(Buffer.from(items[1]!.salt, "base64url").length, 16);
+  assert.equal(rootFromPath(texts[0]!, 0, 2, [sibling!]), claims.itemsRoot);
+});
+
 test("a batch takes the items that were signed and no others", async () => {
   const { signed: { order: { claims } }, items } = await signedBatch(alice, [[bob, "1.00"], [
     carol,
@@ -228,6 +260,11 @@ test("a batch takes the items that were signed and no others", async () => {
     [[first, second.replace("}", ',"extra":1}')], "bad_item"],
     [[first, second.replace("carol", "@treasury")], "bad_name"],
     [[first, second.replace('"index":1', '"index":1.0')], "bad_item"],
+    [[first, other({ salt: items[0]!.salt })], "bad_item"],
+    [[first, second.replace(/,"salt":"[^"]*"/, "")], "bad_item"],
+    [[first, second.replace(/"salt":"[^"]*"/, '"salt":""')], "bad_item"],
+    [[first, second.replace(/"salt":"[^"]*"/, '"salt":null')], "bad_item"],
+    [[first, second.replace(/"salt":"/, '"salt":"AA')], "bad_item"],
     [[first, null], "bad_item"],
     [[first, "x".repeat(10_000)], "bad_item"],
     [[first, "["], "bad_item"],

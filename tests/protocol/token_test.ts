@@ -2,11 +2,20 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { before, test } from "node:test";
-import { verifyDelegation } from "../../lib/protocol/delegation.ts";
-import { signHeader, verifyHeader } from "../../lib/ledger/block.ts";
+import { verifySignedCancel } from "../../lib/protocol/cancel.ts";
+import { makeSessionKey, verifyDelegation } from "../../lib/protocol/delegation.ts";
 import { verifySignedOrder } from "../../lib/protocol/order.ts";
-import { sha256Text } from "../../lib/protocol/token.ts";
-import { delegate, NOW_S, person, serverPair, signedOrder } from "../support/fixtures.ts";
+import { signStatement, verifyStatement, verifyStatementOf } from "../../lib/protocol/statement.ts";
+import {
+  CERT,
+  delegate,
+  NOW_S,
+  person,
+  serverPair,
+  signedCancel,
+  signedOrder,
+  uuid,
+} from "../support/fixtures.ts";
 import { otherLastCharacters, partsOf, rawToken } from "../support/raw_tokens.ts";
 
 const alice = person("alice");
@@ -24,15 +33,9 @@ let kinds: Kind[];
 
 before(async () => {
   const { order, delegation } = await signedOrder(alice, bob);
-  const header = await signHeader({
-    height: 2,
-    prev: sha256Text("before"),
-    first: 3,
-    count: 1,
-    root: sha256Text("root"),
-    time: NOW_S,
-    server: serverPair().publicKey.thumbprint,
-  }, serverPair().privateKey);
+  const { cancel } = await signedCancel(alice, uuid(), {}, delegation);
+  const log = makeSessionKey().publicKey;
+  const statement = await signStatement(serverPair(), { cert: CERT, log, iat: NOW_S });
   kinds = [
     {
       name: "order",
@@ -47,10 +50,22 @@ before(async () => {
       verify: verifyDelegation,
     },
     {
-      name: "block header",
-      sound: header.text,
+      name: "cancel",
+      sound: cancel.text,
+      key: alice.session.privateKey,
+      verify: (text) => verifySignedCancel(text, delegation.text),
+    },
+    {
+      name: "server statement",
+      sound: statement.text,
       key: serverPair().privateKey,
-      verify: (text) => verifyHeader(text, serverPair().publicKey),
+      verify: (text) => verifyStatementOf(text, serverPair().publicKey),
+    },
+    {
+      name: "server statement on first use",
+      sound: statement.text,
+      key: serverPair().privateKey,
+      verify: verifyStatement,
     },
   ];
 });
@@ -261,8 +276,9 @@ test("another spelling of the same JSON values is bad_token", async () => {
   await assertAllRefusePayloads((payload) => {
     const escapedName = payload.replace('"server"', '"\\u0073erver"');
     const escapedValue = payload.replace(
-      /"server":"(.)/,
-      (_, first: string) => `"server":"\\u${first.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      /"(server|cert)":"(.)/,
+      (_, name: string, first: string) =>
+        `"${name}":"\\u${first.charCodeAt(0).toString(16).padStart(4, "0")}`,
     );
     const numbers = ["1.0", "1e0", "1E0", "10e-1", "0.1e1", "1.00000000000000000001"];
     const version = numbers.map((number) => payload.replace('"v":1,', `"v":${number},`));

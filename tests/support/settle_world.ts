@@ -3,22 +3,35 @@
  * been verified before the rules are asked, so tokens here are any text.
  */
 import assert from "node:assert/strict";
-import type { Delegation } from "../../lib/protocol/delegation.ts";
-import type { Entry, Party } from "../../lib/ledger/entry.ts";
+import type { Uuid } from "../../lib/base/parse.ts";
+import type { AccountName } from "../../lib/keys/rsa.ts";
+import type { Entry, Settings } from "../../lib/ledger/entry.ts";
 import { type Account, settle, type Settlement } from "../../lib/ledger/settle.ts";
 import {
   accountsOf,
+  type Ending,
+  endingKey,
   idOf,
   type Outcome,
-  outcomeKey,
-  type RecordedOutcome,
   type Submission,
 } from "../../lib/ledger/submission.ts";
-import type { Amount } from "../../lib/protocol/money.ts";
+import type { Cancel } from "../../lib/protocol/cancel.ts";
+import type { Delegation } from "../../lib/protocol/delegation.ts";
+import { type Amount, UNIT_DEFAULT } from "../../lib/protocol/money.ts";
 import type { BatchItem, BatchOrder, Order } from "../../lib/protocol/order.ts";
-import type { Uuid } from "../../lib/base/parse.ts";
+import type { Party } from "../../lib/protocol/party.ts";
 import { sha256Text, type Token } from "../../lib/protocol/token.ts";
-import { amount, CERT, NOW_S, orderClaims, type Person, serverPair, uuid } from "./fixtures.ts";
+import {
+  amount,
+  CERT,
+  makeSalt,
+  NEW_LEDGER,
+  NOW_S,
+  orderClaims,
+  type Person,
+  serverPair,
+  uuid,
+} from "./fixtures.ts";
 
 const SERVER = serverPair().publicKey.thumbprint;
 const DAY_S = 86_400;
@@ -69,6 +82,7 @@ export function batch(
     payee: payee.name,
     payeeKey: payee.pair.publicKey.thumbprint,
     amount: minor as Amount,
+    salt: makeSalt(),
   }));
   const claims: BatchOrder = {
     id: uuid(),
@@ -84,58 +98,72 @@ export function batch(
   return { type: "order", signed: { order: token(claims), delegation: delegation(payer) }, items };
 }
 
-export function open(
-  by: Person,
-  openingBalance = 1_000_000n,
-  changed: Partial<Delegation> = {},
-  id = uuid(),
-): Submission {
-  return { type: "open", delegation: delegation(by, changed), id, openingBalance };
+export function open(by: Person, changed: Partial<Delegation> = {}, id = uuid()): Submission {
+  return { type: "open", delegation: delegation(by, changed), id };
+}
+
+export function openClassic(account: AccountName, id = uuid()): Submission {
+  return { type: "open-classic", account, id };
 }
 
 export function grant(payee: Person, text: string, id = uuid()): Submission {
   return { type: "grant", id, payee: payee.name, amount: amount(text) };
 }
 
-export function cancel(payer: Person, id: Uuid): Submission {
-  return { type: "cancel", payer: payer.name, id };
+export function cancel(
+  payer: Person,
+  id: Uuid,
+  changed: Partial<Cancel> = {},
+  delegated: Partial<Delegation> = {},
+): Submission {
+  const claims = { id, server: SERVER, payer: payer.name, iat: NOW_S, ...changed };
+  return {
+    type: "cancel",
+    signed: { cancel: token(claims), delegation: delegation(payer, delegated) },
+  };
 }
 
 /** A ledger in memory: what a store would hold, and nothing that the rules decide. */
 export class World {
   readonly accounts = new Map<string, Account>();
-  readonly outcomes = new Map<string, RecordedOutcome>();
+  readonly endings = new Map<string, Ending>();
   readonly entries: Entry[] = [];
   time_s = NOW_S;
+  settings: Settings;
 
-  /** Settles one block and returns all of it. The rules see those accounts and ids alone that they asked for. */
-  block(...submissions: Submission[]): Settlement {
+  constructor(settings: Partial<Settings> = {}) {
+    const { openingBalance, registration } = NEW_LEDGER;
+    this.settings = { openingBalance, registration, ...settings };
+  }
+
+  /** Makes one commit and returns all of it. The rules see those accounts and ids alone that they asked for. */
+  commit(...submissions: Submission[]): Settlement {
     const names = new Set<string>(submissions.flatMap(accountsOf));
-    const ids = new Set(submissions.map(idOf).map(({ payer, id }) => outcomeKey(payer, id)));
+    const ids = new Set(
+      submissions.flatMap((one) => idOf(one) ?? []).map(({ payer, id }) => endingKey(payer, id)),
+    );
     const view = {
       accounts: new Map([...this.accounts].filter(([name]) => names.has(name))),
-      outcomes: new Map([...this.outcomes].filter(([key]) => ids.has(key))),
+      endings: new Map([...this.endings].filter(([key]) => ids.has(key))),
     };
-    const context = {
-      time_s: this.time_s,
-      firstSeq: this.entries.length + 1,
-      server: SERVER,
-      cert: CERT,
-    };
+    const { time_s, settings } = this;
+    const firstIndex = this.entries.length;
+    const context = { time_s, firstIndex, server: SERVER, unit: UNIT_DEFAULT, settings, makeSalt };
     const settlement = settle(context, view, submissions);
     this.entries.push(...settlement.entries);
+    this.settings = settlement.settings;
     for (const account of settlement.accounts) this.accounts.set(account.name, account);
-    for (const { payer, id, contentSha256, end } of settlement.newOutcomes) {
-      const key = outcomeKey(payer, id);
-      assert.ok(!this.outcomes.has(key), `${key} ends twice`);
-      this.outcomes.set(key, { contentSha256, end });
+    for (const { payer, id, contentSha256, state, index } of settlement.newEndings) {
+      const key = endingKey(payer, id);
+      assert.ok(!this.endings.has(key), `${key} ends twice`);
+      this.endings.set(key, { contentSha256, state, index });
     }
     return settlement;
   }
 
-  /** Settles one block of one submission. */
+  /** Makes a commit of one submission. */
   one(submission: Submission): Outcome {
-    return this.block(submission).outcomes[0]!;
+    return this.commit(submission).outcomes[0]!;
   }
 
   balance(name: Party): bigint | undefined {
@@ -147,4 +175,18 @@ export function worldOf(...holders: Person[]): World {
   const world = new World();
   for (const holder of holders) world.one(open(holder));
   return world;
+}
+
+/** Commits `submission` and checks that it is refused and that nothing at all is recorded of it. */
+export function assertRefused(world: World, submission: Submission, reason: string): void {
+  const { outcomes, settings, ...recorded } = world.commit(submission);
+  assert.deepEqual(outcomes, [{ state: "refused", reason }]);
+  assert.equal(settings, world.settings);
+  assert.deepEqual(recorded, {
+    entries: [],
+    newEndings: [],
+    accounts: [],
+    postings: [],
+    openings: [],
+  });
 }
