@@ -1,121 +1,45 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
-import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
-import { showMessage, showReceivedFile } from "./lib/aes/display.ts";
-import { UnprovenConnections } from "./lib/aes/unproven.ts";
+import { AES_SERVER } from "./lib/aes/commands.ts";
 import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
-import { servePairing } from "./lib/aes/pairing/pairing.ts";
+import { AesServer } from "./lib/aes/server.ts";
 import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
-import { MessageBudget } from "./lib/aes/transfer/receive_message.ts";
-import { serveConnection } from "./lib/aes/transfer/transfer.ts";
-import { STALL_MS } from "./lib/aes/channel/channel.ts";
-import { receiveClassicMessage } from "./lib/aes/classic.ts";
-import { type Output, parsePort, parseTimeoutMs, runTool, usageError } from "./lib/cli/tool.ts";
+import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { printable } from "./lib/base/text.ts";
-import { internalError, isSealwireError } from "./lib/base/errors.ts";
-import { type Connection, formatAddress, listenTcp } from "./lib/net/net.ts";
-
-const HELP = `
-Takes messages and files from aes_client.ts over an encrypted, authenticated channel.
-
-  aes_server.ts [--port 8080] [--host 0.0.0.0] [--key aes_key.bin] [--out received]
-                [--once] [--pair] [--classic]
-
-  --port PORT        where to listen; 0 lets the system choose      (8080)
-  --host ADDRESS     the address to listen on                       (0.0.0.0)
-  --key FILE         the key that both ends hold; made if missing   (aes_key.bin)
-  --out FOLDER       where received files go                        (received)
-  --once             end after the first client that was served to its end
-  --pair             show a one-time code with which one client can get the key
-  --classic          take what the old C++ client sends too, which nothing protects from change
-  --timeout SECONDS  end a connection on which nothing moves        (30)
-  --json             one JSON object a line on standard output
-  --quiet, -q        no remarks on standard error
-  --version, --help
-`;
-
-/** What the operator must hear even under `--quiet`: the key may be with a stranger, or someone guessed. */
-const GRAVE_CODES: ReadonlySet<string> = new Set(["pairing_unconfirmed", "pairing_wrong_code"]);
-
-/** Clients at once; more are turned away as they come. */
-const CONNECTIONS_MAX = 256;
+import { parsePort, parseTimeoutMs } from "./lib/cli/arguments.ts";
+import type { Output } from "./lib/cli/output.ts";
+import { type Invocation, runTool } from "./lib/cli/tool.ts";
+import { formatAddress } from "./lib/net/net.ts";
 
 const CLASSIC_WARNING =
   "--classic: what classic clients send is hidden, not protected. Whoever is in between can change it or send it " +
   "again, and equal messages look equal; clients of the channel stay protected.";
 
-const OPTIONS = {
-  port: { type: "string" },
-  host: { type: "string" },
-  key: { type: "string" },
-  out: { type: "string" },
-  once: { type: "boolean" },
-  pair: { type: "boolean" },
-  classic: { type: "boolean" },
-  timeout: { type: "string" },
-} as const;
+await runTool(AES_SERVER, { serve });
 
-await runTool({
-  name: "aes_server.ts",
-  help: HELP,
-  options: OPTIONS,
-  exitOnInterrupt: 0,
-  async run({ positionals, values, out, interrupted }) {
-    if (positionals.length > 0) {
-      throw usageError(`no argument is expected, not "${positionals[0]}"`);
-    }
-    const port = parsePort("--port", values.port ?? "8080");
-    const stall_ms = parseTimeoutMs(values.timeout, STALL_MS);
-    const { bytes: psk, aesKey } = loadKey(values.key ?? "aes_key.bin", out);
-    if (values.classic) out.warn(CLASSIC_WARNING);
-    const folder = ReceiveFolder.open(values.out ?? "received");
-    const offer = values.pair ? new PairingOffer() : null;
-    const messageBudget = new MessageBudget();
-    const unproven = new UnprovenConnections();
-    const ended = Promise.withResolvers<void>();
-    interrupted.addEventListener("abort", () => ended.resolve());
-
-    const serve = async (connection: Connection) => {
-      const from = formatAddress(connection.remoteHost, connection.remotePort);
-      unproven.add(connection);
-      try {
-        const arrived = values.classic
-          ? await receiveClassicMessage(connection, { aesKey, stall_ms, messageBudget })
-          : connection;
-        if (arrived instanceof Uint8Array) showMessage(out, from, arrived);
-        else {await serveConnection(arrived, {
-            psk,
-            stall_ms,
-            folder,
-            messageBudget,
-            onMessage: (message) => showMessage(out, from, message),
-            onFile: (file) => showReceivedFile(out, from, file),
-            onRefused: (name, reason) => explain(out, from, reason, printable(name)),
-            onProven: () => unproven.delete(connection),
-            onPairing: async (connection, reader) => {
-              await servePairing(connection, reader, offer, psk);
-              out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
-            },
-          });}
-        if (values.once) ended.resolve();
-      } catch (error) {
-        if (!interrupted.aborted) explain(out, from, error);
-      } finally {
-        unproven.delete(connection);
-      }
-    };
-    const host = values.host ?? "0.0.0.0";
-    const listener = await listenTcp({ host, port, connections_max: CONNECTIONS_MAX }, serve);
-    const address = { host: listener.host, port: listener.port };
-    out.result(
-      { event: "listening", ...address },
-      `Listening on ${formatAddress(address.host, address.port)}`,
-    );
-    if (offer) showOffer(out, offer);
-    await ended.promise;
-    await listener.close();
-    folder.close();
-  },
-});
+async function serve(
+  { values, out, interrupted }: Invocation<typeof AES_SERVER, "serve">,
+): Promise<void> {
+  const port = parsePort("--port", values.port);
+  const stall_ms = parseTimeoutMs(values.timeout);
+  const key = loadKey(values.key, out);
+  const { host, classic } = values;
+  if (classic) out.warn(CLASSIC_WARNING);
+  const folder = ReceiveFolder.open(values.out);
+  const offer = values.pair ? new PairingOffer() : null;
+  const server = await AesServer.start({ host, port, key, folder, offer, classic, stall_ms, out });
+  const { address } = server;
+  out.result(
+    { event: "listening", ...address },
+    `Listening on ${formatAddress(address.host, address.port)}`,
+  );
+  if (offer !== null) showOffer(out, offer);
+  const stopped = new Promise<void>((resolve) =>
+    interrupted.addEventListener("abort", () => resolve(), { once: true })
+  );
+  await (values.once ? Promise.race([stopped, server.served]) : stopped);
+  await server.close();
+  folder.close();
+}
 
 function loadKey(path: string, out: Output): KeyFile {
   const file = loadOrMakeKeyFile(path);
@@ -130,13 +54,4 @@ function showOffer(out: Output, { code }: PairingOffer): void {
     `Pairing code, for one client within ten minutes: ${code}\n` +
       `There: aes_client.ts --pair ${code} --host <this machine>`,
   );
-}
-
-/** Why a client, or a thing of its, was not served to its end: a remark, for it concerns that client alone. */
-function explain(out: Output, from: string, error: unknown, name?: string): void {
-  const { code, message } = isSealwireError(error) ? error : internalError(error);
-  const what = name === undefined ? from : `${from}: refused ${name}`;
-  const text = `${what}: ${printable(message)}`;
-  if (GRAVE_CODES.has(code)) out.warn(text);
-  else out.note(text);
 }

@@ -29,7 +29,7 @@ const IMPORTS_OF_ROOM: Readonly<Record<string, readonly string[]>> = {
 
 /** The files that may import `lib/cli`: those that talk to a person. */
 const TALKS_TO_A_PERSON =
-  /^lib\/(cli\/.*|payment\/\w+\/(commands\w*|prompt)\.ts|aes\/(display|server|client)\.ts)$/;
+  /^lib\/(cli\/.*|payment\/\w+\/(commands\w*|prompt)\.ts|aes\/(commands|display|server|client)\.ts)$/;
 
 function roomsUpTo(highest: string): string[] {
   const rooms = ["base", "net", "rpc", "keys", "protocol", "ledger"].map((name) => `lib/${name}`);

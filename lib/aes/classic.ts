@@ -1,7 +1,10 @@
 /**
- * The AES pair's classic protocol: the client connects over plain TCP, sends one AES-128-CBC ciphertext under the key and IV
- * of `aes_key.bin`, and closes; the end of the stream is the end of the message. Nobody acknowledges anything, and nothing
- * shows whether the ciphertext was changed, cut at a block, or sent before: that is what the channel is for.
+ * The AES pair's classic protocol. The client connects over plain TCP, sends one AES-128-CBC
+ * ciphertext under the key and IV of `aes_key.bin`, and closes. The end of the stream is the end of
+ * the message.
+ *
+ * Nobody acknowledges anything, and nothing shows whether the ciphertext was changed, cut at a
+ * block, or sent before. The channel exists for that.
  */
 import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
 import { PROLOGUE, PROLOGUE_BYTES } from "./channel/handshake.ts";
@@ -15,25 +18,26 @@ import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
 
 const BLOCK_BYTES = 16;
-/** Of the longest message: padding always adds something. */
+/** The ciphertext of the longest message. Padding adds up to a block. */
 const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
 const BUFFER_BYTES_MIN = 4 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface ReceiveClassicOptions {
   readonly aesKey: AesKey;
-  /** So long nothing may arrive before the end. */
+  /** How long the connection may be silent before its end. */
   readonly stall_ms: number;
   /** Shared by all connections of a server. */
   readonly messageBudget: MessageBudget;
 }
 
 /**
- * Takes a classic client's message; or, where the first 8 bytes are those of a channel or a pairing, gives the connection
- * as it was before they were read.
+ * Receives the message of a classic client, and destroys the connection. Where the first 8 bytes
+ * are those of a channel or a pairing, returns the connection as it was before they were read.
  *
- * @throws {SealwireError} `decrypt_failed` (also where nothing came, or no whole blocks), `message_too_long`, `server_busy`,
- * `timeout`, `connection_lost`; the connection is destroyed then.
+ * @throws {SealwireError} `decrypt_failed`, also for an empty stream or an incomplete block;
+ * `message_too_long`, `server_busy`, `timeout`, `connection_lost`. The connection is destroyed
+ * then.
  */
 export async function receiveClassicMessage(
   connection: Connection,
@@ -59,7 +63,7 @@ export async function receiveClassicMessage(
   }
 }
 
-/** Whether this is the beginning of a channel, as far as it goes. */
+/** Whether these bytes, as far as they go, are the beginning of a channel or a pairing. */
 function startsChannel(bytes: Uint8Array): boolean {
   return [PROLOGUE, PAIRING_PROLOGUE].some((prologue) =>
     prologue.every((byte, index) => index >= bytes.length || bytes[index] === byte)
@@ -83,7 +87,7 @@ async function readInTime(connection: Connection, stall_ms: number): Promise<Uin
   }
 }
 
-/** What has come of a ciphertext: one buffer, in however small pieces it came. */
+/** The ciphertext so far, in one buffer, even where it arrives in tiny pieces. */
 class Ciphertext {
   private buffer = new Uint8Array(0);
   private size_bytes = 0;
@@ -119,7 +123,7 @@ class Ciphertext {
   }
 }
 
-/** A connection whose first bytes have been read, and are read once more. */
+/** A connection whose first bytes were read and will be read again. */
 class RewoundConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
@@ -162,7 +166,7 @@ export interface SendClassicOptions {
 }
 
 /**
- * Sends one message. That it was handed to the network is all that can be known.
+ * Sends one message. Resolves when the network has taken it. Nobody can know more than that.
  *
  * @throws {SealwireError} `message_too_long`, `no_connection`, `connection_lost`, `interrupted`.
  */

@@ -1,20 +1,21 @@
-/** What the AES pair shows of its work: results, bars, and texts from others made harmless. */
+/** Shows the work of the AES pair: results, progress bars, and harmless texts from others. */
 import { Buffer } from "node:buffer";
-import { type Output, type Progress } from "../cli/tool.ts";
+import type { Output } from "../cli/output.ts";
+import type { Progress } from "../cli/progress.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError } from "../base/errors.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
 import type { SendEvents, SentFile } from "./transfer/send_files.ts";
 import type { LocalFile } from "./transfer/walk_files.ts";
 
-/** Lines of a message that are made ready for the terminal at a time. */
+/** How many lines of a message are printed at a time. */
 const LINES_AT_ONCE_MAX = 4_096;
-/** Failures that a final error under `--json` names one by one. */
+/** How many failures a final error names one by one under `--json`. */
 const FAILURES_SHOWN_MAX = 100;
 
 /**
- * A message, one line for each of its own, each beginning with the sender's address and `> `:
- * whatever the text says, it cannot pass for a line of the server's or of another sender's.
+ * Shows a message. Each of its lines begins with the sender's address and `> `, so that no text can
+ * pass for a line of the server or of another sender.
  */
 export function showMessage(out: Output, from: string, message: Uint8Array): void {
   const { text, base64 } = decodeText(message);
@@ -28,7 +29,9 @@ export function showMessage(out: Output, from: string, message: Uint8Array): voi
   out.result(base64 === null ? result : { ...result, base64 }, "");
 }
 
-/** The lines of a text, so many at a time that a text of nothing but line ends needs little memory. */
+/**
+ * Splits a text into batches of lines. A text of nothing but line ends then needs little memory.
+ */
 function* inBatches(text: string): Iterable<string[]> {
   let lines: string[] = [];
   let start = 0;
@@ -54,7 +57,10 @@ export function showReceivedFile(out: Output, from: string, file: ReceivedFile):
   );
 }
 
-/** Bytes that are no UTF-8 are given twice: as text with replacement characters, and exactly. */
+/**
+ * Decodes a message. One that is not UTF-8 is given twice: as text with replacement characters, and
+ * exactly, as base64.
+ */
 function decodeText(bytes: Uint8Array): { text: string; base64: string | null } {
   const decode = (fatal: boolean) => new TextDecoder("utf-8", { fatal, ignoreBOM: true });
   try {
@@ -65,8 +71,8 @@ function decodeText(bytes: Uint8Array): { text: string; base64: string | null } 
 }
 
 /**
- * Files being sent: a bar over all of them, another while something is checked, and a result for
- * each.
+ * Shows files that are being sent: a bar for all of them, another one while a file is checked, and
+ * a result for each.
  */
 export class SendDisplay implements SendEvents {
   private readonly failures: { name: string; error: SealwireError }[] = [];
@@ -117,7 +123,7 @@ export class SendDisplay implements SendEvents {
       this.checking = null;
       return;
     }
-    // The receiver has hashed its part, and this end begins.
+    // The receiver has hashed its part. Now this end hashes its own.
     if (this.checking && done_bytes < this.checking.done_bytes) this.onChecking(file, null);
     const label = `checking ${printable(file.name)}`;
     this.checking ??= { bar: this.out.progress(label, file.size_bytes), done_bytes: 0 };
@@ -125,7 +131,7 @@ export class SendDisplay implements SendEvents {
     this.checking.done_bytes = done_bytes;
   }
 
-  /** Leaves the bar, and throws the first failure, if any, with a word on how many there were. */
+  /** Removes the bar. Throws the first failure, if any, and says how many there were. */
   finish(): void {
     this.bar.finish({ wipe: true });
     const [first] = this.failures;

@@ -3,29 +3,6 @@
  * (PROTOCOL.md lists them), a sentence for a person, and the cause.
  */
 
-/** Exit status of a tool that stops with an error: refused or failed, wrong usage, outcome or peer uncertain. */
-export const EXIT_FAILED = 1;
-export const EXIT_USAGE = 2;
-export const EXIT_NO_CONNECTION = 3;
-export const EXIT_INTERRUPTED = 130;
-
-/** Codes whose exit status is not {@linkcode EXIT_FAILED}. */
-const EXIT_STATUS_BY_CODE: Readonly<Record<string, number>> = {
-  usage: EXIT_USAGE,
-  bad_name: EXIT_USAGE,
-  bad_amount: EXIT_USAGE,
-  no_connection: EXIT_NO_CONNECTION,
-  connection_lost: EXIT_NO_CONNECTION,
-  timeout: EXIT_NO_CONNECTION,
-  server_untrusted: EXIT_NO_CONNECTION,
-  server_changed: EXIT_NO_CONNECTION,
-  ledger_forked: EXIT_NO_CONNECTION,
-  ledger_not_linked: EXIT_NO_CONNECTION,
-  ledger_rolled_back: EXIT_NO_CONNECTION,
-  outcome_unknown: EXIT_NO_CONNECTION,
-  interrupted: EXIT_INTERRUPTED,
-};
-
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
 const ERROR_CODES = [
   // Any tool
@@ -40,6 +17,7 @@ const ERROR_CODES = [
   "no_connection",
   "outcome_unknown",
   "server_changed",
+  "server_unknown",
   "server_untrusted",
   "timeout",
   // Listening on a port
@@ -209,11 +187,6 @@ export function peerError(code: unknown, message: string, details: object = {}):
 /** Whether `error` is a {@linkcode SealwireError}, with that `code` where one is given. */
 export function isSealwireError(error: unknown, code?: ErrorCode): error is SealwireError {
   return error instanceof SealwireError && (code === undefined || error.code === code);
-}
-
-/** The exit status that a tool ends with when it stops because of `error`. */
-export function exitStatus(error: unknown): number {
-  return isSealwireError(error) ? EXIT_STATUS_BY_CODE[error.code] ?? EXIT_FAILED : EXIT_FAILED;
 }
 
 /** The other end is away, cut off, or cannot answer just now. */

@@ -1,9 +1,11 @@
-/** A prompt that reads lines from a person or a pipe, and shows what arrives meanwhile above a half-typed line. */
+/** Reads lines from a person or a pipe: one answer, or a prompt that shows news meanwhile. */
 import process from "node:process";
 import { clearScreenDown, createInterface, cursorTo, moveCursor } from "node:readline";
 import type { Interface } from "node:readline";
 import { SealwireError } from "../base/errors.ts";
+import { writeError } from "./streams.ts";
 
+/** A prompt that shows what arrives meanwhile above a half-typed line. */
 export class LinePrompt {
   private readonly reader: Interface;
   private readonly iterator: AsyncIterator<string>;
@@ -56,5 +58,25 @@ export class LinePrompt {
     if (this.waiting && this.reader.terminal) process.stderr.write("\n");
     this.wasInterrupted = true;
     this.reader.close();
+  }
+}
+
+/**
+ * Asks one question and takes a line of standard input as the answer; null when it ends before. A
+ * terminal keeps its own line editing, so that Ctrl-C interrupts.
+ *
+ * @throws the signal's reason when it is aborted meanwhile.
+ */
+export async function askLine(question: string, interrupted: AbortSignal): Promise<string | null> {
+  writeError(question);
+  const reader = createInterface({ input: process.stdin, terminal: false });
+  try {
+    return await new Promise((resolve, reject) => {
+      reader.once("line", (line) => resolve(line.trim()));
+      reader.once("close", () => resolve(null));
+      interrupted.addEventListener("abort", () => reject(interrupted.reason), { once: true });
+    });
+  } finally {
+    reader.close();
   }
 }

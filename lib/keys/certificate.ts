@@ -1,9 +1,10 @@
 /**
- * The server's TLS certificate: reading any, and writing a self-signed one (X.509 v3, RFC 5280).
+ * Reads certificates, and writes a self-signed one for the server (X.509 v3, RFC 5280).
  *
- * Node's crypto reads certificates and signs, but writes none. What is missing is some forty lines of DER around one
- * signature, so no package is taken for it: those that do it bring cryptography of their own (node-forge), or two dozen
- * dependencies with global side effects (@peculiar/x509). The signature, the key and the random serial are node:crypto's.
+ * node:crypto reads certificates and signs, but writes no certificates. This file adds the DER
+ * around one signature. The packages that could do it bring their own cryptography (node-forge), or
+ * two dozen dependencies with global side effects (@peculiar/x509). The signature, the key and the
+ * random serial come from node:crypto.
  */
 import { Buffer } from "node:buffer";
 import {
@@ -21,22 +22,23 @@ import type { Sha256 } from "../base/parse.ts";
 const CERTIFICATE_BYTES_MAX = 65_536;
 
 /**
- * Clients pin this very certificate, so its end protects nobody (a stolen key is answered by making a new one), but it
- * does make every client raise the alarm of a changed server. Hence ten years.
+ * How long a certificate is valid. Clients pin it, so its end protects nobody: after a theft the
+ * operator makes a new one. But its end makes every client report a changed server. Hence ten
+ * years.
  */
 const VALIDITY_DAYS = 3650;
-/** It is valid from a day ago, for clients whose clock is behind. */
+/** A certificate is valid from a day ago, for clients whose clock is behind. */
 const BACKDATED_DAYS = 1;
 const DAY_MS = 86_400_000;
-/** The longest that conforms (RFC 5280, 4.1.2.2). */
+/** The longest serial number that conforms (RFC 5280, 4.1.2.2). */
 const SERIAL_BYTES = 20;
 const SUBJECT = "Sealwire server";
 const DNS_NAME_CHARACTERS_MAX = 253;
-/** More names would only make each handshake longer. */
+/** The most names in a certificate. More would only make each handshake longer. */
 export const CERTIFICATE_HOSTS_MAX = 100;
 
 /**
- * Reads one certificate, PEM or DER. Of several in one PEM text it is the first.
+ * Parses a certificate, PEM or DER. Where a PEM text has several, parses the first.
  *
  * @throws {SealwireError} `bad_certificate`.
  */
@@ -49,23 +51,28 @@ export function parseCertificate(pemOrDer: string | Uint8Array): X509Certificate
   }
 }
 
-/** The certificate alone, without whatever stood around it in a file. */
+/** Formats a certificate as PEM, without the text that may have stood around it in a file. */
 export function certificatePem(certificate: X509Certificate): string {
   return pemArmour("CERTIFICATE", certificate.raw);
 }
 
-/** SHA-256 of the DER, base64url. Throws `bad_certificate`. */
+/** Returns the SHA-256 of the DER, as base64url. Throws `bad_certificate`. */
 export function certificateSha256(pemOrDer: string | Uint8Array): Sha256 {
   const { raw } = parseCertificate(pemOrDer);
   return createHash("sha256").update(raw).digest("base64url") as Sha256;
 }
 
-/** `AB:CD:…`: SHA-256 of the DER as `openssl x509 -fingerprint -sha256` prints it. Throws `bad_certificate`. */
+/**
+ * Returns the fingerprint for people: the SHA-256 of the DER, `AB:CD:…`, as
+ * `openssl x509 -fingerprint -sha256` prints it.
+ *
+ * @throws {SealwireError} `bad_certificate`.
+ */
 export function certificateFingerprint(pemOrDer: string | Uint8Array): string {
   return parseCertificate(pemOrDer).fingerprint256;
 }
 
-/** Whether a certificate can name this host: a DNS name or an IP literal. */
+/** Whether a certificate can name this host. It must be a DNS name or an IP literal. */
 export function isCertificateHost(host: string): boolean {
   if (isIP(host) !== 0) return true;
   return host.length <= DNS_NAME_CHARACTERS_MAX &&
@@ -73,9 +80,11 @@ export function isCertificateHost(host: string): boolean {
 }
 
 /**
- * Writes a certificate over `key` (EC P-256 or RSA), signed by that key itself, as PEM. It names `hosts`, each of which
- * passes {@linkcode isCertificateHost}, {@linkcode CERTIFICATE_HOSTS_MAX} at most. It is an end entity's (CA false), so a
- * stolen TLS key issues no certificates that a client would take.
+ * Makes a certificate for `key` (EC P-256 or RSA), signed by that key, as PEM. It names `hosts`: at
+ * most {@linkcode CERTIFICATE_HOSTS_MAX}, and each must pass {@linkcode isCertificateHost}.
+ *
+ * It is an end entity's certificate (CA false), so that nobody can issue certificates with a stolen
+ * TLS key that a client would accept.
  */
 export function selfSignedCertificate(
   key: KeyObject,
@@ -83,7 +92,7 @@ export function selfSignedCertificate(
 ): string {
   const algorithm = signatureAlgorithm(key);
   const serial = randomBytes(SERIAL_BYTES);
-  // Positive and of full length: the first bit clear, the second set.
+  // Positive (the first bit is clear) and of full length (the second bit is set).
   serial[0] = (serial[0]! & 0x7f) | 0x40;
   const subject = sequence(
     der(TAG.set, sequence(oid(OID.commonName), der(TAG.utf8String, Buffer.from(SUBJECT)))),
@@ -93,7 +102,7 @@ export function selfSignedCertificate(
     der(TAG.version, der(TAG.integer, Buffer.of(2))), // v3
     der(TAG.integer, serial),
     algorithm,
-    subject, // the issuer: itself
+    subject, // as the issuer
     sequence(
       time(new Date(start_ms - BACKDATED_DAYS * DAY_MS)),
       time(new Date(start_ms + VALIDITY_DAYS * DAY_MS)),
@@ -143,7 +152,7 @@ function signatureAlgorithm(key: KeyObject): Uint8Array {
   throw new SealwireError("bad_key", "a certificate is made over an EC or an RSA key only");
 }
 
-/** RFC 5280, 4.2.1: what the key may do, and whose it is. */
+/** The extensions: what the key may do, and whose it is (RFC 5280, 4.2.1). */
 function extensions(hosts: readonly string[]): Uint8Array[] {
   const DIGITAL_SIGNATURE = Buffer.of(0x80);
   const list = [
@@ -168,9 +177,9 @@ function generalName(host: string): Uint8Array {
   return der(TAG.dnsName, Buffer.from(host, "ascii"));
 }
 
-/** The 16 bytes of an IPv6 literal; a zone (`%eth0`) means nothing elsewhere and is left out. */
+/** Returns the 16 bytes of an IPv6 literal. Leaves a zone (`%eth0`) out, which is local. */
 function ipv6Bytes(literal: string): Uint8Array {
-  // A URL's host is in the one short form of RFC 5952, without dotted decimals.
+  // The host of a URL has the short form of RFC 5952, without dotted decimals.
   const short = new URL(`http://[${literal.split("%")[0]}]/`).hostname.slice(1, -1);
   const [head = "", tail] = short.split("::");
   const groups = (text: string) => text === "" ? [] : text.split(":");
@@ -181,7 +190,7 @@ function ipv6Bytes(literal: string): Uint8Array {
   return Buffer.from(all.join(""), "hex");
 }
 
-/** RFC 5280, 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050 on, whole seconds of Greenwich. */
+/** UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds (RFC 5280, 4.1.2.5). */
 function time(moment: Date): Uint8Array {
   const digits = moment.toISOString().replace(/\.\d+Z$/, "Z").replace(/[-:T]/g, "");
   const year = moment.getUTCFullYear();
@@ -202,7 +211,7 @@ function bitString(unusedBits: number, bits: Uint8Array): Uint8Array {
   return der(TAG.bitString, Buffer.of(unusedBits), bits);
 }
 
-/** One DER value: tag, shortest length, contents (X.690, 8.1 and 10.1). */
+/** Encodes one DER value: tag, shortest length, contents (X.690, 8.1 and 10.1). */
 function der(tag: number, ...contents: Uint8Array[]): Uint8Array {
   const content = Buffer.concat(contents);
   if (content.length < 0x80) return Buffer.concat([Buffer.of(tag, content.length), content]);
@@ -211,7 +220,7 @@ function der(tag: number, ...contents: Uint8Array[]): Uint8Array {
   return Buffer.concat([Buffer.of(tag, 0x80 | length.length), length, content]);
 }
 
-/** RFC 7468: base64 in lines of 64 characters. */
+/** Formats bytes as PEM: base64 in lines of 64 characters (RFC 7468). */
 function pemArmour(label: string, bytes: Uint8Array): string {
   const lines = Buffer.from(bytes).toString("base64").match(/.{1,64}/g) ?? [];
   return [`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ""].join("\n");

@@ -1,9 +1,10 @@
 /**
- * RSA key pairs as PEM files: `<owner>_private.pem` and `<owner>_public.pem` in the keys folder. A file that is there is
- * used as it is (`openssl genpkey`, `openssl genrsa` and `openssl rsa -pubout` make such); one that is missing is made.
+ * Loads and makes RSA key pairs as PEM files: `<owner>_private.pem` and `<owner>_public.pem` in the
+ * keys folder. A file that exists is used as it is, also one that `openssl genpkey`,
+ * `openssl genrsa` or `openssl rsa -pubout` made.
  *
- * Of a pair the private file decides: the public one is derived from it. So two processes that start at once on an empty
- * folder end up with one pair, whichever was first.
+ * The private file decides, and the public one is derived from it. So two processes that start at
+ * the same time on an empty folder end up with the same pair.
  */
 import { createPrivateKey, generateKeyPair, type KeyObject } from "node:crypto";
 import { statSync } from "node:fs";
@@ -27,15 +28,15 @@ import {
   rsaPublicKeyOf,
 } from "./rsa.ts";
 
-/** A key of 4096 bits takes 3.3 kB, a certificate with its text printed above it some 10 kB. */
+/** A key of 4096 bits takes 3.3 kB, a certificate below its printed text some 10 kB. */
 const KEY_FILE_BYTES_MAX = 65_536;
 const PRIVATE_KEY_KINDS: ReadonlySet<string> = new Set(["rsa", "ec", "ed25519"]);
 
-/** What a person should hear of the files that were read, a sentence each. */
+/** What a person should know about the files that were read. A sentence each. */
 export type Warnings = string[];
 
 /**
- * The server's public key, from a file: all that `verify` needs.
+ * Loads the server's public key from a file. It is all that `verify` needs.
  *
  * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`.
  */
@@ -46,7 +47,7 @@ export function loadServerPublicKey(path: string): RsaPublicKey {
 }
 
 /**
- * The keys of an account that has them in `folder`.
+ * Loads the keys of an account.
  *
  * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`, `key_mismatch`.
  */
@@ -59,10 +60,10 @@ export async function loadAccountKeys(
 }
 
 /**
- * The keys of an account; missing ones are made. `made`: the private key is new.
+ * Loads the keys of an account, and makes those that are missing. `made`: the private key is new.
  *
- * @throws {SealwireError} `key_missing` (a public key without its private key), `key_unreadable`, `bad_key`,
- * `key_mismatch`, `folder_unwritable`.
+ * @throws {SealwireError} `key_missing` where there is only a public key; `key_unreadable`,
+ * `bad_key`, `key_mismatch`, `folder_unwritable`.
  */
 export async function loadOrMakeAccountKeys(
   folder: string,
@@ -72,7 +73,7 @@ export async function loadOrMakeAccountKeys(
   return { pair, made: made.includes(pairPaths(folder, name).private), warnings };
 }
 
-/** The pair of `owner`, an account or `server`; `made` lists the paths of what was missing and is made. */
+/** Opens the pair of `owner`, an account or `server`. `made` lists the paths of new files. */
 export async function openPair(
   folder: string,
   owner: string,
@@ -97,7 +98,7 @@ export async function openPair(
 
 async function makePrivateKey(paths: PairPaths, made: string[]): Promise<void> {
   const publicIsThere = readKeyFile(paths.public) !== null;
-  // The private file is looked for again: another process may have made both since.
+  // Another process may have made both files since the first look, so this looks again.
   if (publicIsThere && readKeyFile(paths.private) === null) {
     throw new SealwireError(
       "key_missing",
@@ -132,7 +133,10 @@ function pairPaths(folder: string, owner: string): PairPaths {
   };
 }
 
-/** A private key, or null where the file is missing. Says so in `warnings` when others can read the file. */
+/**
+ * Loads a private key. Returns null where the file is missing. Adds a warning where others can read
+ * the file.
+ */
 export function loadPrivateKey(path: string, warnings: Warnings): KeyObject | null {
   const pem = readKeyFile(path);
   if (pem === null) return null;
@@ -148,16 +152,20 @@ export function loadPrivateKey(path: string, warnings: Warnings): KeyObject | nu
   }
   const key = parsePrivateKey(path, pem);
   if (key.asymmetricKeyType === "rsa") {
-    namingFile(path, () => rsaPublicKeyOf(key));
+    requireSoundRsaKey(path, key);
   }
   return key;
+}
+
+function requireSoundRsaKey(path: string, key: KeyObject): void {
+  namingFile(path, () => rsaPublicKeyOf(key));
 }
 
 function parsePrivateKey(path: string, pem: string): KeyObject {
   let cause: unknown;
   try {
     const key = createPrivateKey(pem);
-    // Deno reads other kinds (RSA-PSS) that Bun does not.
+    // Deno reads other kinds, such as RSA-PSS, and Bun does not.
     if (PRIVATE_KEY_KINDS.has(key.asymmetricKeyType ?? "")) return key;
   } catch (error) {
     cause = error;
@@ -180,7 +188,7 @@ export function readKeyFile(path: string): string | null {
   return readTextFile(path, { size_bytes_max: KEY_FILE_BYTES_MAX, code: "key_unreadable" });
 }
 
-/** Makes the file, unless another process has just done so; adds it to `made` if this one did. */
+/** Makes the file and adds it to `made`, unless another process has just made it. */
 export function createKeyFile(path: string, pem: string, mode: number, made: string[]): void {
   makeFolder(dirname(path));
   if (createFileAtomic(path, pem, mode)) made.push(path);
@@ -190,7 +198,7 @@ export function privateKeyPem(key: KeyObject): string {
   return key.export({ type: "pkcs8", format: "pem" }) as string;
 }
 
-/** Errors of `parse`, with the file named. */
+/** Runs `parse`. An error that it throws names the file. */
 export function namingFile<T>(path: string, parse: () => T): T {
   try {
     return parse();

@@ -1,20 +1,18 @@
-/**
- * What accounts and servers are: names and RSA keys, parsed once into values that cannot be wrong.
- */
+/** Parses account names and RSA keys, once, into values that cannot be wrong. */
 import { createHash, createPublicKey, type KeyObject } from "node:crypto";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, type Sha256 } from "../base/parse.ts";
 
 export const RSA_BITS_MIN = 2048;
-export const RSA_BITS_MAX = 4096;
-/** 65537, the only public exponent taken. */
+const RSA_BITS_MAX = 4096;
+/** 65537, the only public exponent that is accepted. */
 const RSA_EXPONENT = "AQAB";
 const ACCOUNT_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 const QUOTED_CHARACTERS_MAX = 40;
 
 export type AccountName = string & { readonly __brand: "AccountName" };
 
-/** A public key as a JWK (RFC 7517) of exactly these members, in the order of RFC 7638. */
+/** A public key as a JWK (RFC 7517) with exactly these members, in the order of RFC 7638. */
 export interface RsaPublicJwk {
   readonly e: string;
   readonly kty: "RSA";
@@ -23,7 +21,7 @@ export interface RsaPublicJwk {
 
 export interface RsaPublicKey {
   readonly jwk: RsaPublicJwk;
-  /** RFC 7638, with SHA-256. */
+  /** The thumbprint of RFC 7638, with SHA-256. */
   readonly thumbprint: Sha256;
   readonly key: KeyObject;
 }
@@ -33,7 +31,12 @@ export interface RsaKeyPair {
   readonly privateKey: KeyObject;
 }
 
-/** 1 to 32 of `a-z 0-9 . _ -`, starting with a letter or digit, and not `server`. Throws `bad_name`. */
+/**
+ * Parses an account name: 1 to 32 of `a-z 0-9 . _ -`, starting with a letter or digit, and not
+ * `server`.
+ *
+ * @throws {SealwireError} `bad_name`.
+ */
 export function parseAccountName(text: unknown): AccountName {
   if (typeof text === "string" && ACCOUNT_NAME.test(text) && text !== "server") {
     return text as AccountName;
@@ -47,8 +50,9 @@ export function parseAccountName(text: unknown): AccountName {
 }
 
 /**
- * An untrusted JWK. The members are `e`, `kty` and `n` and no others, their base64url is canonical, the modulus is odd,
- * without a leading zero byte, and of 2048 to 4096 bits: the runtimes disagree on keys beyond these rules.
+ * Parses an untrusted JWK. Its members must be `e`, `kty` and `n` and no others, in canonical
+ * base64url. The modulus must be odd, have no leading zero byte, and have 2048 to 4096 bits. The
+ * runtimes disagree about other keys.
  *
  * @throws {SealwireError} `bad_key`.
  */
@@ -63,19 +67,19 @@ export function parseRsaPublicJwk(value: unknown): RsaPublicKey {
   }
 }
 
-/** A public key as `openssl rsa -pubout` writes it. Throws `bad_key`. */
+/** Parses a public key as `openssl rsa -pubout` writes it. Throws `bad_key`. */
 export function rsaPublicKeyFromPem(pem: string): RsaPublicKey {
-  // Without this a private key, or a certificate, would do as well.
+  // `createPublicKey` also accepts a private key or a certificate.
   if (!/^-----BEGIN (RSA )?PUBLIC KEY-----/m.test(pem)) throw badKey();
   return rsaPublicKey(() => createPublicKey(pem));
 }
 
-/** The public half of a key that was read, private or public. Throws `bad_key`, as for every kind but RSA. */
+/** Returns the public half of a private or public key. Throws `bad_key`, also for other kinds. */
 export function rsaPublicKeyOf(key: KeyObject): RsaPublicKey {
   return rsaPublicKey(() => key.type === "private" ? createPublicKey(key) : key);
 }
 
-/** Whatever `read` gives, held to the rules of {@linkcode parseRsaPublicJwk}. */
+/** Checks the key that `read` returns by the rules of {@linkcode parseRsaPublicJwk}. */
 function rsaPublicKey(read: () => KeyObject): RsaPublicKey {
   try {
     const { e, kty, n } = read().export({ format: "jwk" });

@@ -1,7 +1,7 @@
 /**
- * The four files that make a server: its RSA pair, which seals the ledger, and its TLS certificate with its own key. What
- * `openssl req -x509` made is used as it is; what is missing is made; a certificate that exists is never made anew, since
- * clients pin it.
+ * Loads the four key files of a server, and makes those that are missing: the RSA pair, which seals
+ * the ledger, and the TLS certificate with a key of its own. Files that `openssl req -x509` made
+ * are used as they are. A certificate that exists is never made again, because clients pin it.
  */
 import { generateKeyPair, type KeyObject, type X509Certificate } from "node:crypto";
 import { join } from "node:path";
@@ -28,24 +28,24 @@ import {
 import type { RsaKeyPair } from "./rsa.ts";
 import type { Sha256 } from "../base/parse.ts";
 
-const RENEWAL =
-  "move server_cert.pem away and start again to have a new one made (clients then warn of a changed server)";
+const RENEWAL = "move server_cert.pem away and start again to have a new one made " +
+  "(clients then warn of a changed server)";
 
 export interface ServerKeys {
   readonly pair: RsaKeyPair;
   readonly certificatePem: string;
-  /** Of the certificate's DER. */
+  /** The SHA-256 of the certificate's DER. */
   readonly certificateSha256: Sha256;
   /** The private key that fits the certificate, PKCS #8. */
   readonly tlsKeyPem: string;
 }
 
 /**
- * The server's RSA pair, its certificate and the TLS key; missing ones are made, and `made` lists their paths. A
- * certificate that exists is never made anew. `hosts`: DNS names and IP literals for a new one's subjectAltName.
+ * Loads or makes the server's RSA pair, its certificate and the TLS key. `made` lists the paths of
+ * new files. `hosts` are the DNS names and IP literals in the subjectAltName of a new certificate.
  *
- * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`, `key_mismatch`, `bad_certificate`,
- * `certificate_expired` (or not yet valid), `folder_unwritable`.
+ * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`, `key_mismatch`,
+ * `bad_certificate`, `certificate_expired` (or not yet valid), `folder_unwritable`.
  */
 export async function loadOrMakeServerKeys(
   folder: string,
@@ -69,7 +69,7 @@ export async function loadOrMakeServerKeys(
 }
 
 /**
- * A certificate from a file, whatever its dates.
+ * Loads a certificate from a file. Does not check its dates.
  *
  * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_certificate`.
  */
@@ -79,7 +79,7 @@ export function loadCertificate(path: string): X509Certificate {
   return namingFile(path, () => parseCertificate(pem));
 }
 
-/** A certificate over `server_key.pem`; that is an ECDSA key of its own, so that a stolen one forges no block. */
+/** Makes a certificate for `server_key.pem`, a key of its own that cannot sign the ledger. */
 async function makeCertificate(
   folder: string,
   path: string,
@@ -102,7 +102,7 @@ async function makeCertificate(
   createKeyFile(path, pem, PUBLIC_FILE_MODE, options.made);
 }
 
-/** The first of the two keys that fits. One that cannot be used is no error where the other fits. */
+/** Finds the key that fits the certificate. The other one may be unusable without an error. */
 function findTlsKey(folder: string, certificate: X509Certificate, warnings: Warnings): KeyObject {
   const paths = ["server_key.pem", "server_private.pem"].map((name) => join(folder, name));
   let unusable: SealwireError | null = null;
@@ -111,7 +111,7 @@ function findTlsKey(folder: string, certificate: X509Certificate, warnings: Warn
       const remarks: Warnings = [];
       const key = loadPrivateKey(path, remarks);
       if (key === null || !certificate.checkPrivateKey(key)) continue;
-      // The pair's own file has been remarked upon.
+      // The file of the RSA pair was remarked upon already.
       warnings.push(...remarks.filter((remark) => !warnings.includes(remark)));
       if (unusable) warnings.push(`${unusable.message} (not needed: ${path} fits)`);
       return key;

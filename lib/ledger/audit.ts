@@ -33,7 +33,13 @@ import {
   type Transfer,
 } from "./entry.ts";
 import type { Seals } from "./seal.ts";
-import { creditsOf, isSoundBalance, type Posting, unsignedSha256 } from "./settle.ts";
+import {
+  creditsOf,
+  isSoundBalance,
+  type Posting,
+  RESERVED_NAMES,
+  unsignedSha256,
+} from "./settle.ts";
 import type { Head, LedgerStore, Sealed, StoredAccount, StoredPayment } from "./store.ts";
 import type { Ending } from "./submission.ts";
 import { emptyTree, type FullTile, type LogTree } from "./tiles.ts";
@@ -63,9 +69,14 @@ export interface AuditResult {
   /** Of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
+  /** The expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
+  readonly explained: readonly Checkpoint[];
 }
 
-/** @throws {SealwireError} `audit_failed` at the first thing that is wrong; `details.index` is the entry. */
+/**
+ * @throws {SealwireError} `audit_failed` at the first thing that is wrong. `details.index` is the entry; of what only the end
+ * of the log shows, it is the log's size.
+ */
 export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
   let done = false;
@@ -86,7 +97,7 @@ async function located<T>(replay: Replay, check: () => Promise<T>): Promise<T> {
     return await check();
   } catch (error) {
     if (!isSealwireError(error)) throw error;
-    const index = replay.size;
+    const { at: index } = replay;
     throw new SealwireError("audit_failed", `entry ${index}: ${error.message}`, {
       cause: error,
       details: { index },
@@ -114,10 +125,16 @@ class Replay {
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
+  /** The entry whose postings are being compared, after it was replayed. */
+  private posting: number | null = null;
   private endings = 0;
   private tiles = 0;
+  private time_s = 0;
+  /** By size. */
   private readonly expected: Checkpoint[];
+  private readonly unlinked: Checkpoint[] = [];
   private readonly rollbacks: LedgerRollback[] = [];
+  private readonly operatorIndexes: number[] = [];
 
   constructor(private readonly options: AuditOptions) {
     this.accounts.set(TREASURY, { key: options.server, opened: 0, balance: 0n, changed: 0 });
@@ -129,6 +146,11 @@ class Replay {
   /** Entries replayed so far: the index of the next one. */
   get size(): number {
     return this.tree.size;
+  }
+
+  /** Index of the entry that is being checked. */
+  get at(): number {
+    return this.posting ?? this.size;
   }
 
   /** Replays the next entries; true when those were the last. */
@@ -153,6 +175,8 @@ class Replay {
     const entry = parseEntry(text);
     require(entry.index === this.size, `it says that it is entry ${entry.index}`);
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
+    this.time_s = entry.time;
+    if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
     switch (entry.type) {
       case "ledger.open": {
         require(entry.server === this.options.server, "the ledger is of another server");
@@ -192,24 +216,21 @@ class Replay {
     this.tree = tree;
     while (this.expected[0]?.size === tree.size) {
       const kept = this.expected.shift()!;
-      require(
-        sameHash(kept.root, tree.root) || this.isExplained(kept),
-        "a checkpoint that was kept elsewhere has another history",
-      );
+      if (!sameHash(kept.root, tree.root)) this.unlinked.push(kept);
     }
-  }
-
-  private isExplained(kept: Checkpoint): boolean {
-    return this.rollbacks.some((rollback) => explains(rollback, kept.size));
   }
 
   private async compareTiles(fullTiles: readonly FullTile[]): Promise<void> {
     this.tiles += fullTiles.length;
     const stored = await this.options.store.tiles(fullTiles);
-    for (const [at, { level, index, hashes }] of fullTiles.entries()) {
+    for (const [at, { level, index, hashes, root }] of fullTiles.entries()) {
       const found = stored[at];
       require(found !== null, `tile ${level}/${index} is missing`);
-      require(sameHash(found!, hashes), `tile ${level}/${index} is not that of the entries`);
+      const [storedRoot] = await this.options.store.tileRoots(level, index, index + 1);
+      require(
+        sameHash(found!, hashes) && sameHash(storedRoot!, root),
+        `tile ${level}/${index} is not that of the entries`,
+      );
     }
   }
 
@@ -232,6 +253,7 @@ class Replay {
   private async accountOpen(entry: Entry<AccountOpen>): Promise<void> {
     const { account, key, delegationSha256, index } = entry;
     require(!this.accounts.has(account), `${account} exists already`);
+    require(!RESERVED_NAMES.has(account), `nobody may be called ${account}`);
     require(this.settings?.registration !== "closed", "registration is closed");
     if (delegationSha256 !== null) {
       const { claims } = await this.storedDelegation(delegationSha256);
@@ -384,11 +406,13 @@ class Replay {
     this.postings += postings.length;
     const stored = await this.options.store.balancesAfter(postings);
     for (const [at, { account, index, balance }] of postings.entries()) {
+      this.posting = index;
       require(
         stored[at] === balance,
-        `the stored balance of ${account} after entry ${index} is not ${formatAmount(balance)}`,
+        `the stored balance of ${account} after it is not ${formatAmount(balance)}`,
       );
     }
+    this.posting = null;
   }
 
   /** What must hold at the end: the root, every account as replayed, none more, nothing left over, the sum zero. */
@@ -398,9 +422,18 @@ class Replay {
       encodeBase64url(this.tree.root) === this.head.root,
       "the entries do not lead to the root that is signed",
     );
+    // Only now, for the entry that explains a loss comes after it.
+    for (const kept of this.lost()) {
+      require(
+        this.rollbacks.some((rollback) => explains(rollback, kept.size)),
+        `the checkpoint of ${kept.size} entries that was kept elsewhere is not of this history`,
+      );
+    }
+    require(this.head.time_s === this.time_s, "the head has another time than the last entry");
+    const operatorIndexes = await store.operatorIndexes();
     require(
-      this.expected.every((kept) => this.isExplained(kept)),
-      "the ledger is shorter than a checkpoint that was kept elsewhere",
+      operatorIndexes.join() === this.operatorIndexes.join(),
+      "the operator's entries are not listed as they are",
     );
     const { openingBalance, registration } = this.head.settings;
     require(
@@ -418,9 +451,14 @@ class Replay {
     require(sum === 0n, `all balances add up to ${formatAmount(sum)}, not to zero`);
   }
 
+  /** The expected checkpoints that are not of this history. */
+  private lost(): Checkpoint[] {
+    return [...this.unlinked, ...this.expected];
+  }
+
   private async compareAccounts(): Promise<void> {
-    // Before it first pays, nothing is stored of the treasury.
-    let missing = this.accounts.size - (this.accounts.get(TREASURY)!.balance === 0n ? 1 : 0);
+    // Before it first pays, nothing is stored of the treasury. Entry 0 pays nobody.
+    let missing = this.accounts.size - (this.accounts.get(TREASURY)!.changed === 0 ? 1 : 0);
     let after = "";
     while (true) {
       const page = await this.options.store.accountsAfter(after, ACCOUNTS_PAGE);
@@ -456,6 +494,7 @@ class Replay {
       accounts: this.accounts.size - 1,
       size: this.size,
       root: this.head.root,
+      explained: this.lost(),
     };
   }
 }

@@ -10,7 +10,7 @@ import { deriveSealKey } from "../keys/log_key.ts";
 import { EMPTY_ROOT, hashLeaf, sameHash } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { Anchor } from "./anchor.ts";
-import { type Checkpoint, logOrigin } from "./checkpoint.ts";
+import { type Checkpoint, type Log, logOrigin } from "./checkpoint.ts";
 import { type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import {
   Ledger,
@@ -52,7 +52,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const { store, server, logKey, create } = options;
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const anchor = new Anchor(join(options.keysFolder, ANCHOR_FILE), log);
+  const anchor = openAnchor(options.keysFolder, log);
   const ledgerOptions = { ...options, seals, anchor };
 
   // Before the head: another process may raise both, the anchor last.
@@ -85,6 +85,11 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
     anchor.replace(ledger.checkpoint);
   }
   return ledger;
+}
+
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
 }
 
 /** What the database lacks. */

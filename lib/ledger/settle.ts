@@ -21,7 +21,7 @@ import {
 } from "./submission.ts";
 
 /** Names that would mislead, and that nobody can register. */
-const RESERVED_NAMES: ReadonlySet<string> = new Set([
+export const RESERVED_NAMES: ReadonlySet<string> = new Set([
   "admin",
   "operator",
   "root",

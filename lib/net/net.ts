@@ -15,15 +15,8 @@ import { listenTcpDeno } from "./deno_listen.ts";
 import { listenTcpNode, listenTlsNode } from "./node_listen.ts";
 
 export { connectTcp, connectTls, connectTlsUnverified } from "./connect.ts";
-export type { ConnectTlsOptions } from "./connect.ts";
 export { END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
-export type {
-  Connection,
-  ConnectOptions,
-  Listener,
-  ListenTcpOptions,
-  ListenTlsOptions,
-} from "./connection.ts";
+export type { Connection, Listener, ListenTlsOptions } from "./connection.ts";
 
 /**
  * Accepts TCP connections.

@@ -37,7 +37,7 @@ export interface RpcLimits {
   silence_ms_max: number;
 }
 
-export const RPC_LIMITS: Readonly<RpcLimits> = {
+const RPC_LIMITS: Readonly<RpcLimits> = {
   request_line_bytes_max: 64 * 1024,
   answer_line_bytes_max: 1024 * 1024,
   nesting_max: 64,
@@ -48,7 +48,7 @@ export const RPC_LIMITS: Readonly<RpcLimits> = {
 };
 
 /** How long a call waits for its answer by default. */
-export const CALL_TIMEOUT_MS_DEFAULT = 30_000;
+const CALL_TIMEOUT_MS_DEFAULT = 30_000;
 
 const PING = "rpc.ping";
 

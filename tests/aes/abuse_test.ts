@@ -1,6 +1,6 @@
 /**
- * What a client that holds the key, or knows the pairing code, can cost the server: each test does to
- * a server of its own, over a real socket, what the client of this project never does.
+ * What a client that holds the key, or knows the pairing code, can cost the server: each test does
+ * to a server of its own, over a real socket, what the client of this project never does.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -168,12 +168,12 @@ test("a message in empty pieces keeps no record in memory, and arrives", NEEDS_P
 });
 
 test(
-  "a folder name of two thousand parts is refused where few files may be open",
+  "a folder name as deep and long as names may be is refused where few files may be open",
   LIMIT,
   async () => {
     const server = await startServer([], { files_max: 256 });
     const channel = new Channel(await shakeHands(server), { stall_ms: 30_000 });
-    const name = Array.from({ length: 2_048 }, () => "a").join("/");
+    const name = Array.from({ length: 128 }, () => "a".repeat(31)).join("/");
     const answer = await offerByHand(channel, { item: 0, kind: "folder", size_bytes: 0, name });
     // The whole path is longer than the system takes.
     assert.equal(refusalCode(answer), "write_failed");

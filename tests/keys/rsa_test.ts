@@ -27,7 +27,10 @@ const RFC7638_KEY = {
 } as const;
 const RFC7638_THUMBPRINT = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
 
-/** A number of exactly that many bits, ending in `last`; nobody knows its factors, which a public key does not need. */
+/**
+ * A number of exactly that many bits, ending in `last`; nobody knows its factors, which a public
+ * key does not need.
+ */
 function modulusOf(bits: number, last = 0x01): Buffer {
   const modulus = Buffer.alloc(Math.ceil(bits / 8), 0x5a);
   modulus[0] = 1 << ((bits - 1) % 8);

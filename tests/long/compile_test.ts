@@ -1,35 +1,53 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { whyNot } from "../support/other_runtime.ts";
 import type { Json } from "../support/payment_world.ts";
-import { RUNTIME, temporaryFolder } from "../support/support.ts";
+import { RUNTIME, type Runtime, temporaryFolder } from "../support/support.ts";
 
 const SLOW = { timeout: 240_000 };
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const COMPILE_TIMEOUT_MS = 180_000;
 const COMMAND_TIMEOUT_MS = 30_000;
 
-/** A binary runs where there is nothing: no checkout, no runtime in PATH, and a `.env` that must not matter. */
-function emptyPlace(): { folder: string; env: Record<string, string> } {
+interface Place {
+  readonly folder: string;
+  readonly env: Record<string, string>;
+}
+
+/** A tool of one file runs where there is nothing: no checkout, and no runtime in PATH. */
+function emptyPlace(): Place {
   const folder = join(temporaryFolder(), "place");
   mkdirSync(folder);
-  writeFileSync(join(folder, ".env"), "NODE_EXTRA_CA_CERTS=/nowhere\nBUN_CONFIG_VERBOSE_FETCH=1\n");
-  writeFileSync(join(folder, "bunfig.toml"), 'preload = ["./missing.ts"]\n');
   return { folder, env: { PATH: "/nowhere", NO_COLOR: "1" } };
 }
 
-/** Two people pay each other with nothing but the two binaries. */
-async function requireToolsWork(server: string, client: string): Promise<void> {
-  const { folder: cwd, env } = emptyPlace();
-  const run = (binary: string, ...args: string[]): Json => {
-    const { status, stdout, stderr } = spawnSync(binary, [...args, "--json"], {
+/** A binary has a runtime within it, to which files of the working folder must not matter. */
+function trappedPlace(): Place {
+  const place = emptyPlace();
+  const variables = "NODE_EXTRA_CA_CERTS=/nowhere\nBUN_CONFIG_VERBOSE_FETCH=1\n";
+  writeFileSync(join(place.folder, ".env"), variables);
+  writeFileSync(join(place.folder, "bunfig.toml"), 'preload = ["./missing.ts"]\n');
+  return place;
+}
+
+/** A binary, or a runtime and a bundle. */
+type Command = readonly [string, ...string[]];
+
+/** Two people pay each other with nothing but the two tools. */
+async function requireToolsWork(
+  server: Command,
+  client: Command,
+  { folder: cwd, env }: Place,
+): Promise<void> {
+  const run = ([binary, ...start]: Command, ...args: string[]): Json => {
+    const { status, stdout, stderr } = spawnSync(binary, [...start, ...args, "--json"], {
       cwd,
       env,
       encoding: "utf8",
@@ -42,7 +60,8 @@ async function requireToolsWork(server: string, client: string): Promise<void> {
   assert.equal(run(server, "--version").version, version);
   assert.match(String(run(client, "--help").help), /receipt <payment-id>/);
 
-  const serving = spawn(server, ["0", "--host", "127.0.0.1", "--json", "--quiet"], {
+  const [binary, ...start] = server;
+  const serving = spawn(binary, [...start, "0", "--host", "127.0.0.1", "--json", "--quiet"], {
     cwd,
     env,
     stdio: ["ignore", "pipe", "inherit"],
@@ -87,17 +106,53 @@ test(
       assert.equal(status, 0, stderr);
       return binary;
     });
-    await requireToolsWork(server!, client!);
+    await requireToolsWork([server!], [client!], trappedPlace());
   },
 );
 
-/** What `deno task compile` runs, with its binaries put into `folder`. */
-function denoCompile(folder: string): string {
+/** What a task of deno.json runs, with its files put into `folder`. */
+function taskInto(folder: string, task: "bundle" | "compile"): string {
   const { tasks } = JSON.parse(readFileSync(join(ROOT, "deno.json"), "utf8")) as {
     tasks: Record<string, string>;
   };
-  return tasks.compile!.replaceAll("dist/", `${folder}/`);
+  return tasks[task]!.replaceAll("dist/", `${folder}/`);
 }
+
+/** The file that runs as `runtime`, which may be looked up in PATH. */
+function pathOf(runtime: Runtime): string {
+  if (runtime === RUNTIME) return process.execPath;
+  return spawnSync("sh", ["-c", `command -v ${runtime}`], { encoding: "utf8" }).stdout.trim();
+}
+
+test(
+  "deno task bundle makes tools of one file each, which run alone on either runtime",
+  { ...SLOW, skip: whyNot("bun") },
+  async () => {
+    const folder = temporaryFolder();
+    const env = { ...process.env, PATH: `${dirname(pathOf("bun"))}:${process.env.PATH}` };
+    const options = { cwd: ROOT, encoding: "utf8", timeout: COMPILE_TIMEOUT_MS, env } as const;
+    const { status, stderr } = spawnSync("sh", ["-c", taskInto(folder, "bundle")], options);
+    assert.equal(status, 0, stderr);
+    const names = ["aes_client.mjs", "aes_server.mjs", "client.mjs", "server.mjs"];
+    assert.deepEqual(readdirSync(folder).sort(), names);
+    for (const runtime of (["deno", "bun"] as const).filter((name) => whyNot(name) === false)) {
+      const start: Command = runtime === "deno" ? [pathOf("deno"), "run", "-A"] : [pathOf("bun")];
+      const tool = (name: string): Command => [...start, join(folder, name)];
+      await requireToolsWork(tool("server.mjs"), tool("client.mjs"), emptyPlace());
+      for (const name of ["aes_server.mjs", "aes_client.mjs"]) {
+        const [binary, ...args] = tool(name);
+        const { folder: cwd, env } = emptyPlace();
+        const asked = spawnSync(binary, [...args, "--version"], {
+          cwd,
+          env,
+          encoding: "utf8",
+          timeout: COMMAND_TIMEOUT_MS,
+        });
+        assert.equal(asked.status, 0, asked.stderr);
+      }
+    }
+  },
+);
 
 /** Deno compiles with an archive of its runtime that it downloads: where it cannot, there is nothing to test. */
 function whyNotDenoCompile(): string | false {
@@ -122,12 +177,12 @@ if (skip) console.log(`skipped: ${skip}`);
 test("deno task compile makes binaries that run alone", { ...SLOW, skip }, async () => {
   const folder = temporaryFolder();
   const env = { ...process.env, PATH: `${join(process.execPath, "..")}:${process.env.PATH}` };
-  const { status, stderr } = spawnSync("sh", ["-c", denoCompile(folder)], {
+  const { status, stderr } = spawnSync("sh", ["-c", taskInto(folder, "compile")], {
     cwd: ROOT,
     encoding: "utf8",
     timeout: COMPILE_TIMEOUT_MS,
     env,
   });
   assert.equal(status, 0, stderr);
-  await requireToolsWork(join(folder, "server"), join(folder, "client"));
+  await requireToolsWork([join(folder, "server")], [join(folder, "client")], trappedPlace());
 });

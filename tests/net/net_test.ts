@@ -42,7 +42,9 @@ async function readBytes(connection: Connection, size_bytes: number): Promise<Ui
   return all;
 }
 
-/** Writes pieces until `total_bytes` are handed over or the connection is lost; says how many were. */
+/**
+ * Writes pieces until `total_bytes` are handed over or the connection is lost; says how many were.
+ */
 function pour(connection: Connection, total_bytes: number): { handed_bytes: number } {
   const poured = { handed_bytes: 0 };
   const piece = new Uint8Array(64 * 1024);

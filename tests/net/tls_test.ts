@@ -147,7 +147,9 @@ describe("connecting", () => {
 const OTHER_FILES_MAX = 16;
 const HANDSHAKE_TIMEOUT_MS = 500;
 
-/** Opens `count` connections that send nothing, or a byte now and then, and never end by themselves. */
+/**
+ * Opens `count` connections that send nothing, or a byte now and then, and never end by themselves.
+ */
 async function openSilentPeers(port: number, count: number, drip: boolean): Promise<void> {
   for (let peer = 0; peer < count; peer++) {
     const socket = net.connect({ host: HOST, port });

@@ -175,7 +175,9 @@ describe("a line", () => {
   );
 });
 
-/** A client of openssl's that sends `lines` and never reads an answer: nobody takes what it prints. */
+/**
+ * A client of openssl's that sends `lines` and never reads an answer: nobody takes what it prints.
+ */
 function openWithoutReading(port: number, lines: string): void {
   const command = `openssl s_client -quiet -alpn ${ALPN} -connect ${HOST}:${port} 2>&1 | sleep 30`;
   const client = spawn("sh", ["-c", command], {

@@ -232,6 +232,10 @@ export class TestClock implements Clock {
     return this.watched.isSteady();
   }
 
+  trust(): void {
+    this.watched.trust();
+  }
+
   /** Lets time pass. */
   pass(seconds: number): void {
     this.wall_ms += seconds * 1000;

@@ -16,6 +16,13 @@ export const RUNTIME: Runtime = process.versions.bun ? "bun" : "deno";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const TOOL_TIMEOUT_MS = 60_000;
+/** Of deno.json, by tool. */
+const PERMISSION_SETS: Readonly<Record<string, string>> = {
+  "server.ts": "server",
+  "client.ts": "client",
+  "aes_server.ts": "client",
+  "aes_client.ts": "client",
+};
 
 const folders: string[] = [];
 const running = new Set<ToolProcess>();
@@ -185,6 +192,12 @@ function commandLine(tool: string, { runtime = RUNTIME, files_max }: ToolOptions
     ? []
     : ["sh", "-c", `ulimit -n ${files_max}; exec "$0" "$@"`];
   const command = runtime === RUNTIME ? process.execPath : runtime;
-  const run = runtime === "deno" ? ["run", "-A", "--no-check"] : [];
+  const run = runtime === "deno" ? ["run", "--quiet", "--no-check", ...permissions(tool)] : [];
   return [...limit, command, ...run, join(ROOT, tool)];
+}
+
+/** A tool gets the permissions that `deno task` gives it, and is refused anything else; a test's own script gets all. */
+function permissions(tool: string): string[] {
+  const set = PERMISSION_SETS[tool];
+  return set === undefined ? ["-A"] : [`-P=${set}`, "--no-prompt"];
 }

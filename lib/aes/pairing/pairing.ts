@@ -1,6 +1,6 @@
 /**
- * Pairing: how a client gets the server's key file with nothing shared beforehand but a short code
- * that one person tells the other. PROTOCOL.md ("Pairing") has every byte.
+ * Pairing: gives a client the server's key file. The two share nothing beforehand but a short code,
+ * which one person tells the other. PROTOCOL.md ("Pairing") specifies every byte.
  *
  *     client                                        server
  *     "SEALPAR1"                            →
@@ -11,13 +11,13 @@
  *                                           ←       status, Noise message 2, the sealed key file
  *     a sealed empty text: "I have it"      →
  *
- * CPace makes a strong key of the code, and that key is the psk of a Noise handshake. Until the
- * client has proved in the first Noise message that it knows the code, the server sends nothing
- * that depends on the key, so whoever does not know the code learns one thing: that the one code it
- * tried was wrong.
+ * CPace makes a strong key from the code. That key is the psk of a Noise handshake. The client
+ * proves in the first Noise message that it knows the code. Before that, the server sends nothing
+ * that depends on the key. A client that does not know the code learns only that its one try was
+ * wrong.
  *
- * Only a wrong confirmation burns a code: somebody who stops before it has learned nothing, so the
- * code stays good for the client it was made for. The key file goes out at most once for a code.
+ * Only a wrong confirmation burns a code. A client that stops earlier has learned nothing, so the
+ * code stays good. The key file is sent at most once for a code.
  */
 import { randomBytes } from "node:crypto";
 import { hkdf } from "@noble/hashes/hkdf.js";
@@ -33,13 +33,13 @@ import { withHandshakeTimeout } from "../channel/handshake.ts";
 import { HandshakeState, NOISE_KEY_BYTES } from "../channel/noise.ts";
 import type { PairingOffer } from "./pairing_code.ts";
 
-/** The first bytes that a client sends in order to pair. */
+/** The first bytes that a client sends to pair. */
 export const PAIRING_PROLOGUE: Uint8Array = utf8ToBytes("SEALPAR1");
 
-/** CPace's CI. */
+/** The channel identifier (CI) for CPace. */
 export const PAIRING_CHANNEL_ID: Uint8Array = utf8ToBytes("sealwire-pair/1");
 
-/** The server's byte before each of its answers but Yb. */
+/** The byte with which the server begins each answer except Yb. */
 const STATUS = { ok: 0, busy: 1, closed: 2, wrong_code: 3 } as const;
 
 const PSK_INFO = utf8ToBytes("sealwire-pair psk");
@@ -49,22 +49,23 @@ const SID_BYTES = 16;
 const STATUS_BYTES = 1;
 const HANDSHAKE_MESSAGE_BYTES = NOISE_KEY_BYTES + sealedBytes(0);
 
-/**
- * The number of the one text that each end seals after the handshake, and its associated data: u64
- * BE, as in a record.
- */
+/** The number of the one text that each end seals after the handshake. */
 const TEXT_NUMBER = 0n;
+/** Its associated data: the number as u64 BE, as in a record. */
 const TEXT_AD = new Uint8Array(8);
 
 /**
- * The server's side, after {@linkcode PAIRING_PROLOGUE} has been read through `reader`. Resolves
- * when the client has said that it stored `key` (the 32 bytes of the key file). `offer` is null
- * where the server offers none. The connection is ended in any case: within 10 s, and another 10 s
- * where a client that was refused does not end it too.
+ * Runs the server's side, after {@linkcode PAIRING_PROLOGUE} was read through `reader`. Resolves
+ * when the client has confirmed that it stored `key` (the 32 bytes of the key file). `offer` is
+ * null where the server offers no code.
  *
- * @throws {SealwireError} `pairing_closed` where no offer is open, `pairing_busy` where another
- * connection is at it, `pairing_wrong_code` (the offer is burnt), `handshake_failed`, `decrypt_failed`
- * where the last message is not the client's, `timeout`, `connection_lost`.
+ * The connection is ended in any case, within 10 s. A client that was refused and does not end it
+ * has another 10 s.
+ *
+ * @throws {SealwireError} `pairing_closed` where no offer is open; `pairing_busy` while another
+ * connection is pairing; `pairing_wrong_code`, which burns the offer; `pairing_unconfirmed` where
+ * the key was sent and the client did not confirm it; `handshake_failed`, `timeout`,
+ * `connection_lost`.
  */
 export async function servePairing(
   connection: Connection,
@@ -76,24 +77,23 @@ export async function servePairing(
     if (offer?.state !== "open") {
       throw refusal("closed", "a client asked to pair, but no pairing code is open");
     }
-    if (!offer.take()) throw refusal("busy", "a client asked to pair while another one was at it");
+    if (!offer.reserve()) {
+      throw refusal("busy", "a client asked to pair while another one was at it");
+    }
     await withHandshakeTimeout(connection, async () => {
-      const handshake = await confirmed(connection, reader, offer);
-      await deliver(connection, reader, handshake, key);
+      const handshake = await takeConfirmation(connection, reader, offer);
+      await deliverKey(connection, reader, handshake, key);
     }).finally(() => offer.release());
   } catch (error) {
-    await sayWhy(connection, error);
+    await sendRefusal(connection, error);
     throw error;
   } finally {
     connection.destroy();
   }
 }
 
-/**
- * Runs CPace and takes the client's confirmation. From here on the client is known to know the
- * code.
- */
-async function confirmed(
+/** Runs CPace and checks the client's confirmation, which proves that it knows the code. */
+async function takeConfirmation(
   connection: Connection,
   reader: ByteReader,
   offer: PairingOffer,
@@ -122,7 +122,8 @@ async function confirmed(
   return handshake;
 }
 
-async function deliver(
+/** Sends the key, and waits until the client confirms it. */
+async function deliverKey(
   connection: Connection,
   reader: ByteReader,
   handshake: HandshakeState,
@@ -142,14 +143,14 @@ async function deliver(
 }
 
 /**
- * The client's side, over a fresh connection, with a code from `parsePairingCode`. `store` is
- * called with the server's key file (32 bytes) once it is certain that the server knows the code
- * too; when it returns, the server is told that the client has it. What `store` throws is thrown.
- * The connection is ended in any case, within 10 s.
+ * Runs the client's side over a fresh connection, with a code from `parsePairingCode`. Calls
+ * `store` with the server's key file (32 bytes) once the server has proven that it knows the code.
+ * After `store` has returned, the client confirms to the server that it has the key. The connection
+ * is ended in any case, within 10 s.
  *
- * @throws {SealwireError} `pairing_wrong_code`, `pairing_closed`, `pairing_busy`,
- * `server_untrusted` where the server does not know the code, `handshake_failed`, `timeout`,
- * `connection_lost`.
+ * @throws {SealwireError} `pairing_wrong_code`, `pairing_closed`, `pairing_busy`;
+ * `server_untrusted` where the server does not know the code; `handshake_failed`, `timeout`,
+ * `connection_lost`; what `store` throws.
  */
 export async function requestKey(
   connection: Connection,
@@ -159,7 +160,7 @@ export async function requestKey(
   const reader = new ByteReader(connection);
   try {
     await withHandshakeTimeout(connection, async () => {
-      const handshake = await confirm(connection, reader, code);
+      const handshake = await sendConfirmation(connection, reader, code);
       const { key, sendKey } = await receiveKey(reader, handshake);
       store(key);
       await connection.write(AES128CBCHS256.encrypt(sendKey, TEXT_NUMBER, TEXT_AD, NONE));
@@ -170,8 +171,8 @@ export async function requestKey(
   }
 }
 
-/** Runs CPace and sends the confirmation. */
-async function confirm(
+/** Runs CPace and sends the confirmation. Returns once the server has accepted it. */
+async function sendConfirmation(
   connection: Connection,
   reader: ByteReader,
   code: string,
@@ -214,8 +215,7 @@ export interface PairingShares {
 }
 
 /**
- * What the handshake after CPace runs with: its psk (32 bytes) and its prologue. `point` is CPace's
- * K.
+ * Derives the psk (32 bytes) and the prologue of the handshake after CPace. `point` is CPace's K.
  */
 export function handshakeSecrets(
   sid: Uint8Array,
@@ -245,8 +245,8 @@ function refusal(status: Refusal, message: string, cause?: unknown): SealwireErr
   return new SealwireError(`pairing_${status}`, message, { cause });
 }
 
-/** Tells the client of a refusal, and ends the connection. */
-async function sayWhy(connection: Connection, error: unknown): Promise<void> {
+/** Tells the client why it was refused, and ends the connection. Ignores other errors. */
+async function sendRefusal(connection: Connection, error: unknown): Promise<void> {
   const refusals: Refusal[] = ["busy", "closed", "wrong_code"];
   const status = refusals.find((name) => isSealwireError(error, `pairing_${name}`));
   if (status === undefined) return;
@@ -254,7 +254,7 @@ async function sayWhy(connection: Connection, error: unknown): Promise<void> {
     await connection.write(Uint8Array.of(STATUS[status]));
     await connection.end();
   } catch (lost) {
-    // The client has gone and cannot be told; the refusal itself is what the caller hears of.
+    // The client has gone and cannot be told. The caller throws the refusal.
     if (!isSealwireError(lost, "connection_lost")) throw lost;
   }
 }

@@ -1,22 +1,24 @@
 /**
- * Pairing codes, such as `7-cobalt-harbor`: a number from 1 to 99 and two of 256 words, 99 · 256 ·
- * 256 = 6,488,064 codes (22.6 bits). That is enough because nobody can try more than one of them:
- * CPace gives away nothing to try codes with elsewhere, and the first wrong one ends the offer.
+ * Pairing codes such as `7-cobalt-harbor`: a number from 1 to 99 and two of 256 words. There are 99
+ * · 256 · 256 = 6,488,064 codes (22.6 bits). That is enough because nobody can try more than one.
+ * CPace reveals nothing with which to try codes elsewhere, and the first wrong code ends the offer.
  */
 import { randomInt } from "node:crypto";
 import { SealwireError } from "../../base/errors.ts";
 import { PAIRING_WORDS } from "./words.ts";
 
 export const PAIRING_CODE_LIFETIME_MS = 10 * 60 * 1000;
-/** Between two connections, for each that is given up costs the server some milliseconds of work. */
+/** The pause between two connections, because each one costs the server some milliseconds. */
 export const PAIRING_PAUSE_MS = 1_000;
 
 const CODE_NUMBER_MAX = 99;
 
 /**
- * A code as a person wrote it, in the one form both ends compute with: lower case, single hyphens
- * (spaces and repeated hyphens are taken for one). Throws `usage` for what can be no code, so that
- * a slip does not cost the only try.
+ * Brings a code that a person typed into the form that both ends compute with: lower case and
+ * single hyphens. Spaces and repeated hyphens count as one hyphen.
+ *
+ * @throws {SealwireError} `usage` for text that cannot be a code, so that a slip does not cost the
+ * only try.
  */
 export function parsePairingCode(text: string): string {
   const code = text.trim().toLowerCase().replace(/[\s\p{Pd}]+/gu, "-");
@@ -38,23 +40,23 @@ function makePairingCode(): string {
 }
 
 /**
- * What has become of an offer. `used`: the key has been sent for it. `burnt`: somebody tried a
- * wrong code. `expired`: ten minutes have passed.
+ * The state of an offer. `used`: the key was sent for it. `burnt`: somebody tried a wrong code.
+ * `expired`: ten minutes have passed.
  */
 export type PairingOfferState = "open" | "used" | "burnt" | "expired";
 
 /**
- * One code, offered by a server: for one client, one wrong try, one connection at a time, and ten
- * minutes.
+ * A code that a server offers. It is good for one client, one wrong try and ten minutes, and for
+ * one connection at a time.
  */
 export class PairingOffer {
   readonly code: string;
   private ending: "used" | "burnt" | null = null;
-  private taken = false;
+  private reserved = false;
   private free_at_ms = -Infinity;
   private readonly expires_at_ms: number;
 
-  /** Makes a fresh code. `now_ms` is the clock; `code`, for tests, a given code. */
+  /** Makes a fresh code. `now_ms` is the clock. `code` gives a fixed code, for tests. */
   constructor(
     private readonly now_ms: () => number = () => performance.now(),
     code: string = makePairingCode(),
@@ -67,20 +69,22 @@ export class PairingOffer {
     return this.ending ?? (this.now_ms() < this.expires_at_ms ? "open" : "expired");
   }
 
-  /** Reserves the offer for one connection. False where another one has it, or had it just now. */
-  take(): boolean {
-    if (this.taken || this.now_ms() < this.free_at_ms) return false;
-    this.taken = true;
+  /**
+   * Reserves the offer for a connection. Returns false where another one has it, or just had it.
+   */
+  reserve(): boolean {
+    if (this.reserved || this.now_ms() < this.free_at_ms) return false;
+    this.reserved = true;
     return true;
   }
 
-  /** The connection that took the offer is done with it. */
+  /** Ends the reservation. */
   release(): void {
-    this.taken = false;
+    this.reserved = false;
     this.free_at_ms = this.now_ms() + PAIRING_PAUSE_MS;
   }
 
-  /** Ends an open offer: the key goes out for it, or a wrong code was tried. */
+  /** Ends an open offer, because the key is sent for it or a wrong code was tried. */
   end(ending: "used" | "burnt"): void {
     this.ending ??= ending;
   }

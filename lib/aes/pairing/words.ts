@@ -1,6 +1,7 @@
 /**
- * The 256 words of pairing codes: common, easily said on the telephone, of 4 to 8 letters, and
- * three letters or more apart from each other, so that a slip makes no other word of the list.
+ * The 256 words of pairing codes. They are common, easy to say on the telephone, and have 4 to 8
+ * letters. They differ from each other in three letters or more, so that a slip makes no other word
+ * of the list.
  */
 export const PAIRING_WORDS: readonly string[] = `
   acorn airport album almond alpine amber anchor anvil apple aspen atlas attic aurora autumn badge

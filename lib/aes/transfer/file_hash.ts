@@ -1,22 +1,22 @@
-/** The SHA-256 of a file, or of its start, in pieces: bounded memory, and progress on the way. */
+/** Hashes a file, or its start, in pieces. It needs little memory and reports its progress. */
 import { createHash, type Hash } from "node:crypto";
 import { closeSync, constants, openSync, read, readSync } from "node:fs";
 
 const PIECE_BYTES = 256 * 1024;
-/** Reading so little on this thread takes less time than asking another to. */
+/** The largest read that is faster on this thread than on another. */
 const SMALL_BYTES = 16 * 1024;
 
 export interface FileDigest {
-  /** Goes on from here. */
+  /** The hash state, to go on from. */
   readonly hash: Hash;
   readonly sha256: Uint8Array;
-  /** How many bytes were hashed: less than asked where the file is shorter. */
+  /** How many bytes were hashed. Fewer than requested where the file is shorter. */
   readonly size_bytes: number;
 }
 
 /**
- * Hashes the first `size_bytes` bytes of a file that is no symbolic link. Rejects with the system's
- * error.
+ * Hashes the first `size_bytes` bytes of a file that is not a symbolic link. Rejects with the
+ * system's error.
  */
 export async function hashFile(
   path: string,
@@ -31,7 +31,7 @@ export async function hashFile(
   }
 }
 
-/** As {@linkcode hashFile}, from an open file, whose own position is not used. */
+/** Does the same as {@linkcode hashFile} for an open file. Does not use the file's position. */
 export async function hashOpenFile(
   fd: number,
   size_bytes: number,
@@ -53,14 +53,14 @@ export async function hashOpenFile(
   return { hash, sha256: hash.copy().digest(), size_bytes: done_bytes };
 }
 
-/** Two buffers in turn: one to read into while the other is used. */
+/** Two buffers that take turns: one is read into while the other is in use. */
 export class BufferPair {
   private current: Uint8Array | null = null;
   private other: Uint8Array | null = null;
 
   constructor(private readonly size_bytes: number) {}
 
-  /** The one that was given out before the last, cut to `wanted_bytes` where that is less. */
+  /** Returns the buffer that is not in use, cut to `wanted_bytes` where that is less. */
   next(wanted_bytes: number): Uint8Array {
     const size_bytes = Math.min(wanted_bytes, this.size_bytes);
     const reused = this.other ?? new Uint8Array(size_bytes);
@@ -70,7 +70,7 @@ export class BufferPair {
   }
 }
 
-/** Reads from `position` into all of `target`; gives less only at the end of the file. */
+/** Reads from `position` into `target`. Returns less than all of it only at the end of the file. */
 export async function readAt(
   fd: number,
   position: number,
@@ -92,8 +92,8 @@ export async function readAt(
 }
 
 /**
- * As {@linkcode readAt}, on this thread: until `enough_bytes` are read, which without it is all of
- * `target`.
+ * Does the same as {@linkcode readAt} on this thread. Stops when `enough_bytes` were read: by
+ * default all of `target`.
  */
 export function fillNow(
   fd: number,

@@ -1,7 +1,7 @@
 /**
- * The server's side of a channel: takes messages, files and folders from one client until it
- * closes. Frames are handled in order; only the last step of a file, making it last on the disk,
- * goes on beside them, many at once.
+ * Receives messages, files and folders from one client until it closes its channel. Frames are
+ * handled in order. Only the last step of a file, syncing and publishing it, runs beside them, for
+ * many files at once.
  */
 import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
@@ -33,12 +33,12 @@ import { IncomingFile } from "./receive_file.ts";
 import type { ReceiveFolder } from "./receive_folder.ts";
 import { IncomingMessage, type MessageBudget } from "./receive_message.ts";
 
-/** Files of one connection whose content has begun and not ended: each is open. */
+/** The most files of one connection whose content has begun and not ended. Each one is open. */
 const STARTED_MAX = 8;
 
 export interface ReceivedFile {
   readonly name: string;
-  /** Under `--out`, as that was given. */
+  /** The path under `--out`, as that was given. */
   readonly path: string;
   readonly size_bytes: number;
   readonly sha256: Uint8Array;
@@ -47,11 +47,11 @@ export interface ReceivedFile {
 export interface Receiver {
   readonly folder: ReceiveFolder;
   readonly messageBudget: MessageBudget;
-  /** Called once for each whole message, before it is acknowledged. */
+  /** Called once for each complete message, before it is acknowledged. */
   onMessage(message: Uint8Array, sha256: Uint8Array): void;
-  /** Called once for each new file, when it is safely on the disk and before it is acknowledged. */
+  /** Called once for each new file that is safely on the disk, before it is acknowledged. */
   onFile(file: ReceivedFile): void;
-  /** Called for each file, folder or message that is refused, when the client is told. */
+  /** Called for each file, folder or message that is refused. */
   onRefused?(name: string, reason: SealwireError): void;
 }
 
@@ -61,39 +61,40 @@ interface ActiveFile {
 }
 
 /**
- * Serves one client to its `close`. Throws what ended the channel; unfinished files stay for the
- * next time.
+ * Serves one client until its `close`. Unfinished files stay, so that a later connection can go on.
+ *
+ * @throws {SealwireError} what ended the channel.
  */
 export async function receiveItems(channel: Channel, receiver: Receiver): Promise<void> {
-  const session = new ReceiveSession(channel, receiver);
+  const items = new ItemReceiver(channel, receiver);
   try {
     for (let frame = await channel.receive(); frame; frame = await channel.receive()) {
-      await session.handle(frame);
-      // A client that reads no answers gets to send no more.
+      await items.handle(frame);
+      // A client that reads no answers may send no more.
       await channel.roomToSend();
     }
-    await session.finished();
+    await items.finished();
     await channel.close();
   } catch (error) {
     channel.destroy(toSealwireError(error));
     throw error;
   } finally {
-    await session.release();
+    await items.release();
   }
 }
 
-class ReceiveSession {
+class ItemReceiver {
   private message: IncomingMessage | null = null;
   private readonly files = new Map<number, ActiveFile>();
-  /** Items whose content has begun and not ended. */
+  /** The files whose content has begun and not ended. */
   private readonly started = new Set<number>();
-  /** Files that are being made last, by item. */
+  /** Files that are being synced and published, by item. */
   private readonly finishing = new Map<number, Promise<void>>();
   private readonly heartbeat: ReturnType<typeof setInterval>;
   private item_max = -1;
 
   constructor(private readonly channel: Channel, private readonly receiver: Receiver) {
-    this.heartbeat = setInterval(() => this.tellOfFinishing(), WORKING_INTERVAL_MS);
+    this.heartbeat = setInterval(() => this.sendWorking(), WORKING_INTERVAL_MS);
   }
 
   async handle({ type, body }: Frame): Promise<void> {
@@ -119,19 +120,19 @@ class ReceiveSession {
     }
   }
 
-  /** Resolves when every file whose content has come is on the disk and acknowledged. */
+  /** Resolves when every file that has arrived is on the disk and acknowledged. */
   async finished(): Promise<void> {
     await Promise.all(this.finishing.values());
   }
 
-  /** Gives up what is unfinished. */
+  /** Gives up all unfinished items. */
   async release(): Promise<void> {
     this.message?.release();
     this.message = null;
     await Promise.allSettled(this.finishing.values());
     clearInterval(this.heartbeat);
     const files = [...this.files.values()];
-    await Promise.allSettled(files.map(({ offer, incoming }) => this.leave(offer, incoming)));
+    await Promise.allSettled(files.map(({ offer, incoming }) => this.close(offer, incoming)));
     this.files.clear();
   }
 
@@ -161,7 +162,7 @@ class ReceiveSession {
     const { folder } = this.receiver;
     try {
       const parts = parseFileName(offer.name);
-      // Where something has the name, or is about to, it is a mere offer.
+      // Where the name is taken, or about to be, the file is treated as an offer.
       if (!folder.claimVacant(offer.name, parts, this)) return await this.answerOffer(offer, parts);
       this.files.set(offer.item, { offer, incoming: new IncomingFile(folder, offer, parts) });
     } catch (error) {
@@ -258,7 +259,7 @@ class ReceiveSession {
     } catch (error) {
       this.refuse(offer.item, offer.name, error);
     } finally {
-      await this.leave(offer, incoming);
+      await this.close(offer, incoming);
     }
   }
 
@@ -267,13 +268,10 @@ class ReceiveSession {
     if (!file) return;
     this.files.delete(item);
     this.started.delete(item);
-    await this.leave(file.offer, file.incoming);
+    await this.close(file.offer, file.incoming);
   }
 
-  /**
-   * Runs a step of a file that is being received; a failure of the step refuses the file and harms
-   * nothing else.
-   */
+  /** Runs a step of a file that is being received. A failure refuses this file and no other. */
   private async withFile(
     item: number,
     step: (file: ActiveFile) => void | Promise<void>,
@@ -285,12 +283,12 @@ class ReceiveSession {
     } catch (error) {
       this.files.delete(item);
       this.started.delete(item);
-      await this.leave(file.offer, file.incoming);
+      await this.close(file.offer, file.incoming);
       this.refuse(item, file.offer.name, error);
     }
   }
 
-  /** Null for one that was refused or aborted: what was under way for it is passed over. */
+  /** Returns null for a file that was refused or aborted. Its late frames are ignored. */
   private activeFile(item: number): ActiveFile | null {
     if (item > this.item_max) throw protocolError("content without an offer");
     return this.files.get(item) ?? null;
@@ -312,14 +310,14 @@ class ReceiveSession {
     this.receiver.onRefused?.(name, reason);
   }
 
-  /** A sync can take longer than the other end waits for a sign of life. */
-  private tellOfFinishing(): void {
+  /** Tells the client that a file is being synced, which can take longer than the client waits. */
+  private sendWorking(): void {
     const [item] = this.finishing.keys();
     if (item === undefined) return;
     this.channel.send(FRAME.working, encodePosition({ item, offset_bytes: 0 }));
   }
 
-  private async leave(offer: Offer, incoming: IncomingFile): Promise<void> {
+  private async close(offer: Offer, incoming: IncomingFile): Promise<void> {
     try {
       await incoming.close();
     } finally {
@@ -334,7 +332,7 @@ function toSealwireError(error: unknown): SealwireError {
 
 const DISK_FULL_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
-/** What the client is told. Rethrows what concerns more than the one item. */
+/** The error that the client is told. Rethrows an error that concerns more than one item. */
 function refusalFor(error: unknown): SealwireError {
   if (error instanceof SealwireError && error.code !== "protocol_error") return error;
   const code = systemErrorCode(error);

@@ -1,7 +1,7 @@
 /**
- * One file on its way in: what is there of it, its content into an unfinished file, and its
- * publication under its name. The caller holds the claim on the name (`receive_folder.ts`) from the
- * first call to the last.
+ * Receives one file: finds what is there of it, writes its content to an unfinished file, and
+ * publishes that under its name. The caller holds the claim on the name (`receive_folder.ts`) from
+ * the first call to the last.
  */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import {
@@ -23,7 +23,7 @@ import { type ReceiveFolder, takeName } from "./receive_folder.ts";
 
 const EMPTY_SHA256 = createHash("sha256").digest();
 const READ_BITS = 0o444;
-/** A microsecond, so that a time in whole milliseconds is not rounded down to the one before. */
+/** A microsecond. Without it a time in whole milliseconds may be rounded down to the one before. */
 const ROUNDING_S = 1e-6;
 
 export class IncomingFile {
@@ -46,15 +46,15 @@ export class IncomingFile {
     this.targetPath = folder.pathOf(parts);
   }
 
-  /** Where the file will be, for people to read. */
+  /** The path of the file, for people to read. */
   get shownPath(): string {
     return join(this.folder.shownPath, ...this.parts);
   }
 
   /**
-   * What is there of the file. `onProgress` hears how much of it has been hashed.
+   * Finds what is there of the file. Calls `onProgress` with how much of it was hashed.
    *
-   * @throws {SealwireError} `target_exists` where what is there cannot be this file; `unsafe_path`.
+   * @throws {SealwireError} `target_exists` where another file has the name; `unsafe_path`.
    */
   async answer(onProgress: (done_bytes: number, total_bytes: number) => void): Promise<Answer> {
     const { item, size_bytes } = this.offer;
@@ -76,7 +76,7 @@ export class IncomingFile {
   }
 
   /**
-   * The content follows, from `offset_bytes` on: 0, or the length answered.
+   * Prepares for the content, which follows from `offset_bytes` on: 0, or the length answered.
    *
    * @throws {SealwireError} `target_exists`, `protocol_error`; the system's errors.
    */
@@ -94,7 +94,7 @@ export class IncomingFile {
     this.received_bytes = offset_bytes;
   }
 
-  /** All of the content of a small file, in place of {@linkcode start} and {@linkcode write}. */
+  /** Writes all of a small file, in place of {@linkcode start} and {@linkcode write}. */
   writeWhole(content: Uint8Array): void {
     this.start(0);
     this.hash!.update(content);
@@ -106,9 +106,9 @@ export class IncomingFile {
   }
 
   /**
-   * A piece of the content. Resolves when the piece before it is written, so that the disk and the
-   * network work at the same time, with how many bytes of the file are written then. `bytes` must
-   * stay as they are until the next call has resolved.
+   * Writes a piece of the content. Resolves when the piece before it is written, so that the disk
+   * and the network work at the same time. Returns how many bytes of the file are written then.
+   * `bytes` must not change until the next call has resolved.
    */
   async write(bytes: Uint8Array): Promise<number> {
     if (this.fd === null || !this.hash) throw protocolError("content before its start");
@@ -118,7 +118,7 @@ export class IncomingFile {
     this.hash.update(bytes);
     await this.writing;
     this.writing = writeAll(this.fd, bytes, this.received_bytes);
-    // Its failure is told by the next call.
+    // A failure is reported by the next call.
     this.writing.catch(() => {});
     const written_bytes = this.received_bytes;
     this.received_bytes += bytes.length;
@@ -126,11 +126,11 @@ export class IncomingFile {
   }
 
   /**
-   * The content is complete: checks it, makes it last, and gives it its name. Returns whether the
-   * file is new: false where a finished one with the same content was there.
+   * Checks the complete content, syncs it, and gives it its name. Returns whether the file is new:
+   * false where a finished file with the same content was there.
    *
-   * @throws {SealwireError} `hash_mismatch` (the unfinished file is deleted), `target_exists`; the
-   * system's errors.
+   * @throws {SealwireError} `hash_mismatch`, which deletes the unfinished file; `target_exists`;
+   * the system's errors.
    */
   async finish(end: End): Promise<boolean> {
     if (this.target && this.fd === null) {
@@ -154,12 +154,12 @@ export class IncomingFile {
     return true;
   }
 
-  /** Deletes what has arrived: it cannot become the file any more. */
+  /** Deletes the unfinished file, which cannot become the file any more. */
   discard(): void {
     this.folder.deletePartial(this.partialPath);
   }
 
-  /** Closes what is open. The unfinished file stays for the next time. */
+  /** Closes the unfinished file, which stays so that a later connection can go on. */
   async close(): Promise<void> {
     await this.writing.catch(() => {});
     if (this.fd !== null) closeSync(this.fd);
@@ -181,7 +181,7 @@ export class IncomingFile {
     await this.folder.folderSyncs.sync(folder);
   }
 
-  /** Whoever published the file may have been killed before it was on the disk. */
+  /** Syncs a file that was there. Its writer may have been killed before it was on the disk. */
   private async syncTarget(): Promise<void> {
     const fd = openSync(this.targetPath, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
@@ -201,8 +201,8 @@ export class IncomingFile {
 }
 
 /**
- * Whether the file can go on from there. One that has a second name was published just before a
- * crash, so that writing to it would change a finished file.
+ * Whether a transfer can go on from this unfinished file. One with a second name was published just
+ * before a crash, so writing to it would change a finished file.
  */
 function isResumable(partial: Stats | null, size_bytes: number): partial is Stats {
   return partial !== null && partial.isFile() && partial.nlink === 1 && partial.size > 0 &&

@@ -1,8 +1,8 @@
 /**
- * The folder that received files go to: which names are being received, the unfinished files, and
- * paths under it that no symbolic link leads out of.
+ * The folder for received files. It knows which names are being received, keeps unfinished files,
+ * and gives out paths that no symbolic link leads out of.
  *
- * An unfinished file is `.partial/<SHA-256 of its name>`; it outlives connections and servers, so
+ * An unfinished file is `.partial/<SHA-256 of its name>`. It outlives connections and servers, so
  * that a transfer can go on. It belongs to one connection at a time, and the folder to one server.
  */
 import { createHash } from "node:crypto";
@@ -27,23 +27,21 @@ import { PARTIALS_FOLDER } from "./names.ts";
 import { Condition } from "../../base/condition.ts";
 
 /**
- * So long an offer waits for another connection that is receiving the same file, which may be just
- * ending.
+ * How long an offer waits for another connection that is receiving the same file and may be about
+ * to end.
  */
 const CLAIM_WAIT_MS = 5_000;
-/**
- * An unfinished file that nobody has gone on with for so long is deleted when the server starts.
- */
+/** How long an unfinished file is kept after its last change. Checked when the server starts. */
 const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 /**
- * Files of all connections that are being synced at once: each is an open file and a waiting
+ * The most files of all connections that are being synced. Each one is an open file and a waiting
  * thread.
  */
 const FINISHING_MAX = 256;
 const LOCK_NAME = "lock";
 const PARTIAL_NAME = /^[0-9a-f]{64}$/;
 const PARTIALS_MODE = 0o700;
-/** Less the umask, as for any new file. */
+/** The mode of a received file, less the umask. */
 const FILE_MODE = 0o666;
 
 export class ReceiveFolder {
@@ -53,22 +51,26 @@ export class ReceiveFolder {
   private readonly claims = new Map<string, object>();
   private readonly changed = new Condition();
   private readonly unfinished = new Set<string>();
-  /** Folders that were found to be none but folders in this turn of the event loop. */
+  /** Paths that were found to be real folders in this turn of the event loop. */
   private readonly checked = new Set<string>();
-  /** Folders that were made and whose names are not on the disk yet. */
+  /** New folders whose names are not on the disk yet. */
   private readonly making = new Map<string, Promise<void>>();
   private finishing = 0;
   private lock: FileLock | null = null;
 
   private constructor(
-    /** As it was given, for people to read. */
+    /** The path as it was given, for people to read. */
     readonly shownPath: string,
     private readonly path: string,
   ) {
     this.partials = join(path, PARTIALS_FOLDER);
   }
 
-  /** Makes the folder where it is missing. Throws `folder_unwritable`. `now_ms` is the clock. */
+  /**
+   * Opens the folder. Makes it where it is missing. `now_ms` is the clock.
+   *
+   * @throws {SealwireError} `folder_unwritable`.
+   */
   static open(path: string, now_ms = Date.now()): ReceiveFolder {
     try {
       mkdirSync(path, { recursive: true });
@@ -83,22 +85,22 @@ export class ReceiveFolder {
     }
   }
 
-  /** Lets another server have the folder. */
+  /** Gives the folder up for another server. */
   close(): void {
     this.lock?.release();
     this.lock = null;
   }
 
   /**
-   * Waits until no other connection is receiving this name, and keeps it from all others until
-   * `owner` releases it.
+   * Claims a name for `owner`, until it releases it. Waits while another connection is receiving a
+   * file of that name.
    *
-   * @throws {SealwireError} `file_busy` after {@linkcode CLAIM_WAIT_MS}; `folder_in_use` by another
-   * server.
+   * @throws {SealwireError} `file_busy` after {@linkcode CLAIM_WAIT_MS}; `folder_in_use` where
+   * another server has the folder.
    */
   async claim(name: string, owner: object): Promise<void> {
     if (this.tryClaim(name, owner)) return;
-    // Waiting for itself would be in vain.
+    // An owner does not wait for itself.
     let waiting = this.claims.get(name) !== owner;
     const timer = setTimeout(() => {
       waiting = false;
@@ -116,8 +118,10 @@ export class ReceiveFolder {
   }
 
   /**
-   * As {@linkcode claim}, but at once: false where something has the name, or is being received.
-   * Throws `unsafe_path`.
+   * Claims a name without waiting. Returns false where something has the name or is being received
+   * under it.
+   *
+   * @throws {SealwireError} `unsafe_path`, `folder_in_use`.
    */
   claimVacant(name: string, parts: readonly string[], owner: object): boolean {
     return this.look(parts) === null && this.tryClaim(name, owner);
@@ -136,7 +140,7 @@ export class ReceiveFolder {
     this.changed.notifyAll();
   }
 
-  /** Waits until one more file may be synced; then {@linkcode leaveFinishing} must follow. */
+  /** Waits until one more file may be synced. {@linkcode leaveFinishing} must follow. */
   async enterFinishing(): Promise<void> {
     while (this.finishing >= FINISHING_MAX) await this.changed.wait();
     this.finishing++;
@@ -147,17 +151,17 @@ export class ReceiveFolder {
     this.changed.notifyAll();
   }
 
-  /** Where a name's unfinished file is or would be. */
+  /** Returns the path for the unfinished file of a name. */
   partialPath(name: string): string {
     return this.partials + sep + createHash("sha256").update(name).digest("hex");
   }
 
-  /** Looks at an unfinished file without asking the system for one that never was. */
+  /** Looks at an unfinished file. Does not ask the system for one that was never made. */
   lookAtPartial(path: string): Stats | null {
     return this.unfinished.has(path) ? lstatIfThere(path) : null;
   }
 
-  /** Makes a new unfinished file, in place of an older one, and opens it for writing. */
+  /** Makes a new unfinished file in place of an older one, and opens it for writing. */
   createPartial(path: string): number {
     this.deletePartial(path);
     this.unfinished.add(path);
@@ -168,12 +172,12 @@ export class ReceiveFolder {
     if (this.unfinished.delete(path)) removeIfThere(path);
   }
 
-  /** Where a name would be. */
+  /** Returns the path for a name. */
   pathOf(parts: readonly string[]): string {
     return [this.path, ...parts].join(sep);
   }
 
-  /** What is at a name now; null where nothing is. Throws `unsafe_path`. */
+  /** Looks at what has a name. Returns null where nothing has it. Throws `unsafe_path`. */
   look(parts: readonly string[]): Stats | null {
     let path = this.path;
     for (const part of parts.slice(0, -1)) {
@@ -187,8 +191,9 @@ export class ReceiveFolder {
   }
 
   /**
-   * Makes the folders that lead to a name, and returns the last of them. Throws `unsafe_path` and
-   * the system's errors.
+   * Makes the folders that lead to a name. Returns the path of the last one.
+   *
+   * @throws {SealwireError} `unsafe_path`; the system's errors.
    */
   async makeFolders(parts: readonly string[]): Promise<string> {
     let path = this.path;
@@ -221,13 +226,13 @@ export class ReceiveFolder {
     requireFolder(PARTIALS_FOLDER, lstatSync(this.partials));
     for (const name of readdirSync(this.partials)) {
       const path = join(this.partials, name);
-      // Not its modification time, which may be the sender's already.
+      // The modification time may already be the sender's.
       const age_ms = now_ms - lstatSync(path).ctimeMs;
       if (PARTIAL_NAME.test(name) && age_ms > PARTIAL_KEEP_MS) removeIfThere(path);
     }
   }
 
-  /** Two servers that write the same unfinished file would spoil it unseen. */
+  /** Takes the folder's lock. Two servers that write the same unfinished file would spoil it. */
   private takeLock(): void {
     if (this.lock) return;
     this.lock = FileLock.take(join(this.partials, LOCK_NAME));
@@ -240,12 +245,15 @@ export class ReceiveFolder {
   }
 }
 
-/** Asking first is cheaper for what is not there. A symbolic link to nothing counts as nothing. */
+/**
+ * Looks at a path. `existsSync` first is cheaper where nothing is there. A symbolic link to nothing
+ * counts as nothing.
+ */
 function lstatIfThere(path: string): Stats | null {
   return existsSync(path) ? lstatSync(path, { throwIfNoEntry: false }) ?? null : null;
 }
 
-/** Gives a file a second name; false where that is taken already. */
+/** Gives a file a second name. Returns false where that is taken. */
 export function takeName(path: string, name: string): boolean {
   try {
     linkSync(path, name);
@@ -256,7 +264,7 @@ export function takeName(path: string, name: string): boolean {
   }
 }
 
-/** False where it is there already. */
+/** Makes a folder. Returns false where something has its name. */
 function makeFolder(path: string, mode?: number): boolean {
   try {
     mkdirSync(path, { mode });
@@ -267,7 +275,7 @@ function makeFolder(path: string, mode?: number): boolean {
   }
 }
 
-/** `name`: under the folder, for the client is told. */
+/** Checks that `found` is a real folder. `name` is the path that the client may see. */
 function requireFolder(name: string, found: Stats): void {
   if (found.isDirectory()) return;
   const what = found.isSymbolicLink() ? "a symbolic link" : "no folder";

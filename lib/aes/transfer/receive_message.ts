@@ -1,12 +1,9 @@
-/**
- * Messages on their way in: kept in memory until the end has been authenticated, and only then
- * handed over.
- */
+/** Receives a message. It stays in memory until its end is authenticated, and is then released. */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { SealwireError } from "../../base/errors.ts";
 import { type End, type Position, protocolError } from "../channel/frames.ts";
 
-/** Longer texts go as files. */
+/** The longest message. A longer text must be sent as a file. */
 export const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 /** The size of all unfinished messages of a server together. */
 const UNFINISHED_BYTES_MAX = 256 * 1024 * 1024;
@@ -31,7 +28,7 @@ export class MessageBudget {
 
 export class IncomingMessage {
   private readonly hash: Hash = createHash("sha256");
-  /** Copied together as they come: a piece would keep the whole record that it came in. */
+  /** The pieces are copied here, because each piece would keep its whole record in memory. */
   private readonly content: Uint8Array;
   private received_bytes = 0;
 
@@ -55,7 +52,7 @@ export class IncomingMessage {
     this.received_bytes += bytes.length;
   }
 
-  /** The whole message. Throws `protocol_error` unless it is as it was sent. */
+  /** Returns the whole message. Throws `protocol_error` where it is not as it was sent. */
   finish(end: End): Uint8Array {
     const complete = this.received_bytes === this.announced.offset_bytes &&
       end.length_bytes === this.received_bytes && timingSafeEqual(this.hash.digest(), end.sha256);

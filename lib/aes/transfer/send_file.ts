@@ -1,7 +1,4 @@
-/**
- * The content of one file on its way out: from where the receiver can go on, in pieces, with its
- * hash.
- */
+/** Reads the content of a file to send, in pieces, from where the receiver can go on. */
 import { createHash, type Hash, timingSafeEqual } from "node:crypto";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
@@ -13,7 +10,7 @@ import { type LocalFile, unreadable } from "./walk_files.ts";
 type OnProgress = (done_bytes: number, total_bytes: number) => void;
 
 /**
- * An open file, held against what was offered of it. Every method throws `file_unreadable` or
+ * An open file that must stay as it was offered. Every method may throw `file_unreadable` or
  * `file_changed`.
  */
 export class OutgoingFile {
@@ -32,8 +29,8 @@ export class OutgoingFile {
   }
 
   /**
-   * From which byte on the content must be sent: the whole size where the receiver has all of it.
-   * What the receiver has counts only if the same bytes are here.
+   * Finds the byte from which the content must be sent: the whole size where the receiver has all
+   * of it. What the receiver has counts only if the same bytes are here.
    */
   async resumeFrom(answer: Answer, onProgress: OnProgress): Promise<number> {
     const { length_bytes } = answer;
@@ -47,8 +44,8 @@ export class OutgoingFile {
   }
 
   /**
-   * The content from {@linkcode resumeFrom} on, the next piece being read while one is used. A piece
-   * is valid until the next is asked for.
+   * Yields the content from {@linkcode resumeFrom} on. The next piece is read while one is in use.
+   * A piece is valid until the next one is requested.
    */
   async *pieces(): AsyncGenerator<Uint8Array> {
     const { size_bytes } = this.file;
@@ -64,12 +61,12 @@ export class OutgoingFile {
         yield piece;
       }
     } finally {
-      // The file must not be closed under a read.
+      // The file must not be closed during a read.
       await Promise.allSettled([next]);
     }
   }
 
-  /** The SHA-256 of the whole content, if the file is still what was offered. */
+  /** Returns the SHA-256 of the whole content. Checks that the file is still as it was offered. */
   finish(): Uint8Array {
     if (!isSame(this.fd, this.file)) throw changed(this.file.path);
     return this.hash.digest();
@@ -82,7 +79,7 @@ export class OutgoingFile {
   private readNext(): Promise<Uint8Array> {
     const target = this.buffers.next(this.file.size_bytes - this.offset_bytes);
     const next = readAt(this.fd, this.offset_bytes, target);
-    // Its failure is told when its turn has come.
+    // A failure is reported when this piece is used.
     next.catch(() => {});
     return next;
   }
@@ -97,8 +94,10 @@ export class OutgoingFile {
 }
 
 /**
- * All of a small file at once, at the start of `buffer`, which has room for a byte more: a file that
- * has grown shows by it. Throws `file_unreadable` or `file_changed`.
+ * Reads a small file into the start of `buffer`, which has room for one byte more. That byte shows
+ * that the file has grown.
+ *
+ * @throws {SealwireError} `file_unreadable`, `file_changed`.
  */
 export function readWhole(file: LocalFile, buffer: Uint8Array): Uint8Array {
   const { path, size_bytes } = file;
@@ -116,7 +115,7 @@ export function readWhole(file: LocalFile, buffer: Uint8Array): Uint8Array {
   }
 }
 
-/** Whether the open file still has the size and the time that were offered. */
+/** Whether an open file still has the size and the time that were offered. */
 function isSame(fd: number, { size_bytes, modified_ms }: LocalFile): boolean {
   const found = fstatSync(fd);
   return found.size === size_bytes && Math.floor(found.mtimeMs) === modified_ms;

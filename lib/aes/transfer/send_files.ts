@@ -1,10 +1,12 @@
 /**
- * Files and folders on their way out. Offers run ahead of the answers, and content ahead of the
- * acknowledgements, so that many small files cost no round trip each; how far ahead is bounded. A
- * sender outlives the channel it works on: what has not been acknowledged is offered again over the
- * next.
+ * Sends files and folders. Offers run ahead of the answers, and content runs ahead of the
+ * acknowledgements, so that many small files cost no round trip each. How far ahead is limited.
+ *
+ * A sender outlives the channel that it works on. What was not acknowledged is offered again over
+ * the next channel.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
+import { Condition } from "../../base/condition.ts";
 import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
@@ -30,12 +32,12 @@ import {
   WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
-import { Condition } from "../../base/condition.ts";
+import { SendJob } from "./send_job.ts";
 import type { LocalFile } from "./walk_files.ts";
 
-/** Content under way that the receiver has not yet written: as much as a crash can cost. */
+/** The most content that was sent and that the receiver has not written. A crash can cost that. */
 export const WINDOW_BYTES = 2 * 1024 * 1024;
-/** So often a file is offered again that the receiver is getting over another connection. */
+/** How often a file is offered while the receiver gets it over another connection. */
 const BUSY_TRIES_MAX = 8;
 const NO_HASH = new Uint8Array(SHA256_BYTES);
 
@@ -52,38 +54,19 @@ export interface SentFile {
 export interface SendEvents {
   /** The file is safely on the receiver's disk. */
   onSent(sent: SentFile): void;
-  /** The file was not sent; the others go on. */
+  /** The file was not sent. The others go on. */
   onFailed(file: LocalFile, reason: SealwireError): void;
-  /** More of the content has been sent, or was found to be there already; no byte is told twice. */
+  /** More content was sent, or was found at the receiver. No byte is reported twice. */
   onProgress(bytes: { sent_bytes: number; skipped_bytes: number }): void;
-  /** So many bytes of what the receiver has are hashed, there or here; null when that is over. */
+  /** One of the ends has hashed this much of what the receiver has. Null when that is over. */
   onChecking(file: LocalFile, done_bytes: number | null): void;
 }
 
-/** A file from its first offer until it is acknowledged or refused. */
-interface Job {
-  readonly file: LocalFile;
-  tries: number;
-  /** Where the content had to begin at the first try; null before that is known. */
-  first_offset_bytes: number | null;
-  sent_bytes: number;
-  reported_bytes: number;
-  /** On the present channel. */
-  item: number;
-  /**
-   * The end of the content given to the present channel, and how much of it the receiver has
-   * written.
-   */
-  position_bytes: number;
-  written_bytes: number;
-  sha256: Uint8Array | null;
-}
-
 export class FileSender {
-  private readonly again: Job[] = [];
-  private moved = 0;
+  private readonly unfinished: SendJob[] = [];
+  private written_count = 0;
 
-  /** `next_item`: the number of the first file; those before it are used otherwise. */
+  /** `next_item`: the number of the first file. */
   constructor(
     private readonly files: Iterator<LocalFile>,
     private readonly events: SendEvents,
@@ -92,73 +75,57 @@ export class FileSender {
 
   /** Rises whenever the receiver has more than before. */
   get progress(): number {
-    return this.moved;
+    return this.written_count;
   }
 
   /**
-   * Sends all that is left over `channel`, and resolves when everything has been acknowledged or
-   * refused. After an error that a new connection can cure, `run` goes on over another channel.
+   * Sends all that is left over `channel`. Resolves when everything was acknowledged or refused.
+   * After an error that a new connection can cure, call this again with another channel.
    *
    * @throws {SealwireError} what ended the channel.
    */
   async run(channel: Channel): Promise<void> {
     const run = new SenderRun(channel, this.events, {
       next: () => this.nextJob(),
-      again: (job) => this.again.push(job),
-      moved: () => this.moved++,
+      putBack: (job) => this.unfinished.push(job),
+      onWritten: () => this.written_count++,
     });
     try {
       await run.toEnd();
     } finally {
-      this.again.push(...run.unfinished());
+      this.unfinished.push(...run.unfinished());
     }
   }
 
-  private nextJob(): Job | null {
-    const job = this.again.shift() ?? this.newJob();
-    if (!job) return null;
-    return Object.assign(job, {
-      item: this.next_item++,
-      first_offset_bytes: job.first_offset_bytes ?? (job.sent_bytes > 0 ? 0 : null),
-      position_bytes: 0,
-      written_bytes: 0,
-      sha256: null,
-    });
+  private nextJob(): SendJob | null {
+    const job = this.unfinished.shift() ?? this.newJob();
+    job?.startOver(this.next_item++);
+    return job;
   }
 
-  private newJob(): Job | null {
+  private newJob(): SendJob | null {
     const { value: file, done } = this.files.next();
-    if (done) return null;
-    return {
-      file,
-      tries: 0,
-      first_offset_bytes: null,
-      sent_bytes: 0,
-      reported_bytes: 0,
-      item: 0,
-      position_bytes: 0,
-      written_bytes: 0,
-      sha256: null,
-    };
+    return done ? null : new SendJob(file);
   }
 }
 
 interface JobQueue {
-  next(): Job | null;
-  again(job: Job): void;
-  moved(): void;
+  next(): SendJob | null;
+  putBack(job: SendJob): void;
+  /** Called whenever the receiver has more than before. */
+  onWritten(): void;
 }
 
-/** One channel's worth of sending: three loops, for offers, content, and what comes back. */
+/** Sends over one channel, in three loops: for offers, for content, and for what comes back. */
 class SenderRun {
-  private readonly jobs = new Map<number, Job>();
-  private readonly answered: { job: Job; answer: Answer }[] = [];
+  private readonly jobs = new Map<number, SendJob>();
+  private readonly answered: { job: SendJob; answer: Answer }[] = [];
   private readonly changed = new Condition();
   private unwritten_bytes = 0;
-  /** Whether the receiver lacked the last file that it was asked about; null before the first answer. */
-  private lacking: boolean | null = null;
+  /** Whether the receiver lacked the last file it was asked about. Null before its first answer. */
+  private receiverLacksFiles: boolean | null = null;
   private ended = false;
-  /** Room for a byte more, which would mean that the file has grown. */
+  /** A buffer with room for one byte more, which shows that a file has grown. */
   private readonly smallFile = new Uint8Array(SMALL_FILE_BYTES + 1);
 
   constructor(
@@ -171,7 +138,7 @@ class SenderRun {
     const sent = Promise.all([this.offerAll(), this.transmitAll()]);
     const received = this.receiveAll();
     try {
-      // When all is sent and acknowledged, the other loop still waits for a frame; it ends with the
+      // When all is acknowledged, the receiving loop still waits for a frame. It ends with the
       // channel.
       await Promise.race([sent, received]);
     } catch (error) {
@@ -183,8 +150,8 @@ class SenderRun {
     }
   }
 
-  /** What must be offered again over the next channel. */
-  unfinished(): Job[] {
+  /** Returns what must be offered again over the next channel. */
+  unfinished(): SendJob[] {
     return [...this.jobs.values()];
   }
 
@@ -205,19 +172,17 @@ class SenderRun {
     this.changed.notifyAll();
   }
 
-  /**
-   * Small files are not offered but sent at once, as long as the receiver has nothing of what it is
-   * asked about.
-   */
-  private async offer(job: Job): Promise<void> {
+  /** Offers a file. A small one is sent at once, as long as the receiver lacks what it is asked. */
+  private async offer(job: SendJob): Promise<void> {
     const { kind, size_bytes } = job.file;
     const small = kind === "file" && size_bytes <= SMALL_FILE_BYTES;
-    if (small && this.lacking) return await this.sendWhole(job);
+    if (small && this.receiverLacksFiles) return await this.sendWhole(job);
     await this.channel.send(FRAME.offer, encodeOffer({ ...job.file, item: job.item }));
-    while (small && this.lacking === null && this.jobs.has(job.item)) await this.changed.wait();
+    if (!small) return;
+    while (this.receiverLacksFiles === null && this.jobs.has(job.item)) await this.changed.wait();
   }
 
-  private async sendWhole(job: Job): Promise<void> {
+  private async sendWhole(job: SendJob): Promise<void> {
     while (this.unwritten_bytes >= WINDOW_BYTES) await this.changed.wait();
     const { item, file } = job;
     try {
@@ -246,7 +211,7 @@ class SenderRun {
     }
   }
 
-  private async transmit(job: Job, answer: Answer): Promise<void> {
+  private async transmit(job: SendJob, answer: Answer): Promise<void> {
     const outgoing = OutgoingFile.open(job.file);
     const { item } = job;
     try {
@@ -271,7 +236,7 @@ class SenderRun {
     }
   }
 
-  private async findOffset(job: Job, outgoing: OutgoingFile, answer: Answer): Promise<number> {
+  private async findOffset(job: SendJob, outgoing: OutgoingFile, answer: Answer): Promise<number> {
     let told_at_ms = performance.now();
     const offset_bytes = await outgoing.resumeFrom(answer, (offset_bytes) => {
       this.events.onChecking(job.file, offset_bytes);
@@ -283,23 +248,16 @@ class SenderRun {
     return offset_bytes;
   }
 
-  private begin(job: Job, offset_bytes: number): void {
-    // Of a small file that was there already, the content was passed over.
-    this.unwritten_bytes -= job.position_bytes - job.written_bytes;
-    job.position_bytes = offset_bytes;
-    job.written_bytes = offset_bytes;
-    job.first_offset_bytes ??= offset_bytes;
-    const skipped_bytes = Math.max(offset_bytes - job.reported_bytes, 0);
-    job.reported_bytes += skipped_bytes;
+  private begin(job: SendJob, offset_bytes: number): void {
+    // The content of a small file was already sent once, if the receiver asks for it after all.
+    this.unwritten_bytes -= job.unwritten_bytes;
+    const skipped_bytes = job.begin(offset_bytes);
     if (skipped_bytes > 0) this.events.onProgress({ sent_bytes: 0, skipped_bytes });
   }
 
-  private count(job: Job, size_bytes: number): void {
-    job.position_bytes += size_bytes;
-    job.sent_bytes += size_bytes;
+  private count(job: SendJob, size_bytes: number): void {
     this.unwritten_bytes += size_bytes;
-    const sent_bytes = Math.max(job.position_bytes - job.reported_bytes, 0);
-    job.reported_bytes += sent_bytes;
+    const sent_bytes = job.send(size_bytes);
     if (sent_bytes > 0) this.events.onProgress({ sent_bytes, skipped_bytes: 0 });
   }
 
@@ -313,11 +271,8 @@ class SenderRun {
 
   private take({ type, body }: Frame): void {
     switch (type) {
-      case FRAME.answer: {
-        const answer = decodeAnswer(body);
-        this.lacking = answer.has === "nothing";
-        return void this.answered.push({ job: this.job(answer), answer });
-      }
+      case FRAME.answer:
+        return this.takeAnswer(decodeAnswer(body));
       case FRAME.working:
         return this.takeWorking(decodePosition(body));
       case FRAME.written:
@@ -331,71 +286,70 @@ class SenderRun {
     }
   }
 
+  private takeAnswer(answer: Answer): void {
+    this.receiverLacksFiles = answer.has === "nothing";
+    this.answered.push({ job: this.job(answer), answer });
+  }
+
   private takeWorking({ item, offset_bytes }: Position): void {
     const job = this.jobs.get(item);
-    // With all of the content it makes the file last, of which there is nothing to show.
+    // A receiver that has all of the content is syncing it. There is no progress to show then.
     if (job && !job.sha256) this.events.onChecking(job.file, offset_bytes);
   }
 
-  private takeWritten(position: Position): void {
-    const job = this.jobs.get(position.item);
-    // It may have been given up here while this was under way.
+  private takeWritten({ item, offset_bytes }: Position): void {
+    const job = this.jobs.get(item);
+    // This end may have given the file up while the frame was on its way.
     if (!job) return;
-    const { offset_bytes } = position;
-    if (offset_bytes < job.written_bytes || offset_bytes > job.position_bytes) {
-      throw protocolError("more is written than was sent");
-    }
-    this.unwritten_bytes -= offset_bytes - job.written_bytes;
-    job.written_bytes = offset_bytes;
-    this.queue.moved();
+    this.unwritten_bytes -= job.unwritten_bytes;
+    if (!job.write(offset_bytes)) throw protocolError("more is written than was sent");
+    this.unwritten_bytes += job.unwritten_bytes;
+    this.queue.onWritten();
   }
 
   private takeAcknowledgement(acknowledgement: Acknowledgement): void {
     const job = this.job(acknowledgement);
-    const sha256 = job.file.kind === "folder" ? NO_HASH : job.sha256;
+    const { file, resumed_from_bytes, resent_bytes } = job;
+    const sha256 = file.kind === "folder" ? NO_HASH : job.sha256;
     if (!sha256 || !timingSafeEqual(sha256, acknowledgement.sha256)) {
       throw protocolError("an acknowledgement of something else");
     }
-    this.leave(job);
-    this.queue.moved();
-    const resumed_from_bytes = job.first_offset_bytes ?? 0;
-    const needed_bytes = job.file.size_bytes - resumed_from_bytes;
-    const resent_bytes = Math.max(job.sent_bytes - needed_bytes, 0);
-    this.events.onSent({ file: job.file, resumed_from_bytes, resent_bytes, sha256 });
+    this.remove(job);
+    this.queue.onWritten();
+    this.events.onSent({ file, resumed_from_bytes, resent_bytes, sha256 });
   }
 
-  private takeRefusal(refusal: Refusal): void {
-    const job = this.jobs.get(refusal.item);
+  private takeRefusal({ item, code, message }: Refusal): void {
+    const job = this.jobs.get(item);
     if (!job) return;
-    if (refusal.code === "file_busy" && ++job.tries < BUSY_TRIES_MAX) {
-      this.leave(job);
-      this.queue.again(job);
+    if (code === "file_busy" && ++job.busy_count < BUSY_TRIES_MAX) {
+      this.remove(job);
+      this.queue.putBack(job);
       return;
     }
-    this.fail(job, peerError(refusal.code, refusal.message));
+    this.fail(job, peerError(code, message));
   }
 
-  private fail(job: Job, reason: SealwireError): void {
+  private fail(job: SendJob, reason: SealwireError): void {
     if (!this.jobs.has(job.item)) return;
-    this.leave(job);
+    this.remove(job);
     this.events.onFailed(job.file, reason);
   }
 
-  private leave(job: Job): void {
+  private remove(job: SendJob): void {
     if (!this.jobs.delete(job.item)) return;
-    this.unwritten_bytes -= job.position_bytes - job.written_bytes;
-    job.written_bytes = job.position_bytes;
+    this.unwritten_bytes -= job.unwritten_bytes;
     this.changed.notifyAll();
   }
 
-  private job({ item }: { item: number }): Job {
+  private job({ item }: { item: number }): SendJob {
     const job = this.jobs.get(item);
     if (!job) throw protocolError("an answer to nothing that was offered");
     return job;
   }
 }
 
-/** What concerns the one file only. */
+/** Whether an error concerns this one file only. */
 function isFileError(error: unknown): error is SealwireError {
   return isSealwireError(error, "file_changed") || isSealwireError(error, "file_unreadable");
 }

@@ -1,4 +1,4 @@
-/** A message on its way out. */
+/** Sends a message. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
@@ -15,11 +15,11 @@ import {
 import { CHUNK_BYTES } from "../channel/frame_batches.ts";
 
 /**
- * Sends a message (16 MiB at most) as item number `item`, and resolves when the server has said
- * that it has the whole of it.
+ * Sends a message (at most 16 MiB) as item number `item`. Resolves when the server has acknowledged
+ * the whole message.
  *
- * @throws {SealwireError} `outcome_unknown` where the connection was lost before that; what the
- * server refuses it with.
+ * @throws {SealwireError} `outcome_unknown` where the connection was lost before that; the server's
+ * refusal.
  */
 export async function sendMessage(
   channel: Channel,

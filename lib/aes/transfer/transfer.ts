@@ -1,6 +1,6 @@
 /**
- * The two ends of a transfer as the tools use them: a client that connects, sends, and connects
- * again where a connection was lost; a server that takes what the clients of one connection send.
+ * The two ends of a transfer. The client connects, sends, and connects again where a connection was
+ * lost. The server receives what one client sends.
  */
 import { isWorthResuming, SealwireError } from "../../base/errors.ts";
 import { retry } from "../../base/retry.ts";
@@ -21,23 +21,23 @@ import type { FileSender } from "./send_files.ts";
 import { sendMessage } from "./send_message.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** So often in a row a client connects again without getting any further. */
+/** How often in a row a client connects again without making progress. */
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
 const RECONNECT_PAUSE_MAX_MS = 5_000;
 
-export interface ConnectOptions {
+export interface ChannelOptions {
   readonly host: string;
   readonly port: number;
-  /** 32 bytes of the key file. */
+  /** The 32 bytes of the key file. */
   readonly psk: Uint8Array;
-  /** So long nothing may move. */
+  /** How long a connection may stall. */
   readonly stall_ms: number;
   readonly interrupted: AbortSignal;
 }
 
 export interface Sending {
-  /** Sent first, as item 0. */
+  /** Is sent first, as item 0. */
   readonly message: Uint8Array | null;
   /** Its first item is 1. */
   readonly files: FileSender | null;
@@ -46,13 +46,13 @@ export interface Sending {
 }
 
 /**
- * Sends a message, files, or both, and resolves when the server has acknowledged or refused each.
- * Files go on after a lost connection; a message does not, since it may have arrived.
+ * Sends a message, files, or both. Resolves when the server has acknowledged or refused each. Files
+ * go on after a lost connection. A message does not, because it may have arrived.
  *
  * @throws {SealwireError} `no_connection`, `server_untrusted`, `connection_lost`, `timeout`,
  * `outcome_unknown`, `decrypt_failed`, `protocol_error`, `interrupted`.
  */
-export async function sendAll(options: ConnectOptions, sending: Sending): Promise<void> {
+export async function sendAll(options: ChannelOptions, sending: Sending): Promise<void> {
   const channel = await openChannel(options);
   const { message, files } = sending;
   const { interrupted } = options;
@@ -68,7 +68,7 @@ export async function sendAll(options: ConnectOptions, sending: Sending): Promis
 
 /** Sends the files, and goes on over a new channel where one is lost. */
 async function sendFiles(
-  options: ConnectOptions,
+  options: ChannelOptions,
   first: Channel,
   files: FileSender,
   onReconnect: (reason: SealwireError) => void,
@@ -103,7 +103,7 @@ async function sendFilesOver(
 /**
  * Connects and shakes hands. Throws `no_connection`, `server_untrusted`, `timeout`, `interrupted`.
  */
-async function openChannel(options: ConnectOptions): Promise<Channel> {
+async function openChannel(options: ChannelOptions): Promise<Channel> {
   const { host, port, psk, stall_ms, interrupted } = options;
   const connection = await connectTcp({
     host,
@@ -119,7 +119,7 @@ async function openChannel(options: ConnectOptions): Promise<Channel> {
   return new Channel(handshaken, { stall_ms });
 }
 
-/** Runs `work`; an interruption stops it by way of `stop`, and is what is thrown then. */
+/** Runs `work`. An interruption calls `stop`, and its reason is thrown. */
 async function unlessInterrupted<Result>(
   interrupted: AbortSignal,
   stop: () => void,
@@ -139,17 +139,17 @@ async function unlessInterrupted<Result>(
 export interface ServeOptions extends Receiver {
   readonly psk: Uint8Array;
   readonly stall_ms: number;
-  /** Called when the client has shown that it holds the key. */
+  /** Called when the client has proven that it holds the key. */
   onProven?(): void;
-  /** Takes a client that wants to pair, and what it has sent so far. */
+  /** Serves a client that wants to pair. */
   onPairing(connection: Connection, reader: ByteReader): Promise<void>;
 }
 
 /**
- * Serves one connection to its end.
+ * Serves one connection to its end, and ends it in any case.
  *
- * @throws {SealwireError} `not_a_channel` where the client speaks something else;
- * `handshake_failed`; what ended the channel. The connection is ended in any case.
+ * @throws {SealwireError} `not_a_channel` where the client speaks another protocol;
+ * `handshake_failed`; what ended the channel.
  */
 export async function serveConnection(
   connection: Connection,
@@ -159,7 +159,7 @@ export async function serveConnection(
   try {
     const handshaken = await withHandshakeTimeout(
       connection,
-      () => greet(connection, reader, options.psk),
+      () => acceptHandshake(connection, reader, options.psk),
     );
     if (handshaken === null) return await options.onPairing(connection, reader);
     options.onProven?.();
@@ -169,8 +169,8 @@ export async function serveConnection(
   }
 }
 
-/** Null for a client that wants to pair. */
-async function greet(
+/** Reads the prologue and shakes hands. Returns null for a client that wants to pair. */
+async function acceptHandshake(
   connection: Connection,
   reader: ByteReader,
   psk: Uint8Array,
@@ -186,7 +186,7 @@ async function greet(
   return await serverHandshake(connection, reader, psk);
 }
 
-/** For a person who looks at what an old client is told. */
+/** The answer to an old client, for a person who looks at it. */
 const WRONG_PROTOCOL_ANSWER =
   "This server takes encrypted channels only: use aes_client.ts of the same version.\r\n";
 

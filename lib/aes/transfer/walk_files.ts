@@ -1,7 +1,4 @@
-/**
- * The files that a command line names, and those in the folders that it names, with the names they
- * travel under.
- */
+/** Finds the files to send: those that a command line names, and those in the folders it names. */
 import { lstatSync, readdirSync, type Stats, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { SealwireError, systemErrorCode } from "../../base/errors.ts";
@@ -9,11 +6,11 @@ import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 const EXECUTABLE_BITS = 0o111;
 
 export interface LocalFile {
-  /** Where it is here. */
+  /** The path on this machine. */
   readonly path: string;
-  /** What it is to be called there: relative, with `/` between the parts. */
+  /** The name at the receiver: a relative path with `/` between the parts. */
   readonly name: string;
-  /** An empty folder is sent for itself; others are made on the way. */
+  /** Only an empty folder is sent by itself. The receiver makes other folders for their files. */
   readonly kind: "file" | "folder";
   readonly size_bytes: number;
   readonly modified_ms: number;
@@ -21,10 +18,10 @@ export interface LocalFile {
 }
 
 /**
- * Checks what the command line names, before anything is sent.
+ * Checks the paths of a command line, before anything is sent.
  *
- * @throws {SealwireError} `file_unreadable`, `not_a_file` (a device or the like), `usage` (two of
- * one name, or no name).
+ * @throws {SealwireError} `file_unreadable`; `not_a_file` for a device or the like; `usage` where
+ * two have the same name, or one has none.
  */
 export function checkPaths(paths: readonly string[]): void {
   const names = new Map<string, string>();
@@ -44,9 +41,8 @@ export function checkPaths(paths: readonly string[]): void {
 }
 
 /**
- * Files one by one, folders in depth, each folder in order of names. Symbolic links inside folders
- * are not followed, and they, devices and the like are not sent: `onSkipped` hears of them, and of
- * what cannot be looked at.
+ * Yields all files, and the empty folders, in depth and in order of names. Skips symbolic links
+ * inside folders, devices and the like, and what cannot be read. Calls `onSkipped` for each.
  */
 export function* walkFiles(
   paths: readonly string[],
@@ -101,7 +97,7 @@ function notAFile(path: string): SealwireError {
   return new SealwireError("not_a_file", `${path} is no regular file or folder`);
 }
 
-/** A file that cannot be read, and the system's reason. */
+/** The error for a file that cannot be read, with the system's reason. */
 export function unreadable(path: string, cause: unknown): SealwireError {
   const reason = systemErrorCode(cause) ?? String(cause);
   return new SealwireError("file_unreadable", `cannot read ${path} (${reason})`, { cause });

@@ -4,7 +4,7 @@
 import { Buffer } from "node:buffer";
 import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Connection } from "../../net/net.ts";
-import { connectPinned, type ConnectServerOptions, remember } from "../client/connect.ts";
+import { connectClassicServer, type ConnectServerOptions } from "../client/connect.ts";
 import {
   ANSWERS,
   type ClassicList,
@@ -42,11 +42,9 @@ export class ClassicSession {
     this.closed = this.listen();
   }
 
-  /** Connects over TLS without ALPN. Throws what `connectPinned` throws. */
+  /** Connects over TLS without ALPN. Throws what `connectClassicServer` throws. */
   static async connect(options: ConnectServerOptions): Promise<ClassicSession> {
-    const { connection, pin } = await connectPinned(options, []);
-    remember(options, pin);
-    return new ClassicSession(connection, options);
+    return new ClassicSession(await connectClassicServer(options), options);
   }
 
   /** @throws {SealwireError} `name_taken`, `bad_answer`, `connection_lost`, `timeout`. */

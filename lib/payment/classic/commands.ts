@@ -5,7 +5,7 @@ import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type Amount, formatAmount } from "../../protocol/money.ts";
 import { connectTcp, formatAddress, listenTcp } from "../../net/net.ts";
-import { type CommandContext, serverOptions } from "../client/commands.ts";
+import { type CommandContext, serverOptions } from "../client/commands_context.ts";
 import { ClassicSession } from "./client.ts";
 import {
   type ClassicList,

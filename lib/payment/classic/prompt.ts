@@ -1,9 +1,11 @@
-/** The interactive classic client: the commands of old, Register, Login, List, Transaction and Exit, in any case. */
-import { parsePort, usageError } from "../../cli/tool.ts";
+/** The interactive classic client, with the commands of the old one, in any case. */
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { parsePort, usageError } from "../../cli/arguments.ts";
+import type { Arguments } from "../../cli/command.ts";
+import { type PromptCall, type PromptCommands, readPromptCall } from "../../cli/command_line.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";
-import { type CommandContext, serverOptions } from "../client/commands.ts";
+import { type CommandContext, serverOptions } from "../client/commands_context.ts";
 import { P2P_PORT_MIN } from "../../protocol/wire.ts";
 import { ClassicSession } from "./client.ts";
 import {
@@ -15,23 +17,37 @@ import {
 } from "./commands.ts";
 import { type ClassicName, parseClassicName, parseWholeAmount } from "./format.ts";
 
-const COMMANDS = "Register, Login, List, Transaction, Exit";
 const PROMPT = "classic> ";
 
-/** What a command needs to know, asked for when the line does not say it. */
-const QUESTIONS: Readonly<Record<string, readonly string[]>> = {
-  register: ["Name: "],
-  login: ["Name: "],
-  list: [],
-  transaction: ["Payee: ", "Amount: "],
-};
+const COMMANDS = {
+  register: {
+    summary: "make an account",
+    arguments: { name: { summary: "the account" } },
+  },
+  login: {
+    summary: "go online",
+    arguments: {
+      name: { summary: "the account" },
+      port: { summary: "where to take payments", arity: "optional" },
+    },
+  },
+  list: { summary: "show who is online", arguments: {} },
+  transaction: {
+    summary: "pay someone",
+    arguments: {
+      payee: { summary: "the account to pay" },
+      amount: { summary: "whole units" },
+    },
+  },
+  exit: { summary: "leave", arguments: {} },
+} as const satisfies PromptCommands;
 
 /** Reads commands until Exit or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runClassicPrompt(context: CommandContext): Promise<void> {
   const lines = new LinePrompt(context.interrupted);
   const ask = (question: string) => lines.ask(question);
   const prompt = new ClassicPrompt({ ...context, ask, aside: (print) => lines.aside(print) });
-  context.out.note(`Commands: ${COMMANDS}`);
+  context.out.note(`Commands: ${Object.keys(COMMANDS).map(capitalized).join(", ")}`);
   try {
     while (true) {
       const line = await ask(prompt.question);
@@ -46,63 +62,67 @@ export async function runClassicPrompt(context: CommandContext): Promise<void> {
 class ClassicPrompt {
   private online: { readonly name: ClassicName; readonly listening: ClassicListening } | null =
     null;
-  /** The command whose questions are being asked, and the answers so far. */
-  private command: string | null = null;
-  private answers: string[] = [];
+  /** A command that lacks words, which are being asked for, and the words so far. */
+  private words: string[] = [];
 
   constructor(private readonly context: CommandContext) {}
 
   /** What to ask next. */
   get question(): string {
-    if (this.command === null) return PROMPT;
-    return QUESTIONS[this.command]![this.answers.length]!;
+    const missing = this.missing();
+    return missing === null ? PROMPT : `${capitalized(missing)}: `;
   }
 
   /** Takes a line; false after Exit. A command that fails says so, and the prompt goes on. */
   async take(line: string): Promise<boolean> {
-    if (this.command !== null) this.answers.push(line);
-    else {
-      const [verb = "", ...answers] = line.split(/\s+/);
-      const command = verb.toLowerCase();
-      if (command === "exit") return false;
-      if (command === "") return true;
-      if (!Object.hasOwn(QUESTIONS, command)) {
-        this.context.out.failure(usageError(`there is no command "${verb}": ${COMMANDS}`));
-        return true;
-      }
-      [this.command, this.answers] = [command, answers];
-    }
-    if (this.answers.length >= QUESTIONS[this.command]!.length) await this.attempt();
-    return true;
-  }
-
-  private async attempt(): Promise<void> {
-    const [command, answers] = [this.command!, this.answers];
-    this.command = null;
+    if (this.words.length > 0) this.words.push(line);
+    else if (line !== "") this.words = line.split(/\s+/);
+    if (this.words.length === 0 || this.missing() !== null) return true;
+    const { words } = this;
+    this.words = [];
     try {
-      await this.run(command, answers);
+      return await this.run(readPromptCall(COMMANDS, words));
     } catch (error) {
       if (isSealwireError(error, "interrupted")) throw error;
       this.context.out.failure(error);
+      return true;
     }
   }
 
-  private async run(command: string, [first = "", second = ""]: string[]): Promise<void> {
-    switch (command) {
+  /** The first argument that the command needs and does not have. */
+  private missing(): string | null {
+    const [verb = "", ...words] = this.words;
+    const name = verb.toLowerCase();
+    if (!Object.hasOwn(COMMANDS, name)) return null;
+    const declared: Arguments = COMMANDS[name as keyof typeof COMMANDS].arguments;
+    const [argument, { arity }] = Object.entries(declared)[words.length] ?? ["", {}];
+    return argument === "" || arity !== undefined ? null : argument;
+  }
+
+  /** False after Exit. */
+  private async run({ name, args }: PromptCall<typeof COMMANDS>): Promise<boolean> {
+    switch (name) {
       case "register":
-        return await this.register(requireName(first));
+        await this.register(requireName(args.name));
+        break;
       case "login":
-        return await this.login(requireName(first), second);
+        await this.login(requireName(args.name), args.port);
+        break;
       case "list": {
         const { name, listening: { session } } = this.requireOnline();
-        return await printList(this.context, name, session, await session.list());
+        await printList(this.context, name, session, await session.list());
+        break;
       }
       case "transaction": {
         const { name, listening: { session } } = this.requireOnline();
-        const options = { payee: requireName(first), amount: requireAmount(second) };
-        return await payFrom(this.context, name, session, await session.list(), options);
+        const options = { payee: requireName(args.payee), amount: requireAmount(args.amount) };
+        await payFrom(this.context, name, session, await session.list(), options);
+        break;
       }
+      case "exit":
+        return false;
     }
+    return true;
   }
 
   private async register(name: ClassicName): Promise<void> {
@@ -116,10 +136,12 @@ class ClassicPrompt {
     this.context.out.result({ account }, `${account} is registered`);
   }
 
-  /** `port`: to take payments on; empty for the one of the command line. */
-  private async login(name: ClassicName, port: string): Promise<void> {
+  /** `port`: to take payments on; by default the one of the command line. */
+  private async login(name: ClassicName, port: string | undefined): Promise<void> {
     await this.logout();
-    const p2pPort = port === "" ? this.context.p2pPort : parsePort("port", port, P2P_PORT_MIN);
+    const p2pPort = port === undefined
+      ? this.context.p2pPort
+      : parsePort("<port>", port, P2P_PORT_MIN);
     const listening = await startListening({ ...this.context, p2pPort }, name);
     this.online = { name, listening };
     printAccount(this.context, name, listening.list, `is online, port ${listening.port}`);
@@ -142,6 +164,10 @@ class ClassicPrompt {
     await this.logout();
     this.context.out.warn(`offline: ${printable(reason.message)}`);
   }
+}
+
+function capitalized(word: string): string {
+  return word[0]!.toUpperCase() + word.slice(1);
 }
 
 /** @throws {SealwireError} `usage`. */

@@ -22,6 +22,13 @@ import { type SignedStatement, verifyStatement } from "../../protocol/statement.
 import { ALPN, PROTOCOL_VERSION } from "../../protocol/wire.ts";
 import { RpcPeer } from "../../rpc/peer.ts";
 
+/** What a person is to compare with the operator's word. */
+export interface ShownFingerprint {
+  /** A classic server has no more than its certificate. */
+  readonly kind: "key" | "certificate";
+  readonly fingerprint: string;
+}
+
 export interface ConnectServerOptions {
   readonly host: string;
   readonly port: number;
@@ -31,7 +38,7 @@ export interface ConnectServerOptions {
   readonly timeout_ms: number;
   readonly signal: AbortSignal;
   /** Shows the fingerprint of a server never seen before, and asks whether to trust it. */
-  readonly confirmServer: (fingerprint: string) => Promise<boolean>;
+  readonly confirmServer: (shown: ShownFingerprint) => Promise<boolean>;
   /** Says what a person should know, and need not act on. */
   readonly remark: (text: string) => void;
   /** Says loudly that the server is not the one that it was. */
@@ -119,7 +126,7 @@ async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<
     options.remark(`${address} has a new certificate, and its key vouches for it`);
   } else if (pin.server === null && known !== null) {
     options.remark(`${address} is a server that is trusted under another address`);
-  } else if (pin.server === null && !await options.confirmServer(fingerprint)) {
+  } else if (pin.server === null && !await options.confirmServer({ kind: "key", fingerprint })) {
     throw untrusted(
       `${address} is not known here. Its key has the fingerprint ${fingerprint}. ` +
         "Compare it with what the operator says, then use --accept-new",
@@ -232,7 +239,7 @@ function readPem(path: string): string {
 }
 
 /** Records what a server has shown, so that it must show the same from now on. */
-export function remember(
+function remember(
   { host, port, keysFolder }: ConnectServerOptions,
   server: KnownServer,
 ): void {
@@ -267,7 +274,7 @@ async function trustCertificate(options: ConnectServerOptions): Promise<string> 
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [] });
   connection.destroy();
   const fingerprint = certificateFingerprint(certificate);
-  if (!await options.confirmServer(fingerprint)) {
+  if (!await options.confirmServer({ kind: "certificate", fingerprint })) {
     const address = formatAddress(options.host, options.port);
     throw untrusted(
       `${address} is not known here. Its certificate has the SHA-256 fingerprint ${fingerprint}. ` +

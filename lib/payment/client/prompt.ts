@@ -1,30 +1,24 @@
 /** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
-import { usageError } from "../../cli/tool.ts";
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
+import { type PromptCall, readPromptCall } from "../../cli/command_line.ts";
+import { renderCommands } from "../../cli/help.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";
+import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { parseAmount } from "../../protocol/money.ts";
 import {
-  type CommandContext,
   history,
   list,
+  payOrSuggest,
   printPayment,
-  receipt,
   register,
   showBalance,
   startListening,
 } from "./commands.ts";
+import type { CommandContext } from "./commands_context.ts";
+import { receipt } from "./commands_receipts.ts";
+import { PROMPT } from "./commands_table.ts";
 import type { Listening } from "./payee.ts";
-
-const HELP = `register NAME            make an account, and its keys, and go online with it
-login NAME               go online: payments to you are shown as they arrive
-balance                  what the account has
-list                     who is online
-pay NAME AMOUNT [MEMO]   pay someone
-history                  every payment, oldest first
-receipt PAYMENT-ID       the receipt of a payment
-exit                     leave`;
 
 /** Reads commands until `exit` or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runPrompt(
@@ -36,11 +30,10 @@ export async function runPrompt(
   const prompt = new Prompt({ ...context, ask, aside: (print) => lines.aside(print) });
   context.out.note("Type help for the commands.");
   try {
-    if (account !== null) await prompt.attempt(() => prompt.login(account));
+    if (account !== null) await prompt.take(`login ${account}`);
     while (true) {
       const line = await ask("sealwire> ");
-      if (line === null || /^(exit|quit)$/i.test(line)) return;
-      await prompt.attempt(() => prompt.command(line));
+      if (line === null || !await prompt.take(line)) return;
     }
   } finally {
     lines.close();
@@ -53,40 +46,51 @@ class Prompt {
 
   constructor(private readonly context: CommandContext) {}
 
-  /** A command that fails says so, and the prompt goes on. */
-  async attempt(work: () => Promise<void>): Promise<void> {
+  /** Takes a line; false when it is to leave. A command that fails says so, and the prompt goes on. */
+  async take(line: string): Promise<boolean> {
+    const words = line.split(/\s+/);
+    if (words[0] === "") return true;
+    if (words[0]!.toLowerCase() === "quit") words[0] = "exit";
     try {
-      await work();
+      return await this.run(readPromptCall(PROMPT, words));
     } catch (error) {
       if (isSealwireError(error, "interrupted")) throw error;
       this.context.out.failure(error);
+      return true;
     }
   }
 
-  async command(line: string): Promise<void> {
-    const [verb = "", ...args] = line.split(/\s+/);
-    switch (verb.toLowerCase()) {
-      case "":
-        return;
-      case "help":
-        return this.context.out.note(HELP);
+  /** False after `exit`. */
+  private async run({ name, args }: PromptCall<typeof PROMPT>): Promise<boolean> {
+    switch (name) {
       case "register":
-        return await this.register(parseAccountName(args[0]));
+        await this.register(parseAccountName(args.name));
+        break;
       case "login":
-        return await this.login(parseAccountName(args[0]));
+        await this.login(parseAccountName(args.name));
+        break;
       case "balance":
-        return await showBalance(this.context, this.account);
+        await showBalance(this.context, this.account);
+        break;
       case "list":
-        return await list(this.context, this.account);
-      case "history":
-        return await history(this.context, this.account);
-      case "receipt":
-        return await receipt(this.context, this.account, args[0] ?? "");
+        await list(this.context, this.account);
+        break;
       case "pay":
-        return await this.pay(args);
-      default:
-        throw usageError(`there is no command "${verb}"; type help`);
+        await this.pay(args);
+        break;
+      case "history":
+        await history(this.context, this.account);
+        break;
+      case "receipt":
+        await receipt(this.context, this.account, args["payment-id"]);
+        break;
+      case "help":
+        this.context.out.note(renderCommands(PROMPT));
+        break;
+      case "exit":
+        return false;
     }
+    return true;
   }
 
   private async register(account: AccountName): Promise<void> {
@@ -94,7 +98,7 @@ class Prompt {
     await this.login(account);
   }
 
-  async login(account: AccountName): Promise<void> {
+  private async login(account: AccountName): Promise<void> {
     await this.logout();
     const listening = await startListening(this.context, account);
     this.online = { account, listening };
@@ -110,17 +114,13 @@ class Prompt {
     await online?.listening.close();
   }
 
-  private async pay([name, amount, ...memo]: string[]): Promise<void> {
-    if (amount === undefined) throw usageError("pay takes a name and an amount: pay bob 12.50");
-    const options = {
-      payee: parseAccountName(name),
-      amount: parseAmount(amount),
-      way: "either",
-      id: null,
-    } as const;
-    const text = memo.length > 0 ? memo.join(" ") : null;
+  private async pay(args: (PromptCall<typeof PROMPT> & { name: "pay" })["args"]): Promise<void> {
+    const payee = parseAccountName(args.payee);
+    const amount = parseAmount(args.amount);
+    const memo = args.memo.length > 0 ? args.memo.join(" ") : null;
     const { client } = this.requireOnline().listening;
-    printPayment(this.context.out, await client.pay({ ...options, memo: text }));
+    const options = { payee, amount, memo, way: "either", id: null } as const;
+    printPayment(this.context.out, await payOrSuggest(client, options));
   }
 
   private get account(): AccountName {

@@ -1,6 +1,6 @@
 /** The payment server: who is connected, and what they may ask. */
 import { SealwireError } from "../../base/errors.ts";
-import type { AccountName } from "../../keys/rsa.ts";
+import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { LedgerStore } from "../../ledger/store.ts";
 import { type Connection, type Listener, listenTls } from "../../net/net.ts";
 import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
@@ -55,6 +55,10 @@ export class PaymentServer {
       else acceptOther(connection);
     });
     return this.listener;
+  }
+
+  get publicKey(): RsaPublicKey {
+    return this.options.identity.keys.pair.publicKey;
   }
 
   /** Takes no more. Ledger and store stay open. */

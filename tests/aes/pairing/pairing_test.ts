@@ -330,13 +330,13 @@ test("a code is taken as people write it, and a slip is caught before it costs t
 test("between two connections that pair there is a pause", () => {
   let now_ms = 0;
   const pairing = offer(() => now_ms);
-  assert.equal(pairing.take(), true);
-  assert.equal(pairing.take(), false);
+  assert.equal(pairing.reserve(), true);
+  assert.equal(pairing.reserve(), false);
   pairing.release();
   now_ms = PAIRING_PAUSE_MS - 1;
-  assert.equal(pairing.take(), false);
+  assert.equal(pairing.reserve(), false);
   now_ms = PAIRING_PAUSE_MS;
-  assert.equal(pairing.take(), true);
+  assert.equal(pairing.reserve(), true);
 });
 
 test("codes are fresh and of the form that is asked for", () => {

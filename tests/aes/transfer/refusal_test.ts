@@ -48,6 +48,7 @@ test("no name leads out of the folder, whoever sends it", async () => {
     "a\u009bb",
     "y".repeat(256),
     "ö".repeat(128),
+    "a/".repeat(128) + "a",
   ];
   for (const [item, name] of names.entries()) {
     for (const kind of ["file", "folder"] as const) {

@@ -95,10 +95,10 @@ describe("a command line that is wrong", () => {
       names: /pay/,
     },
     {
-      promise: "pay with too much",
-      args: command("pay", "bob", "1", "2", ...AS),
+      promise: "an argument too many",
+      args: command("receipt", randomUUID(), "2", ...AS),
       ...USAGE,
-      names: /pay/,
+      names: /"2".*receipt takes <payment-id>/,
     },
     {
       promise: "pay to a bad name",
@@ -130,7 +130,7 @@ describe("a command line that is wrong", () => {
     },
     {
       promise: "pay of less than nothing",
-      args: () => [HOST, PORT, ...AS, "--", "pay", "bob", "-1"],
+      args: command("pay", "bob", "-1", ...AS),
       code: "bad_amount",
       status: 2,
       names: /-1/,

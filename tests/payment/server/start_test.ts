@@ -52,10 +52,10 @@ function withKeys(spoil: (keys: string) => void, command: readonly string[] = ["
 /** Arguments of a server whose ledger's path `make` has prepared. */
 function withDb(
   make: (path: string) => string | void,
-  command: readonly string[] = ["0"],
+  command: readonly string[] = ["0", "--host", "127.0.0.1"],
 ): string[] {
   const path = join(newFolder(), "ledger.db");
-  return [...command, "--host", "127.0.0.1", "--keys", good, "--db", make(path) ?? path];
+  return [...command, "--keys", good, "--db", make(path) ?? path];
 }
 
 /** Arguments that are wrong before any file is looked at. */
@@ -157,7 +157,18 @@ describe("a command line that is wrong", () => {
       names: /--id.*"7"/,
     },
     { promise: "audit of something", args: bare("audit", "8080"), ...USAGE, names: /audit/ },
-    { promise: "keygen of something", args: bare("keygen", "8080"), ...USAGE, names: /keygen/ },
+    {
+      promise: "keygen of something",
+      args: () => ["keygen", "8080", "--keys", good],
+      ...USAGE,
+      names: /"8080": keygen takes no arguments/,
+    },
+    {
+      promise: "an option of another command",
+      args: bare("audit", "--host", "127.0.0.1"),
+      ...USAGE,
+      names: /audit takes no --host: it belongs to server\.ts <port>/,
+    },
   ]);
 });
 

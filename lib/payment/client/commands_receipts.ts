@@ -1,0 +1,156 @@
+/** Receipts: fetched from the server, and verified without one. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
+import { usageError } from "../../cli/arguments.ts";
+import type { Output } from "../../cli/output.ts";
+import { loadServerPublicKey } from "../../keys/key_files.ts";
+import { KnownServers } from "../../keys/known_keys.ts";
+import {
+  type AccountName,
+  parseAccountName,
+  parseRsaPublicJwk,
+  type RsaPublicKey,
+} from "../../keys/rsa.ts";
+import { formatPaymentId } from "../../ledger/entry.ts";
+import { receiptServer, type VerifiedReceipt, verifyReceipt } from "../../ledger/receipt.ts";
+import { TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
+import { formatAmount } from "../../protocol/money.ts";
+import { type CommandContext, formatTime, readInput, withClient } from "./commands_context.ts";
+import type { PaymentClient } from "./payer.ts";
+
+export async function receipt(
+  context: CommandContext,
+  account: AccountName,
+  paymentId: string,
+): Promise<void> {
+  const { id, item } = parsePaymentId(paymentId);
+  const payment = formatPaymentId(id, item);
+  await withClient(context, account, async (client) => {
+    const payer = await findPayer(client, account, payment);
+    const { receipt } = await client.session.receipt(id, item, payer);
+    context.out.result({ payment, receipt }, receipt.trimEnd());
+  });
+}
+
+/** An id is the payer's own, so a payee must say whose; the payee's history knows. */
+async function findPayer(
+  client: PaymentClient,
+  account: AccountName,
+  payment: string,
+): Promise<AccountName> {
+  for await (const row of client.session.history(0)) {
+    if (row.payment === payment && row.payee === account) return parseAccountName(row.payer);
+  }
+  return account;
+}
+
+export interface VerifyOptions {
+  /** A file with the receipt's text, or with the line that `receipt --json` prints; `-` for standard input. */
+  readonly path: string;
+  readonly keysFolder: string;
+  /** A file with the server's public key, or its fingerprint; null to look into the keys folder. */
+  readonly serverKey: string | null;
+}
+
+/** Verifies a receipt. It needs no server, only the server's public key. */
+export async function verify(out: Output, options: VerifyOptions): Promise<void> {
+  const text = readReceipt(options.path);
+  try {
+    const verified = await verifyReceipt(text, serverKeyOf(text, options));
+    out.result({ valid: true, ...describe(verified) }, describeText(verified));
+  } catch (error) {
+    if (!isSealwireError(error) || NOT_ABOUT_THE_RECEIPT.has(error.code)) throw error;
+    throw new SealwireError(error.code, `this is no valid receipt: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
+
+const NOT_ABOUT_THE_RECEIPT: ReadonlySet<string> = new Set(["key_missing", "usage"]);
+
+/** A receipt is judged under one key that the caller trusts: someone else's "alice" must not pass. */
+function serverKeyOf(text: string, { keysFolder, serverKey }: VerifyOptions): RsaPublicKey {
+  const known = knownServerKeys(keysFolder);
+  if (serverKey !== null) {
+    return known.get(serverKey) ?? loadServerPublicKey(serverKey);
+  }
+  const path = join(keysFolder, "server_public.pem");
+  if (existsSync(path)) return loadServerPublicKey(path);
+  const [only, ...others] = known.values();
+  if (only === undefined) {
+    throw new SealwireError(
+      "key_missing",
+      `${keysFolder} trusts no server: give its public key with --server-key FILE`,
+    );
+  }
+  if (others.length === 0) return only;
+  throw usageError(
+    `${keysFolder} trusts ${known.size} servers, and the receipt says that it is by ${
+      receiptServer(text)
+    }: if that is the one you mean, give it with --server-key`,
+  );
+}
+
+/** By fingerprint. */
+function knownServerKeys(keysFolder: string): Map<string, RsaPublicKey> {
+  const keys = new Map<string, RsaPublicKey>();
+  for (const { identity } of new KnownServers(keysFolder).all().values()) {
+    if (identity === null) continue;
+    const key = parseRsaPublicJwk(identity.serverKey);
+    keys.set(key.thumbprint, key);
+  }
+  return keys;
+}
+
+function describe(verified: VerifiedReceipt) {
+  const { id, item, payer, payee, amount, unit, index, time_s, server, payerKey } = verified;
+  return {
+    payment: formatPaymentId(id, item),
+    payer,
+    payee,
+    amount: formatAmount(amount),
+    unit,
+    time: formatTime(time_s),
+    index,
+    server,
+    payer_key: payerKey,
+  };
+}
+
+function describeText(verified: VerifiedReceipt): string {
+  const { payment, payer, payee, amount, unit, time, index, server, payer_key } = describe(
+    verified,
+  );
+  return `valid: ${payer} paid ${payee} ${amount} ${unit} at ${time} (payment ${payment})\n` +
+    `payer's key   ${payer_key}\nserver        ${server}, entry ${index}`;
+}
+
+/** The text of a receipt, out of its file or out of the line that `receipt --json` prints. */
+function readReceipt(path: string): string {
+  const text = readInput("receipt", path);
+  if (text.length > 2 * TLOG_PROOF_CHARACTERS_MAX) {
+    throw new SealwireError("file_unreadable", `cannot read the receipt ${path}: it is too long`);
+  }
+  if (!text.trimStart().startsWith("{")) return text;
+  try {
+    const { receipt } = JSON.parse(text) as { receipt?: unknown };
+    if (typeof receipt === "string") return receipt;
+  } catch {
+    // Not JSON either: the verifier says what is wrong with the text.
+  }
+  return text;
+}
+
+/** `<uuid>` or, of a batch, `<uuid>/<index>`. */
+function parsePaymentId(text: string): { id: Uuid; item: number | null } {
+  const [id, item, ...rest] = text.split("/");
+  if (rest.length > 0 || (item !== undefined && !/^\d{1,3}$/.test(item))) {
+    throw usageError(`<payment-id> is a UUID, or UUID/index for one of a batch, not "${text}"`);
+  }
+  return {
+    id: parseUuidArgument("<payment-id>", id!),
+    item: item === undefined ? null : Number(item),
+  };
+}

@@ -1,0 +1,121 @@
+/** Servers that this keys folder trusts, and evidence about their ledgers. */
+import { SealwireError } from "../../base/errors.ts";
+import { printable } from "../../base/text.ts";
+import type { Output } from "../../cli/output.ts";
+import { ed25519PublicKey } from "../../keys/ed25519.ts";
+import { type KnownServer, KnownServers } from "../../keys/known_keys.ts";
+import { certificateFingerprint } from "../../keys/certificate.ts";
+import { parseRsaPublicJwk } from "../../keys/rsa.ts";
+import { logOrigin } from "../../ledger/checkpoint.ts";
+import type { LedgerRollback } from "../../ledger/entry.ts";
+import { encodeBase64, formatVerifierKey } from "../../ledger/signed_note.ts";
+import { decodeBase64url } from "../../base/parse.ts";
+import { formatAddress } from "../../net/net.ts";
+import type { AccountName } from "../../keys/rsa.ts";
+import { accountKeys, clientOptions, type CommandContext, readInput } from "./commands_context.ts";
+import { judgeEvidence } from "./evidence.ts";
+import { KeptReceipts } from "./kept_receipts.ts";
+import { PaymentClient } from "./payer.ts";
+import { RememberedCheckpoint } from "./remembered.ts";
+
+/** Lists the servers: address, fingerprint, the key that other tools verify checkpoints with, newest checkpoint. */
+export function listServers(out: Output, keysFolder: string): void {
+  const servers = [...new KnownServers(keysFolder).all()];
+  if (servers.length === 0) out.note(`${keysFolder} trusts no server yet`);
+  for (const [address, server] of servers) {
+    const shown = describeServer(keysFolder, server);
+    const lines = [
+      `${printable(address)}  ${shown.fingerprint}`,
+      ...(shown.verifier_key ? [`  verifier key  ${shown.verifier_key}`] : []),
+      ...(shown.checkpoint
+        ? [`  checkpoint    ${shown.checkpoint.size} entries, root ${shown.checkpoint.root}`]
+        : []),
+    ];
+    out.result({ address, ...shown }, lines.join("\n"));
+  }
+}
+
+function describeServer(keysFolder: string, { certificatePem, identity }: KnownServer) {
+  if (identity === null) {
+    const fingerprint = certificateFingerprint(certificatePem);
+    return { fingerprint, verifier_key: null, checkpoint: null };
+  }
+  const { thumbprint } = parseRsaPublicJwk(identity.serverKey);
+  const origin = logOrigin(thumbprint);
+  const publicKey = ed25519PublicKey(decodeBase64url(identity.logKey)!, "the log key");
+  const checkpoint = new RememberedCheckpoint(keysFolder, thumbprint, { origin, publicKey }).get();
+  return {
+    fingerprint: thumbprint,
+    verifier_key: formatVerifierKey({ name: origin, publicKey }),
+    checkpoint: checkpoint && { size: checkpoint.size, root: encodeBase64(checkpoint.root) },
+  };
+}
+
+export function forgetServer(out: Output, keysFolder: string, host: string, port: number): void {
+  const address = formatAddress(host, port);
+  if (!new KnownServers(keysFolder).forget(host, port)) {
+    throw new SealwireError(
+      "server_unknown",
+      `${address} is not among the servers of ${keysFolder}`,
+    );
+  }
+  out.result(
+    { forgotten: address },
+    `${address} is forgotten: the next connection asks whether to trust it`,
+  );
+}
+
+/**
+ * Goes on with a server whose operator has put back an older ledger, and lists the receipts of payments that are lost. The
+ * operator's own entry must prove the loss.
+ */
+export async function acceptRollback(context: CommandContext, account: AccountName): Promise<void> {
+  const { out, keysFolder } = context;
+  let lost: LedgerRollback | null = null;
+  const client = await PaymentClient.open({
+    ...clientOptions(context),
+    account,
+    pair: await accountKeys(context, account),
+    acceptRollback(rollback) {
+      lost = rollback;
+      return true;
+    },
+  });
+  await client.end();
+  if (lost === null) {
+    out.result(
+      { accepted: false },
+      "nothing is lost: the ledger contains all that was seen before",
+    );
+    return;
+  }
+  const { keptSize, lostSize } = lost as LedgerRollback;
+  const receipts = new KeptReceipts(keysFolder, account).between(keptSize, lostSize)
+    .map(({ path }) => path);
+  out.result(
+    { accepted: true, kept_size: keptSize, lost_size: lostSize, lost_receipts: receipts },
+    [
+      `accepted: entries ${keptSize} to ${lostSize - 1} are lost`,
+      ...receipts.map((path) => `lost payment, with a receipt that proves it: ${path}`),
+    ].join("\n"),
+  );
+}
+
+/** Says what a file of evidence proves. */
+export async function verifyFork(out: Output, path: string): Promise<void> {
+  const verdict = await judgeEvidence(readInput("evidence", path));
+  const { server } = verdict;
+  if (verdict.proven) {
+    out.result(
+      verdict,
+      `proven: the server ${server} signed two different ledgers of ${verdict.size} entries`,
+    );
+    return;
+  }
+  const { from, to } = verdict;
+  out.result(
+    verdict,
+    `not proven: ask the operator of ${server} for a consistency proof from ${from} to ${to} entries; ` +
+      "a server that cannot give one has rewritten its ledger",
+  );
+}

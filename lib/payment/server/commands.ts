@@ -1,0 +1,226 @@
+/** What the operator runs beside a server or without one. */
+import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { hostname, networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { readTextFile } from "../../base/files.ts";
+import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
+import { usageError } from "../../cli/arguments.ts";
+import type { Output } from "../../cli/output.ts";
+import type { Invocation } from "../../cli/tool.ts";
+import { certificateFingerprint } from "../../keys/certificate.ts";
+import { openPair } from "../../keys/key_files.ts";
+import { deriveSealKey, openLogKey } from "../../keys/log_key.ts";
+import { parseAccountName } from "../../keys/rsa.ts";
+import { audit } from "../../ledger/audit.ts";
+import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import { watchedClock } from "../../ledger/clock.ts";
+import type { Settings } from "../../ledger/entry.ts";
+import type { Ledger } from "../../ledger/ledger.ts";
+import { openAnchor, openLedger } from "../../ledger/open_ledger.ts";
+import { Seals } from "../../ledger/seal.ts";
+import { formatVerifierKey } from "../../ledger/signed_note.ts";
+import { openSqlite } from "../../ledger/sqlite.ts";
+import type { LedgerStore } from "../../ledger/store.ts";
+import { parseTlogProof, TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
+import { formatAmount, parseAmount, parseOpeningBalance } from "../../protocol/money.ts";
+import type { SERVER } from "./commands_table.ts";
+import { openIdentity, type ServerIdentity } from "./identity.ts";
+import { refusal } from "./refusals.ts";
+
+type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, Name>;
+
+/** Verifies the whole ledger again. Throws what is wrong with it first. */
+export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
+  const { server, logKey } = await openKeys(values.keys);
+  const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
+  const expected = values.expect.map((path) => readExpected(path, log));
+  const anchored = openAnchor(values.keys, log).read();
+  const store = openStore(values.db, { create: false });
+  const progress = out.progress("audit", (await store.head())?.size ?? 0, "entries");
+  try {
+    const result = await audit({
+      store,
+      server,
+      log: logKey.publicKey,
+      seals: new Seals(deriveSealKey(logKey.privateKey)),
+      expected: anchored === null ? expected : [...expected, anchored],
+      onProgress: (entries) => progress.add(entries),
+    });
+    progress.finish({ wipe: true });
+    const { entries, accounts, root } = result;
+    out.result(
+      { valid: true, ...result },
+      `valid: ${entries} entries, ${accounts} accounts, root ${root}`,
+    );
+  } catch (error) {
+    progress.finish({ wipe: true });
+    throw error;
+  } finally {
+    await store.close();
+  }
+}
+
+/** A checkpoint, or the one that a receipt ends with. Throws `file_unreadable`, `bad_checkpoint`. */
+function readExpected(path: string, log: Parameters<typeof verifyCheckpoint>[1]): Checkpoint {
+  const options = { size_bytes_max: TLOG_PROOF_CHARACTERS_MAX, code: "file_unreadable" } as const;
+  const text = readTextFile(path, options);
+  if (text === null) {
+    throw new SealwireError("file_unreadable", `cannot read ${path}: there is none`);
+  }
+  try {
+    return verifyCheckpoint(text, log);
+  } catch (error) {
+    if (!isSealwireError(error, "bad_checkpoint")) throw error;
+    return verifyCheckpoint(parseTlogProof(text).checkpoint, log);
+  }
+}
+
+/** Issues money to an account, also beside a running server. */
+export async function runGrant({ args, values, out }: Run<"grant">): Promise<void> {
+  const payee = parseAccountName(args.name);
+  const amount = parseAmount(args.amount);
+  const id = values.id === undefined ? randomUUID() as Uuid : parseUuidArgument("--id", values.id);
+  await withLedger(values, out, async (ledger) => {
+    const outcome = await ledger.submit({ type: "grant", id, payee, amount });
+    if (outcome.state === "refused") throw refusal(outcome.reason);
+    const balance = formatAmount((await ledger.account(payee))!.balance);
+    const result = { account: payee, amount: formatAmount(amount), balance };
+    out.result(result, `granted ${result.amount} to ${payee}, whose balance is ${balance}`);
+  });
+}
+
+/** Shows the ledger's settings, after changing those that were given. */
+export async function runSettings({ values, out }: Run<"settings">): Promise<void> {
+  const wanted = parseSettings(values);
+  await withLedger(values, out, async (ledger) => {
+    const settings = { ...ledger.settings, ...wanted };
+    const differs = settings.openingBalance !== ledger.settings.openingBalance ||
+      settings.registration !== ledger.settings.registration;
+    if (differs) {
+      await ledger.submit({ type: "operator", fact: { type: "ledger.settings", ...settings } });
+    }
+    const { openingBalance, registration } = ledger.settings;
+    const shown = {
+      unit: ledger.unit,
+      opening_balance: formatAmount(openingBalance),
+      registration,
+    };
+    out.result(
+      shown,
+      `unit ${shown.unit}\nopening balance ${shown.opening_balance}\nregistration ${registration}`,
+    );
+  });
+}
+
+/** Copies the ledger to a new file while it is in use. */
+export async function runBackup({ args, values, out }: Run<"backup">): Promise<void> {
+  if (existsSync(args.file)) {
+    throw new SealwireError("target_exists", `${args.file} exists already: choose another name`);
+  }
+  const store = openStore(values.db, { create: false });
+  try {
+    await store.backup(args.file, () => {});
+    const size = (await store.head())?.size ?? 0;
+    out.result({ backup: args.file, size }, `copied the ledger to ${args.file}`);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Makes the server's keys where they are missing, and shows their fingerprints. */
+export async function runKeygen({ values, out }: Run<"keygen">): Promise<void> {
+  const { keys, logKey } = await openServerIdentity(values.keys, out);
+  const certificate = certificateFingerprint(keys.certificatePem);
+  const { thumbprint: server } = keys.pair.publicKey;
+  const verifier_key = formatVerifierKey({ name: logOrigin(server), publicKey: logKey.publicKey });
+  out.result(
+    { server, certificate, verifier_key },
+    `server ${server}\ncertificate SHA-256 ${certificate}\nverifier key ${verifier_key}`,
+  );
+}
+
+/** Loads the server's keys from a folder, makes those that are missing, and says which it made. */
+export async function openServerIdentity(folder: string, out: Output): Promise<ServerIdentity> {
+  const { identity, made, warnings } = await openIdentity(folder, {
+    hosts: hostNames(),
+    now: new Date(),
+  });
+  for (const path of made) out.note(`made ${path}`);
+  for (const warning of warnings) out.warn(warning);
+  return identity;
+}
+
+/** Opens the database that `--db` names. Throws `usage`, and what the store throws. */
+export function openStore(path: string, options: { create: boolean }): LedgerStore {
+  if (/^postgres(ql)?:/.test(path)) {
+    throw usageError("--db takes a file; PostgreSQL is not supported yet");
+  }
+  return openSqlite(path, options);
+}
+
+/** The settings that were given on the command line. Throws `usage`. */
+export function parseSettings(
+  values: { readonly "opening-balance"?: string; readonly registration?: string },
+): Partial<Settings> {
+  const { "opening-balance": balance, registration } = values;
+  if (registration !== undefined && registration !== "open" && registration !== "closed") {
+    throw usageError(`--registration takes open or closed, not "${registration}"`);
+  }
+  return {
+    ...(balance !== undefined && { openingBalance: openingBalanceOf(balance) }),
+    ...(registration !== undefined && { registration }),
+  };
+}
+
+function openingBalanceOf(text: string): bigint {
+  try {
+    return parseOpeningBalance(text);
+  } catch (error) {
+    throw usageError(`--opening-balance: ${(error as Error).message}`);
+  }
+}
+
+/** Runs `work` on the ledger beside a server, if one is running. */
+async function withLedger(
+  { keys, db }: { readonly keys: string; readonly db: string },
+  out: Output,
+  work: (ledger: Ledger) => Promise<void>,
+): Promise<void> {
+  const { server, logKey } = await openKeys(keys);
+  const store = openStore(db, { create: false });
+  try {
+    const ledger = await openLedger({
+      store,
+      server,
+      logKey,
+      keysFolder: keys,
+      clock: watchedClock(),
+      create: null,
+      onTrouble: (_code, text) => out.warn(text),
+    });
+    try {
+      await work(ledger);
+    } finally {
+      await ledger.close();
+    }
+  } finally {
+    await store.close();
+  }
+}
+
+/** The keys of a server that exists. */
+async function openKeys(folder: string) {
+  const { pair } = await openPair(folder, "server", { makeMissing: false });
+  const { pair: logKey } = openLogKey(folder, { makeMissing: false });
+  return { server: pair.publicKey.thumbprint, logKey };
+}
+
+/** The names that this machine is reached by, for its certificate. */
+function hostNames(): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) =>
+    (list ?? []).map(({ address }) => address)
+  );
+  return [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses])];
+}

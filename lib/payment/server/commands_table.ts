@@ -1,0 +1,97 @@
+/** The commands of `server.ts`: the one place that declares them. */
+import type { Options, Tool } from "../../cli/command.ts";
+
+const KEYS = {
+  keys: { value: "FOLDER", default: "keys", summary: "the server's keys" },
+} as const satisfies Options;
+
+const LEDGER_OPTIONS = {
+  ...KEYS,
+  db: { value: "FILE", default: "data/ledger.db", summary: "the ledger" },
+} as const satisfies Options;
+
+/** Of a new ledger; an existing one carries its own. */
+const SETTINGS_OPTIONS = {
+  "opening-balance": { value: "AMOUNT", summary: "what a new account opens with (10000.00)" },
+  registration: { value: "open|closed", summary: "who may register (open)" },
+} as const satisfies Options;
+
+export const SERVER = {
+  file: "server.ts",
+  summary: "Sealwire's payment server: settles payments, and keeps their ledger.",
+  prefix: {},
+  main: "serve",
+  example: "8080 --keys /etc/sealwire --db /var/lib/sealwire/ledger.db",
+  exitOnInterrupt: 0,
+  commands: {
+    serve: {
+      summary: "serve payments on this port; 0: the system chooses",
+      group: "Serving",
+      arguments: { port: { summary: "where to listen; 0: the system chooses" } },
+      options: {
+        host: { value: "ADDRESS", default: "0.0.0.0", summary: "the address to listen on" },
+        keys: { ...KEYS.keys, summary: "the server's keys, made where missing" },
+        db: { ...LEDGER_OPTIONS.db, summary: "the ledger, made where missing" },
+        ...SETTINGS_OPTIONS,
+        unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
+        "accept-rollback": { summary: "go on without entries that were lost" },
+        "accept-clock": { summary: "go on although the last entry is in the future" },
+        classic: { summary: "serve old C++ clients too, which nothing protects" },
+        log: {
+          value: "text|json",
+          default: "text",
+          summary: "format of the log, on standard error",
+        },
+      },
+      example: "8080 --opening-balance 0 --unit EUR",
+    },
+    settings: {
+      summary: "show the ledger's settings, or change them",
+      group: "Operating",
+      arguments: {},
+      options: { ...SETTINGS_OPTIONS, ...LEDGER_OPTIONS },
+      example: "settings --registration closed",
+    },
+    audit: {
+      summary: "verify the whole ledger again",
+      group: "Operating",
+      arguments: {},
+      options: {
+        expect: {
+          value: "FILE",
+          multiple: true,
+          summary: "a checkpoint or receipt that must still be part of it",
+        },
+        ...LEDGER_OPTIONS,
+      },
+      example: "audit --expect receipt.txt",
+    },
+    backup: {
+      summary: "copy the ledger, also of a running server",
+      group: "Operating",
+      arguments: { file: { summary: "the copy, made new" } },
+      options: LEDGER_OPTIONS,
+      example: "backup ledger-2026-11-24.db",
+    },
+    grant: {
+      summary: "issue money to an account",
+      group: "Operating",
+      arguments: {
+        name: { summary: "the account" },
+        amount: { summary: "such as 12.50" },
+      },
+      options: {
+        id: { value: "UUID", summary: "the same id never issues twice: safe to run again" },
+        ...LEDGER_OPTIONS,
+      },
+      example: "grant bob 50",
+    },
+    keygen: {
+      summary: "make the server's keys, and show their fingerprints",
+      group: "Operating",
+      arguments: {},
+      options: KEYS,
+      example: "keygen --keys /etc/sealwire",
+    },
+  },
+} as const satisfies Tool;

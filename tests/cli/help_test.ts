@@ -1,0 +1,68 @@
+/** The help of every tool and command, as the declarations give it. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { AES_CLIENT, AES_SERVER } from "../../lib/aes/commands.ts";
+import type { Options, Tool } from "../../lib/cli/command.ts";
+import { readCall, splitCommandLine } from "../../lib/cli/command_line.ts";
+import { HELP_COLUMNS_MAX, HELP_LINES_MAX, renderHelp } from "../../lib/cli/help.ts";
+import { CLIENT } from "../../lib/payment/client/commands_table.ts";
+import { SERVER } from "../../lib/payment/server/commands_table.ts";
+
+const TOOLS: readonly Tool[] = [SERVER, CLIENT, AES_SERVER, AES_CLIENT];
+const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+
+for (const tool of TOOLS) {
+  const commands = Object.entries(tool.commands);
+
+  test(`every help of ${tool.file} fits a terminal of 80 columns and 24 lines`, () => {
+    for (const name of [null, ...Object.keys(tool.commands)]) {
+      const lines = renderHelp(tool, tool.file, name).split("\n");
+      assert.ok(lines.length <= HELP_LINES_MAX, `${name}: ${lines.length} lines`);
+      for (const line of lines) assert.ok(line.length <= HELP_COLUMNS_MAX, line);
+      assert.match(lines[2]!, /^Usage: /);
+      assert.match(lines.at(-1)!, /^Example: /);
+    }
+  });
+
+  test(`the help of ${tool.file} begins with what it is, and names every command`, () => {
+    const help = renderHelp(tool, tool.file, null);
+    assert.ok(help.startsWith(`${tool.summary}\n`));
+    for (const [name, { summary }] of commands.length > 1 ? commands : []) {
+      assert.ok(help.includes(summary), name);
+      if (name !== tool.main) assert.match(help, new RegExp(`^  ${name}\\b`, "m"));
+    }
+  });
+
+  test(`every example of ${tool.file} is a call of its command`, () => {
+    for (const [name, { example }] of commands) {
+      const call = readCall(tool, tool.file, splitCommandLine(tool, example.split(" ")));
+      assert.equal(call.command, name);
+    }
+    const { example } = tool;
+    if (example) readCall(tool, tool.file, splitCommandLine(tool, example.split(" ")));
+  });
+
+  test(`an option of ${tool.file} is of one kind in all of its commands, and excludes others`, () => {
+    const kinds = new Map<string, string>();
+    for (const [name, { options }] of commands) {
+      for (const [option, declared] of Object.entries(options as Options)) {
+        const kind = JSON.stringify([declared.value, declared.short, declared.multiple]);
+        assert.equal(kinds.get(option) ?? kind, kind, `--${option}`);
+        kinds.set(option, kind);
+        for (const other of declared.excludes ?? []) {
+          assert.ok(Object.hasOwn(options, other), `${name}: --${option} excludes --${other}`);
+        }
+      }
+    }
+  });
+
+  test(`the README names every command and option of ${tool.file}`, () => {
+    for (const [name, { options }] of commands) {
+      if (name !== tool.main) assert.match(README, new RegExp(`\`[^\`]*\\b${name}\\b`), name);
+      for (const option of Object.keys(options)) {
+        assert.match(README, new RegExp(`--${option}\\b`), `${name} --${option}`);
+      }
+    }
+  });
+}
