@@ -3,7 +3,7 @@
  * database that lacks it was rolled back, and is not extended.
  */
 import { withFileLock } from "../base/file_lock.ts";
-import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../base/files.ts";
+import { PRIVATE_FILE_MODE, readTextFile, removeIfThere, writeFileAtomic } from "../base/files.ts";
 import { type Checkpoint, type Log, verifyCheckpoint } from "./checkpoint.ts";
 
 const ANCHOR_BYTES_MAX = 16 * 1024;
@@ -27,9 +27,20 @@ export class Anchor {
     this.update(checkpoint, (stored) => stored === null || checkpoint.size > stored.size);
   }
 
-  /** Stores `checkpoint` in place of a newer one that was lost, once the operator has accepted that. */
-  replace(checkpoint: Checkpoint): void {
-    this.update(checkpoint, () => true);
+  /**
+   * Stores `checkpoint` in place of `lost`, which may be newer, once the operator has accepted that. What another process has
+   * stored meanwhile gives way to a newer one only.
+   */
+  replace(checkpoint: Checkpoint, lost: Checkpoint | null): void {
+    this.update(
+      checkpoint,
+      (stored) => stored === null || stored.text === lost?.text || checkpoint.size > stored.size,
+    );
+  }
+
+  /** Throws as {@linkcode read} does, and `file_locked`, `folder_unwritable`, `write_failed`. */
+  remove(): void {
+    if (this.read() !== null) withFileLock(this.path, () => removeIfThere(this.path));
   }
 
   private update(checkpoint: Checkpoint, wanted: (stored: Checkpoint | null) => boolean): void {

@@ -7,11 +7,12 @@ import { randomBytes } from "node:crypto";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
-import { parseRsaPublicJwk } from "../keys/rsa.ts";
+import { parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
 import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { SALT_BYTES } from "../protocol/order.ts";
-import type { Party } from "../protocol/party.ts";
+import { type Party, TREASURY } from "../protocol/party.ts";
+import { sha256Text } from "../protocol/token.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
@@ -74,6 +75,8 @@ export interface LedgerOptions {
   readonly logKey: Ed25519KeyPair;
   readonly seals: Seals;
   readonly anchor: Anchor;
+  /** Where a checkpoint is kept that carries this log's signature and that this log lacks. */
+  readonly unlinked: Anchor;
   readonly clock: Clock;
   /** Go on although the last entry is from the future. */
   readonly acceptClock?: boolean;
@@ -88,12 +91,15 @@ export class Ledger {
   /** Why nothing may be committed any more. */
   private trouble: SealwireError | null = null;
   private clockWasUnsteady = false;
+  /** The last entry was from the future at start, and the clock has not come right since. */
+  private awaitsClock: boolean;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
     this.readTiles = tileReader(options.store);
+    this.awaitsClock = state.head.time_s - options.clock.now_s() > CLOCK_STEP_S_MAX;
   }
 
   /**
@@ -150,8 +156,8 @@ export class Ledger {
     const account = await this.options.store.account(name);
     if (account === null) return null;
     this.options.seals.checkAccount(account);
-    const { jwk, key } = account;
-    if (jwk !== null && parseRsaPublicJwk(jwk).thumbprint !== key) {
+    // Nothing is stored beside the thumbprint of the treasury's key, which is the server's.
+    if (name !== TREASURY && thumbprintOf(account.jwk) !== account.key) {
       throw storeDamaged(`the key of account ${name} was changed in the database`);
     }
     return account;
@@ -160,7 +166,12 @@ export class Ledger {
   /** @throws {SealwireError} `store_damaged`. */
   async payment(payer: Party, id: Uuid): Promise<StoredPayment | null> {
     const payment = await this.options.store.payment(payer, id);
-    if (payment !== null) this.options.seals.checkEnding(payment);
+    if (payment === null) return null;
+    this.options.seals.checkEnding(payment);
+    const { signedText, contentSha256 } = payment;
+    if (signedText !== null && sha256Text(signedText) !== contentSha256) {
+      throw storeDamaged(`the order of payment ${id} was changed in the database`);
+    }
     return payment;
   }
 
@@ -173,6 +184,8 @@ export class Ledger {
   async prove(indexes: readonly number[]): Promise<ProvenEntry[]> {
     if (indexes.some((index) => index >= this.size)) await this.refresh();
     const { checkpoint, state: { tree } } = this;
+    const missing = indexes.find((index) => !(index >= 0 && index < tree.size));
+    if (missing !== undefined) throw new RangeError(`the log has no entry ${missing}`);
     const texts = await Promise.all(indexes.map((index) => this.entryText(index)));
     const paths = await tree.inclusionProofs(indexes, tree.size, this.readTiles);
     return indexes.map((index, at) => {
@@ -213,7 +226,8 @@ export class Ledger {
     }
     if (await this.findRollback(shown.size) !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
-    this.raiseAnchor(shown);
+    // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
+    this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
@@ -250,13 +264,13 @@ export class Ledger {
 
   private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
     if (this.trouble !== null) throw this.trouble;
-    const time_s = this.readClock();
     let next = this.state;
     let settlement: Settlement | null = null;
     let texts: string[] = [];
     try {
       await this.options.store.transaction(async (transaction) => {
         const before = await this.catchUp(transaction);
+        const time_s = this.readClock(before.head);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
         next = await this.append(transaction, before, settlement, texts, time_s);
@@ -265,27 +279,33 @@ export class Ledger {
       if (isSealwireError(error, "store_damaged") || isSealwireError(error, "ledger_rolled_back")) {
         this.stop(error);
       }
-      if (!await this.isCommitted(next)) throw error;
+      if (!await this.isCommitted(texts, next)) throw error;
     }
     this.remember(texts, next.head.size - texts.length);
     this.adopt(next);
     return settlement!.outcomes;
   }
 
-  /** @throws {SealwireError} `clock_unsteady`. */
-  private readClock(): number {
+  /**
+   * The time of the entries that follow `last`. A small step back does not let it fall.
+   *
+   * @throws {SealwireError} `clock_unsteady`.
+   */
+  private readClock(last: Head): number {
     const { clock, acceptClock } = this.options;
+    // A clock that was wrong at start is put right by a step, which is then no reason to pause.
+    if (this.awaitsClock) clock.trust();
     const now_s = clock.now_s();
-    const ahead_s = this.state.head.time_s - now_s;
-    const unsteady = !clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock);
-    if (unsteady) {
+    const ahead_s = last.time_s - now_s;
+    if (!clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
       const error = clockUnsteady(ahead_s);
       if (!this.clockWasUnsteady) this.options.onTrouble?.(error.code, error.message);
       this.clockWasUnsteady = true;
       throw error;
     }
+    this.awaitsClock = false;
     this.clockWasUnsteady = false;
-    return ahead_s > 0 && ahead_s <= CLOCK_STEP_S_MAX ? this.state.head.time_s : now_s;
+    return ahead_s > 0 && ahead_s <= CLOCK_STEP_S_MAX ? last.time_s : now_s;
   }
 
   private async settle(
@@ -348,11 +368,14 @@ export class Ledger {
     return { head, tree };
   }
 
-  /** Whether a commit that failed has happened all the same: the head knows. */
-  private async isCommitted({ head: { size, root } }: LogState): Promise<boolean> {
-    if (size === this.state.head.size) return false;
-    const stored = await this.options.store.head();
-    return stored?.size === size && stored.root === root;
+  /** Whether a commit that failed has happened all the same: entries have salts, so the last one says it. */
+  private async isCommitted(
+    texts: readonly string[],
+    { head: { size } }: LogState,
+  ): Promise<boolean> {
+    if (texts.length === 0) return false;
+    const [text] = await this.options.store.entries(size - 1, size);
+    return text === texts.at(-1);
   }
 
   private adopt(state: LogState): void {
@@ -363,12 +386,12 @@ export class Ledger {
 
   private storeAnchor(): void {
     this.anchorTimer = null;
-    this.raiseAnchor(this.checkpoint);
+    this.keep(this.options.anchor, this.checkpoint);
   }
 
-  private raiseAnchor(checkpoint: Checkpoint): void {
+  private keep(anchor: Anchor, checkpoint: Checkpoint): void {
     try {
-      this.options.anchor.raise(checkpoint);
+      anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
       // The next commit tries again. Until then a rollback of the last seconds would go unseen.
@@ -426,6 +449,17 @@ function clockUnsteady(ahead_s: number): SealwireError {
     `${why}: payments pause until the server's clock is right. ` +
       "If it is right now, restart the server with --accept-clock",
   );
+}
+
+/** Null where there is no key, undefined where there is none that could be read. */
+function thumbprintOf(jwk: RsaPublicJwk | null): Sha256 | null | undefined {
+  if (jwk === null) return null;
+  try {
+    return parseRsaPublicJwk(jwk).thumbprint;
+  } catch (error) {
+    if (!isSealwireError(error, "bad_key")) throw error;
+    return undefined;
+  }
 }
 
 function makeSalt(): string {

@@ -10,7 +10,7 @@ import type { Sha256, Uuid } from "../base/parse.ts";
 import type { RsaPublicJwk } from "../keys/rsa.ts";
 import type { Unit } from "../protocol/money.ts";
 import type { Party } from "../protocol/party.ts";
-import { parseRegistration } from "./entry.ts";
+import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
 import type { Ending } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
@@ -377,7 +377,7 @@ function headOf(row: Row): Sealed<Head> {
     unit: row.unit as Unit,
     settings: {
       openingBalance: row.opening_balance as bigint,
-      registration: parseRegistration(row.registration),
+      registration: row.registration as Registration,
     },
     seal: String(row.seal),
   };
