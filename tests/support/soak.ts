@@ -53,7 +53,7 @@ export async function soak(
   const soaked: Soaked = { settled: 0, refused: 0, verified: 0 };
   const until_ms = Date.now() + duration_ms;
   await Promise.all(clients.map(async (payer) => {
-    while (Date.now() < until_ms) await payAtRandom(world, payer, clients, soaked);
+    while (Date.now() < until_ms) await payAtRandom(payer, clients, soaked);
   }));
 
   let total = 0n;
@@ -73,7 +73,6 @@ async function enter(world: PaymentWorld, name: string): Promise<Client> {
 }
 
 async function payAtRandom(
-  world: PaymentWorld,
   payer: Client,
   clients: readonly Client[],
   soaked: Soaked,
