@@ -61,11 +61,11 @@ export class PaymentWorld {
     return ["--keys", this.serverKeys, "--db", this.db];
   }
 
-  /** The account's keys folder. It knows the server's certificate from the start, so that nothing asks. */
+  /** The account's keys folder. It holds the server's public key from the start, so that nothing asks. */
   keysOf(name: string): string {
     const folder = join(this.folder, `${name}_keys`);
     mkdirSync(folder, { recursive: true });
-    copyFileSync(join(this.serverKeys, "server_cert.pem"), join(folder, "server_cert.pem"));
+    copyFileSync(join(this.serverKeys, "server_public.pem"), join(folder, "server_public.pem"));
     return folder;
   }
 
