@@ -4,6 +4,7 @@
  *
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
@@ -81,6 +82,8 @@ export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
   let done = false;
   while (!done) {
+    // A writer, a signal and a progress bar get their turn between two snapshots.
+    await nextTurn();
     done = await options.store.snapshot(async () => {
       const before = replay.size;
       const isLast = await located(replay, () => replay.chunk());

@@ -234,11 +234,21 @@ export class Ledger {
 
   /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
   async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
-    for (const proven of await this.prove(await this.options.store.operatorIndexes())) {
+    for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
       if (entry.type === "ledger.rollback" && matches(entry)) return proven;
     }
     return null;
+  }
+
+  private async operatorEntries(): Promise<ProvenEntry[]> {
+    const indexes = await this.options.store.operatorIndexes();
+    try {
+      return await this.prove(indexes);
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      throw storeDamaged("the list of the operator's entries was changed in the database", cause);
+    }
   }
 
   /** Nothing is committed from now on. The first reason stays. */
@@ -395,8 +405,9 @@ export class Ledger {
       anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
-      // The next commit tries again. Until then a rollback of the last seconds would go unseen.
-      this.options.onTrouble?.(error.code, `the anchor is behind the ledger: ${error.message}`);
+      // The next commit tries again with the anchor. Until then a rollback of the last seconds would go unseen.
+      const text = `checkpoint ${checkpoint.size} is not kept in the keys folder: ${error.message}`;
+      this.options.onTrouble?.(error.code, text);
     }
   }
 

@@ -73,16 +73,13 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const ledger = new Ledger({ ...options, seals, anchor, unlinked }, state);
   const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
   if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
-  if (stored === null) {
-    const { publicKey } = logKey;
-    await ledger.submit({
-      type: "operator",
-      fact: { ...create!, type: "ledger.open", server, log: ed25519Jwk(publicKey) },
-    });
-  }
-  for (const { fact } of losses) {
-    if (fact !== null) await ledger.submit({ type: "operator", fact });
-  }
+  // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
+  await Promise.all(
+    [
+      ...(stored === null ? [firstEntry(options, create!)] : []),
+      ...losses.flatMap(({ fact }) => fact ?? []),
+    ].map((fact) => ledger.submit({ type: "operator", fact })),
+  );
   // Also after a crash, before which the anchor fell behind or was not replaced.
   if (anchored?.text !== ledger.checkpoint.text) anchor.replace(ledger.checkpoint, anchored);
   unlinked.remove();
@@ -150,6 +147,10 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
       lostRoot,
     },
   };
+}
+
+function firstEntry({ server, logKey }: OpenLedgerOptions, create: NewLedger): LedgerOpen {
+  return { ...create, type: "ledger.open", server, log: ed25519Jwk(logKey.publicKey) };
 }
 
 function emptyState(server: Sha256, { unit, ...settings }: NewLedger): LogState {
