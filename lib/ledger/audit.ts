@@ -428,7 +428,7 @@ class Replay {
     // Only now, for the entry that explains a loss comes after it.
     for (const kept of this.lost()) {
       require(
-        this.rollbacks.some((rollback) => explains(rollback, kept.size)),
+        this.rollbacks.some((rollback) => explains(rollback, kept)),
         `the checkpoint of ${kept.size} entries that was kept elsewhere is not of this history`,
       );
     }

@@ -130,7 +130,11 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
   const { size } = ledger;
   const isPrefix = lost.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
-  if (size > 0 && await ledger.findRollback(lost.size) !== null) return null;
+  const lostRoot = encodeBase64url(lost.root) as Sha256;
+  // This very loss, accepted before. A later one may be of a size that an earlier one has covered.
+  const isAccepted = (rollback: LedgerRollback) =>
+    rollback.lostSize === lost.size && rollback.lostRoot === lostRoot;
+  if (size > 0 && await ledger.findRollback(isAccepted) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {
@@ -140,7 +144,7 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
       keptSize: kept.size,
       keptRoot: encodeBase64url(kept.root) as Sha256,
       lostSize: lost.size,
-      lostRoot: encodeBase64url(lost.root) as Sha256,
+      lostRoot,
     },
   };
 }
