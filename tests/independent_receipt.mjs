@@ -1,4 +1,4 @@
-// Checks a receipt's path and hashes with node:crypto and nothing of ours, as PROTOCOL.md describes them.
+// Checks a receipt's path and hashes with node:crypto and nothing of ours, as docs/protocol/ledger.md describes them.
 // Arguments: the receipt's file, and the server's public key (PEM). The signatures are for openssl.
 import { createHash, createPublicKey } from "node:crypto";
 import { readFileSync } from "node:fs";

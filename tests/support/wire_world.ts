@@ -8,12 +8,12 @@ import { jsonLines, PaymentWorld } from "./payment_world.ts";
 import { refusalOf } from "./refusal.ts";
 import { type SignedTexts, WireClient } from "./wire_client.ts";
 
-/** Codes that PROTOCOL.md lists under "Errors" as a server's or a listener's: in first cells of its table, and below. */
+/** The codes that docs/protocol/payments.md lists as a server's or a listener's: the first cells of that table. */
 const LISTED_CODES: ReadonlySet<string> = new Set(
-  readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8")
-    .split("\n## Errors\n")[1]!
-    .matchAll(/^(?:\| (`.*?) \||From a payee's listener: (.*)$)/gm)
-    .flatMap(([line]) => line.matchAll(/`([a-z_]+)`/g).map(([, code]) => code!)),
+  readFileSync(new URL("../../docs/protocol/payments.md", import.meta.url), "utf8")
+    .split("\n### Codes on the wire\n")[1]!.split("\n### ")[0]!
+    .matchAll(/^\| `([a-z_]+)` /gm)
+    .map(([, code]) => code!),
 );
 
 export class WireWorld {
@@ -63,11 +63,11 @@ export class WireWorld {
     client.close();
   }
 
-  /** `work` is refused with this code, which PROTOCOL.md lists, and nobody is harmed. */
+  /** `work` is refused with this code, which payments.md lists, and nobody is harmed. */
   async assertRefused(code: string, work: () => Promise<unknown>): Promise<object> {
     const refusal = await this.unharmed(() => refusalOf(work));
     assert.equal(refusal.code, code, refusal.message);
-    assert.ok(LISTED_CODES.has(code), `PROTOCOL.md does not list ${code}`);
+    assert.ok(LISTED_CODES.has(code), `payments.md does not list ${code}`);
     return refusal.details;
   }
 
