@@ -77,6 +77,7 @@ export class Channel {
     const frame = this.incoming.pop();
     if (frame === undefined) return null;
     if (frame.type !== FRAME.close) return frame;
+    if (frame.body.length > 0) throw this.fail(protocolError("a close with a body"));
     if (this.incoming.length > 0) throw this.fail(protocolError("frames after the close"));
     this.closedByPeer = true;
     return null;
