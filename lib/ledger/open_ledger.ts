@@ -86,6 +86,11 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   return ledger;
 }
 
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
 /** The anchor first, because another process raises it last. */
 async function readAnchorAndHead(
   anchor: Anchor,
@@ -96,11 +101,6 @@ async function readAnchorAndHead(
   if (anchored !== null || stored === null) return { anchored, stored };
   // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
   return { anchored: anchor.read(), stored: await store.head() };
-}
-
-/** The anchor of the server whose keys are in `keysFolder`. */
-export function openAnchor(keysFolder: string, log: Log): Anchor {
-  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
 }
 
 /** What the database lacks. */
