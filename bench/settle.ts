@@ -1,35 +1,51 @@
 /**
- * How many payments a second the ledger settles: orders signed beforehand, verified and submitted by 64 streams in this process.
- * Beside it, on the same machine in the same run, what its two parts reach alone: SQLite with the very rows that the first
- * measurement wrote, in blocks of the same size, and Ed25519 verification.
+ * How many payments a second the ledger settles, without a network: single orders of 64 streams, and batches of 1,000 from 20
+ * payers. Orders are signed beforehand; verifying them counts. Beside it, on the same machine in the same run: Ed25519
+ * verification alone, and durable SQLite commits alone.
  *
- *     deno run -A bench/settle.ts        bun bench/settle.ts
+ *     deno run -A bench/settle.ts [--entries N]        bun bench/settle.ts [--entries N]
  *
- * Takes less than a minute. The database is in the system's temporary folder (TMPDIR), whose disk decides what a commit costs.
+ * `--entries`: how many entries the ledger has before the measurement (0). The database is in the system's temporary folder
+ * (TMPDIR), whose disk decides what a commit costs.
  */
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { DatabaseSync } from "node:sqlite";
+import { parseArgs } from "node:util";
 import { compactVerify } from "jose";
-import { makeSessionKey, signDelegation } from "../lib/protocol/delegation.ts";
-import { parseAccountName, type RsaKeyPair, rsaPublicKeyFromPem } from "../lib/keys/rsa.ts";
-import { Ledger } from "../lib/ledger/ledger.ts";
-import type { Submission } from "../lib/ledger/submission.ts";
-import { openSqlite } from "../lib/ledger/sqlite.ts";
-import type { BlockRecord, LedgerStore } from "../lib/ledger/store.ts";
-import { parseAmount } from "../lib/protocol/money.ts";
-import { type SignedOrder, signOrder, verifySignedOrder } from "../lib/protocol/order.ts";
 import { encodeBase64url, type Uuid } from "../lib/base/parse.ts";
+import { openLogKey } from "../lib/keys/log_key.ts";
+import { parseAccountName, type RsaKeyPair, rsaPublicKeyFromPem } from "../lib/keys/rsa.ts";
+import { watchedClock } from "../lib/ledger/clock.ts";
+import type { Ledger } from "../lib/ledger/ledger.ts";
+import { openLedger } from "../lib/ledger/open_ledger.ts";
+import { openSqlite } from "../lib/ledger/sqlite.ts";
+import { makeSessionKey, signDelegation } from "../lib/protocol/delegation.ts";
+import { merkleRoot } from "../lib/protocol/merkle.ts";
+import { type Amount, parseAmount, UNIT_DEFAULT } from "../lib/protocol/money.ts";
+import {
+  formatBatchItem,
+  parseBatchItems,
+  SALT_BYTES,
+  signBatchOrder,
+  type SignedOrder,
+  signOrder,
+  verifySignedOrder,
+} from "../lib/protocol/order.ts";
 import { sha256Text } from "../lib/protocol/token.ts";
 
 const STREAMS = 64;
 const ORDERS_PER_STREAM = 250;
 const PIPELINED = 16;
+const BATCH_PAYERS = 20;
+const BATCHES_PER_PAYER = 2;
+const BATCH_ITEMS = 1_000;
 const VERIFICATIONS_IN_FLIGHT = 128;
-const OPENING_BALANCE = 1_000_000n;
-
+const COMMITS = 500;
+const CENT = parseAmount("0.01");
 const CERT = sha256Text("certificate");
 const now_s = () => Math.floor(Date.now() / 1000);
 
@@ -37,7 +53,13 @@ const now_s = () => Math.floor(Date.now() / 1000);
 interface Measured {
   readonly what: string;
   readonly per_s: number;
-  readonly remark: string;
+  readonly unit: string;
+}
+
+/** A batch that was signed, with its items. */
+interface SignedBatch {
+  readonly signed: SignedOrder;
+  readonly items: readonly string[];
 }
 
 function rsaPair(): RsaKeyPair {
@@ -46,7 +68,7 @@ function rsaPair(): RsaKeyPair {
   return { publicKey: rsaPublicKeyFromPem(pem), privateKey };
 }
 
-/** Sixty-four accounts that share one RSA key, for each costs 0.2 s to make and none of them is the other's secret here. */
+/** Accounts that share one RSA key: each would cost 0.2 s to make, and none of them is the other's secret here. */
 async function makeAccounts(server: RsaKeyPair) {
   const pair = rsaPair();
   return await Promise.all(Array.from({ length: STREAMS }, async (_, index) => {
@@ -59,26 +81,32 @@ async function makeAccounts(server: RsaKeyPair) {
       cert: CERT,
       nonce: encodeBase64url(new Uint8Array(32)),
     }, now_s());
-    return { account, pair, session, delegation };
+    return { account, key: pair.publicKey.thumbprint, session, delegation };
   }));
 }
 
-type Account = Awaited<ReturnType<typeof makeAccounts>>[number];
+type Accounts = Awaited<ReturnType<typeof makeAccounts>>;
+
+function common(server: RsaKeyPair, { account }: Accounts[number]) {
+  return {
+    id: randomUUID() as Uuid,
+    server: server.publicKey.thumbprint,
+    payer: account,
+    iat: now_s(),
+    exp: now_s() + 3_600,
+  };
+}
 
 /** The orders of each stream: each account pays its neighbour 0.01, again and again. */
-function signOrders(accounts: readonly Account[], server: RsaKeyPair): Promise<SignedOrder[][]> {
+function signOrders(accounts: Accounts, server: RsaKeyPair): Promise<SignedOrder[][]> {
   return Promise.all(accounts.map((payer, index) => {
     const payee = accounts[(index + 1) % accounts.length]!;
     return Promise.all(Array.from({ length: ORDERS_PER_STREAM }, async () => ({
       order: await signOrder({
-        id: randomUUID() as Uuid,
-        server: server.publicKey.thumbprint,
-        payer: payer.account,
+        ...common(server, payer),
         payee: payee.account,
-        payeeKey: payee.pair.publicKey.thumbprint,
-        amount: parseAmount("0.01"),
-        iat: now_s(),
-        exp: now_s() + 3_600,
+        payeeKey: payee.key,
+        amount: CENT,
         memo: null,
       }, payer.session),
       delegation: payer.delegation,
@@ -86,35 +114,31 @@ function signOrders(accounts: readonly Account[], server: RsaKeyPair): Promise<S
   }));
 }
 
-/** A store that remembers what is appended to it. */
-function recording(store: LedgerStore, records: BlockRecord[]): LedgerStore {
-  return new Proxy(store, {
-    get(target, name) {
-      if (name === "transaction") {
-        return (work: Parameters<LedgerStore["transaction"]>[0]) =>
-          target.transaction((transaction) =>
-            work({
-              head: () => transaction.head(),
-              accounts: (names) => transaction.accounts(names),
-              outcomes: (ids) => transaction.outcomes(ids),
-              append: (record) => {
-                records.push(record);
-                return transaction.append(record);
-              },
-            })
-          );
-      }
-      const member: unknown = Reflect.get(target, name);
-      return typeof member === "function" ? member.bind(target) : member;
-    },
-  });
+/** Batches that pay all the other accounts, again and again. */
+function signBatches(accounts: Accounts, server: RsaKeyPair): Promise<SignedBatch[][]> {
+  return Promise.all(
+    accounts.slice(0, BATCH_PAYERS).map((payer) => {
+      const payees = accounts.filter((account) => account !== payer);
+      return Promise.all(Array.from({ length: BATCHES_PER_PAYER }, async () => {
+        const items = Array.from({ length: BATCH_ITEMS }, (_, index) => {
+          const { account, key } = payees[index % payees.length]!;
+          const salt = encodeBase64url(randomBytes(SALT_BYTES));
+          return formatBatchItem({ index, payee: account, payeeKey: key, amount: CENT, salt });
+        });
+        const total = CENT * BigInt(BATCH_ITEMS) as Amount;
+        const claims = { count: BATCH_ITEMS, total, itemsRoot: merkleRoot(items) };
+        const order = await signBatchOrder({ ...common(server, payer), ...claims }, payer.session);
+        return { signed: { order, delegation: payer.delegation }, items };
+      }));
+    }),
+  );
 }
 
 /** Runs `work` for each of `items`, at most `inFlight_max` at a time. */
 async function forEach<T>(
   items: readonly T[],
   inFlight_max: number,
-  work: (item: T) => Promise<void>,
+  work: (item: T) => Promise<unknown>,
 ) {
   let next = 0;
   const worker = async () => {
@@ -123,120 +147,133 @@ async function forEach<T>(
   await Promise.all(Array.from({ length: inFlight_max }, worker));
 }
 
-async function timed(work: () => Promise<void>): Promise<number> {
+async function timed_s(work: () => Promise<unknown> | void): Promise<number> {
   const began_ms = performance.now();
   await work();
   return (performance.now() - began_ms) / 1000;
 }
 
-async function measureSettle(
-  folder: string,
-  server: RsaKeyPair,
-  inFlight: number,
-): Promise<{ measured: Measured; records: BlockRecord[]; orders: SignedOrder[] }> {
-  const store = openSqlite(join(folder, `settle-${inFlight}.db`), { create: true });
-  const records: BlockRecord[] = [];
-  const ledger = new Ledger({
-    store: recording(store, records),
-    serverKeys: server,
-    cert: CERT,
-    now_s,
+/** Brings the ledger to `entries` with grants, which nobody has to sign. */
+async function fill(ledger: Ledger, accounts: Accounts, entries: number): Promise<void> {
+  const missing = Array.from({ length: Math.max(entries - ledger.size, 0) }, (_, index) => index);
+  await forEach(missing, 4_000, (index) => {
+    const payee = accounts[index % accounts.length]!.account;
+    return ledger.submit({ type: "grant", id: randomUUID() as Uuid, payee, amount: CENT });
   });
-  const accounts = await makeAccounts(server);
-  await Promise.all(accounts.map(({ delegation }): Promise<unknown> => {
-    const opening: Submission = {
-      type: "open",
-      delegation,
-      id: randomUUID() as Uuid,
-      openingBalance: OPENING_BALANCE,
-    };
-    return ledger.submit(opening);
-  }));
-  const streams = await signOrders(accounts, server);
-  const known = new Map(accounts.map(({ delegation }) => [delegation.text, delegation]));
-  const verifyKnown = (text: unknown) => Promise.resolve(known.get(text as string)!);
-  const opened = records.length;
-  const took_s = await timed(async () => {
-    await Promise.all(
-      streams.map((orders) =>
-        forEach(orders, inFlight, async ({ order, delegation }) => {
-          const signed = await verifySignedOrder(order.text, delegation.text, verifyKnown);
-          const { state } = await ledger.submit({ type: "order", signed, items: [] });
-          if (state !== "settled") throw new Error(`a payment ended ${state}`);
-        })
-      ),
-    );
-  });
-  await store.close();
-  const payments = STREAMS * ORDERS_PER_STREAM;
-  const blocks = records.length - opened;
-  return {
-    measured: {
-      what: `settled, ${STREAMS} streams, ${inFlight} in flight each`,
-      per_s: payments / took_s,
-      remark: `${(payments / blocks).toFixed(0)} a block, ${(blocks / took_s).toFixed(0)} blocks/s`,
-    },
-    records,
-    orders: streams.flat(),
-  };
 }
 
-async function measureSqlite(
-  folder: string,
-  records: readonly BlockRecord[],
-  inFlight: number,
+async function measureSingles(
+  ledger: Ledger,
+  streams: readonly SignedOrder[][],
+  verify: Parameters<typeof verifySignedOrder>[2],
 ): Promise<Measured> {
-  const store = openSqlite(join(folder, `sqlite-${inFlight}.db`), { create: true });
-  let transfers = 0;
-  const took_s = await timed(async () => {
-    for (const record of records) {
-      await store.transaction((transaction) => transaction.append(record));
-      transfers += record.newOutcomes.length;
-    }
-  });
-  await store.close();
-  const remark = `${(transfers / records.length).toFixed(0)} a commit, ${
-    (records.length / took_s).toFixed(0)
-  } commits/s`;
-  return {
-    what: `SQLite alone, the rows of ${inFlight} in flight`,
-    per_s: transfers / took_s,
-    remark,
-  };
+  const took_s = await timed_s(() =>
+    Promise.all(
+      streams.map((orders) =>
+        forEach(orders, PIPELINED, async ({ order, delegation }) => {
+          const signed = await verifySignedOrder(order.text, delegation.text, verify);
+          const outcome = await ledger.submit({ type: "order", signed, items: [] });
+          if (outcome.state !== "settled") throw new Error(`a payment ended ${outcome.state}`);
+          await ledger.proveOne(outcome.index);
+        })
+      ),
+    )
+  );
+  const what = `single orders, ${STREAMS} streams, ${PIPELINED} in flight each, proven`;
+  return { what, per_s: STREAMS * ORDERS_PER_STREAM / took_s, unit: "payments" };
+}
+
+async function measureBatches(
+  ledger: Ledger,
+  payers: readonly SignedBatch[][],
+  verify: Parameters<typeof verifySignedOrder>[2],
+): Promise<Measured> {
+  const took_s = await timed_s(() =>
+    Promise.all(
+      payers.map((batches) =>
+        forEach(batches, 1, async ({ signed: { order, delegation }, items: texts }) => {
+          const signed = await verifySignedOrder(order.text, delegation.text, verify);
+          const { claims } = signed.order;
+          if (!("itemsRoot" in claims)) throw new TypeError("a batch is expected");
+          const items = parseBatchItems(claims, texts);
+          const outcome = await ledger.submit({ type: "order", signed, items });
+          if (outcome.state !== "settled") throw new Error(`a batch ended ${outcome.state}`);
+        })
+      ),
+    )
+  );
+  const payments = BATCH_PAYERS * BATCHES_PER_PAYER * BATCH_ITEMS;
+  const what = `batches of ${BATCH_ITEMS} from ${BATCH_PAYERS} payers`;
+  return { what, per_s: payments / took_s, unit: "payments" };
 }
 
 async function measureVerification(orders: readonly SignedOrder[]): Promise<Measured> {
-  const took_s = await timed(() =>
-    forEach(orders, VERIFICATIONS_IN_FLIGHT, async ({ order, delegation }) => {
-      await compactVerify(order.text, delegation.claims.session.key, { algorithms: ["EdDSA"] });
-    })
+  const took_s = await timed_s(() =>
+    forEach(
+      orders,
+      VERIFICATIONS_IN_FLIGHT,
+      ({ order, delegation }) =>
+        compactVerify(order.text, delegation.claims.session.key, { algorithms: ["EdDSA"] }),
+    )
   );
-  return {
-    what: "Ed25519 verification alone",
-    per_s: orders.length / took_s,
-    remark: `${VERIFICATIONS_IN_FLIGHT} in flight`,
-  };
+  const what = `Ed25519 verification alone, ${VERIFICATIONS_IN_FLIGHT} in flight`;
+  return { what, per_s: orders.length / took_s, unit: "signatures" };
 }
 
-function print(measurements: readonly Measured[]): void {
-  const runtime = process.versions.bun
-    ? `Bun ${process.versions.bun}`
-    : `Deno ${process.versions.deno}`;
-  console.log(`${runtime}, ${availableParallelism()} cores, database in ${tmpdir()}`);
-  for (const { what, per_s, remark } of measurements) {
-    console.log(`${what.padEnd(42)} ${per_s.toFixed(0).padStart(7)} payments/s   ${remark}`);
-  }
+async function measureCommits(folder: string): Promise<Measured> {
+  const database = new DatabaseSync(join(folder, "commits.db"));
+  database.exec(
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (row TEXT)",
+  );
+  const insert = database.prepare("INSERT INTO rows VALUES (?)");
+  const took_s = await timed_s(() => {
+    for (let commit = 0; commit < COMMITS; commit++) insert.run("row");
+  });
+  database.close();
+  return { what: "SQLite alone, one small row a commit", per_s: COMMITS / took_s, unit: "commits" };
 }
 
+const { values } = parseArgs({ options: { entries: { type: "string", default: "0" } } });
 const folder = mkdtempSync(join(tmpdir(), "sealwire-bench-"));
 try {
   const server = rsaPair();
-  const single = await measureSettle(folder, server, 1);
-  const pipelined = await measureSettle(folder, server, PIPELINED);
-  const smallCommits = await measureSqlite(folder, single.records, 1);
-  const largeCommits = await measureSqlite(folder, pipelined.records, PIPELINED);
-  const verification = await measureVerification(pipelined.orders);
-  print([single.measured, pipelined.measured, smallCommits, largeCommits, verification]);
+  const store = openSqlite(join(folder, "ledger.db"), { create: true });
+  const ledger = await openLedger({
+    store,
+    server: server.publicKey.thumbprint,
+    logKey: openLogKey(folder, { makeMissing: true }).pair,
+    keysFolder: folder,
+    clock: watchedClock(),
+    create: { unit: UNIT_DEFAULT, openingBalance: 100_000_000n, registration: "open" },
+  });
+  const accounts = await makeAccounts(server);
+  await Promise.all(
+    accounts.map(({ delegation }) =>
+      ledger.submit({ type: "open", delegation, id: randomUUID() as Uuid })
+    ),
+  );
+  const known = new Map(accounts.map(({ delegation }) => [delegation.text, delegation]));
+  const verify = (text: unknown) => Promise.resolve(known.get(text as string)!);
+  const [orders, batches] = [
+    await signOrders(accounts, server),
+    await signBatches(accounts, server),
+  ];
+  await fill(ledger, accounts, Number(values.entries));
+  const runtime = process.versions.bun
+    ? `Bun ${process.versions.bun}`
+    : `Deno ${process.versions.deno}`;
+  console.log(`${runtime}, ${availableParallelism()} cores, ${ledger.size} entries before`);
+  const measurements = [
+    await measureSingles(ledger, orders, verify),
+    await measureBatches(ledger, batches, verify),
+    await measureVerification(orders.flat()),
+    await measureCommits(folder),
+  ];
+  for (const { what, per_s, unit } of measurements) {
+    console.log(`${what.padEnd(60)} ${per_s.toFixed(0).padStart(7)} ${unit}/s`);
+  }
+  await ledger.close();
+  await store.close();
 } finally {
   rmSync(folder, { recursive: true });
 }

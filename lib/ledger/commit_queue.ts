@@ -2,6 +2,7 @@
  * Group commit without a timer: while one commit is under way, the next one's submissions gather. Nobody hears of an outcome
  * before it is durable.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Outcome, type Submission, weightOf } from "./submission.ts";
 
@@ -49,9 +50,11 @@ export class CommitQueue {
 
   private async commitAll(): Promise<void> {
     this.isCommitting = true;
-    // What arrives together in one turn of the event loop goes into one commit.
-    await Promise.resolve();
-    while (this.waiting.length > 0) await this.commitGroup(this.takeGroup());
+    while (this.waiting.length > 0) {
+      // What has arrived by the end of this turn of the event loop goes into one commit.
+      await nextTurn();
+      await this.commitGroup(this.takeGroup());
+    }
     // In the same turn as the check: who hears of an outcome may submit the next before this promise resolves.
     this.isCommitting = false;
   }

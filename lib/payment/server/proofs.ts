@@ -1,4 +1,5 @@
 /** Entries with their proofs, as answers. */
+import { explains } from "../../ledger/entry.ts";
 import type { Ledger, ProvenEntry } from "../../ledger/ledger.ts";
 import { encodeBase64 } from "../../ledger/signed_note.ts";
 import { SealwireError } from "../../base/errors.ts";
@@ -54,7 +55,7 @@ export class LogAnswers {
   /** The operator's entry that tells why the log lacks a checkpoint of this size; `entry` null where there is none. */
   async rollback({ session }: LoggedIn, params: Members): Promise<object> {
     const size = params.integer("size", 0, Number.MAX_SAFE_INTEGER);
-    const proven = await this.ledger.findRollback(size);
+    const proven = await this.ledger.findRollback((rollback) => explains(rollback, { size }));
     return proven === null ? { entry: null } : proofAnswer(session, proven);
   }
 }
