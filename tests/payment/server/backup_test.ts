@@ -161,7 +161,7 @@ test(
     const audited = jsonLines(await world.operate("audit"))[0]!;
     assert.equal((audited.error as { code: string }).code, "audit_failed");
 
-    await world.startServer(["--accept-rollback"]);
+    await world.startServer({ serverArgs: ["--accept-rollback"] });
     const client = await WireClient.connect(world);
     const params = { delegation: client.delegate(alice), checkpoint: known.text };
     const login = await client.call("session.login", params);
@@ -184,7 +184,7 @@ test(
     const again = await client.settle(lost);
     assert.notEqual(again.entry, lostEntry);
     await world.stop();
-    await world.startServer([]);
+    await world.startServer({ serverArgs: [] });
     await world.stop();
     const [line] = jsonLines(await world.operate("audit"));
     assert.equal(line!.valid, true);
@@ -200,9 +200,9 @@ test(
     rmSync(join(world.serverKeys, "server_anchor.txt"));
     const [refused] = jsonLines(await world.operate(...START));
     assert.equal((refused!.error as { code: string }).code, "ledger_rolled_back");
-    await world.startServer(["--accept-rollback"]);
+    await world.startServer({ serverArgs: ["--accept-rollback"] });
     await world.stop();
-    await world.startServer([]);
+    await world.startServer({ serverArgs: [] });
     await world.stop();
   },
 );

@@ -59,7 +59,7 @@ test("payments pause until the operator says that the clock is right", OPTIONS, 
   const { stderr } = await world.stop();
   assert.equal(stderr.match(/in the future/g)?.length, 1, stderr);
 
-  await world.startServer(["--accept-clock"]);
+  await world.startServer({ serverArgs: ["--accept-clock"] });
   const again = await WireClient.enter(world, alice);
   const receipt = await again.verifiedReceipt(signed, await again.settle(signed));
   assert.ok(Math.abs(receipt.time_s - Date.now() / 1000) < 60);
@@ -68,7 +68,7 @@ test("payments pause until the operator says that the clock is right", OPTIONS, 
   assert.equal(before.server, again.server);
   await world.stop();
   // Now the last entry is not in the future any more.
-  await world.startServer([]);
+  await world.startServer({ serverArgs: [] });
   const last = await WireClient.enter(world, alice);
   await last.settle(last.order(alice, bob));
   await world.stop();

@@ -47,7 +47,7 @@ test(
     await world.stop();
     // Without options, and then with the same ones.
     for (const [name, args] of [["bob", []], ["carol", options]] as const) {
-      await world.startServer([...args]);
+      await world.startServer({ serverArgs: args });
       const client = await register(world, name);
       assert.equal(await client.balance(), "0.00");
       const opened = client.provenEntry(await client.call("ledger.open"));
@@ -110,7 +110,7 @@ test(
     );
     await world.stop();
 
-    await world.startServer(["--registration", "closed"]);
+    await world.startServer({ serverArgs: ["--registration", "closed"] });
     assert.equal((await refusalOf(() => register(world, "carol"))).code, "registration_closed");
     await settings(world, "--registration", "open", "--opening-balance", "7");
     assert.equal(await (await register(world, "carol")).balance(), "7.00");
