@@ -443,10 +443,12 @@ export function tileReader(store: LedgerReader): ReadTiles {
 
 /** The database lacks what was signed. */
 export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  const why = size === 0
+    ? "the database is empty: check --db."
+    : `the database has another history of ${size}: it was restored from an older backup, or entries were removed.`;
   return new SealwireError(
     "ledger_rolled_back",
-    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
-      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+    `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
   );

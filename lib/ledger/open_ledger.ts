@@ -55,7 +55,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
   const anchor = openAnchor(keysFolder, log);
-  const unlinked = new Anchor(join(keysFolder, UNLINKED_FILE), log);
+  const unlinked = openUnlinked(keysFolder, log);
   await requireSameServer(store, log, server);
 
   const { anchored, stored } = await readAnchorAndHead(anchor, store);
@@ -89,6 +89,11 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
 /** The anchor of the server whose keys are in `keysFolder`. */
 export function openAnchor(keysFolder: string, log: Log): Anchor {
   return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
+/** The checkpoint that a client showed and the log lacks. */
+export function openUnlinked(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, UNLINKED_FILE), log);
 }
 
 /** The anchor first, because another process raises it last. */
