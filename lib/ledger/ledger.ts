@@ -266,8 +266,8 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. */
-  private async refresh(): Promise<void> {
+  /** Takes in what other processes have committed. Throws `store_damaged`, `ledger_rolled_back`. */
+  async refresh(): Promise<void> {
     const { store } = this.options;
     const head = await store.head();
     if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));

@@ -28,7 +28,8 @@ export class LogAnswers {
     return proofAnswer(session, await this.ledger.proveOne(0));
   }
 
-  checkpoint({ session }: LoggedIn): object {
+  async checkpoint({ session }: LoggedIn): Promise<object> {
+    await this.ledger.refresh();
     const { checkpoint } = this.ledger;
     return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint) };
   }
@@ -37,6 +38,7 @@ export class LogAnswers {
   async consistency({ session }: LoggedIn, params: Members): Promise<object> {
     const { ledger } = this;
     const from = params.integer("from", 0, Number.MAX_SAFE_INTEGER);
+    await ledger.refresh();
     const { checkpoint } = ledger;
     const to = params.has("to") ? params.integer("to", 0, Number.MAX_SAFE_INTEGER) : null;
     if (Math.max(from, to ?? 0) > checkpoint.size) {
