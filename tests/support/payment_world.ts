@@ -39,11 +39,11 @@ export class PaymentWorld {
     return world;
   }
 
-  /** Starts the server on the same port as before, once it has one. `serverArgs`: other options than the first time. */
-  async startServer(serverArgs = this.options.serverArgs ?? []): Promise<void> {
-    const { serverRuntime: runtime } = this.options;
+  /** Starts the server on the same port as before, once it has one. `more`: options for this start alone. */
+  async startServer(...more: string[]): Promise<void> {
+    const { serverArgs = [], serverRuntime: runtime } = this.options;
     const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
-    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs], {
+    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,
       timeout_ms: 300_000,
     });
