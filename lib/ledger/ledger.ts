@@ -18,7 +18,7 @@ import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
-import { explains, formatEntry, parseEntry, type Settings } from "./entry.ts";
+import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
 import type {
@@ -224,18 +224,19 @@ export class Ledger {
     if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
       return { kind: "linked" };
     }
-    if (await this.findRollback(shown.size) !== null) return { kind: "rolled_back" };
+    const explained = await this.findRollback((rollback) => explains(rollback, shown));
+    if (explained !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
     // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
     this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /** The operator's entry that explains why this log lacks a tree of this size; null where there is none. */
-  async findRollback(lostSize: number): Promise<ProvenEntry | null> {
+  /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
+  async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
     for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
-      if (entry.type === "ledger.rollback" && explains(entry, lostSize)) return proven;
+      if (entry.type === "ledger.rollback" && matches(entry)) return proven;
     }
     return null;
   }
@@ -265,8 +266,8 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. */
-  private async refresh(): Promise<void> {
+  /** Takes in what other processes have committed. Throws `store_damaged`, `ledger_rolled_back`. */
+  async refresh(): Promise<void> {
     const { store } = this.options;
     const head = await store.head();
     if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
@@ -442,10 +443,12 @@ export function tileReader(store: LedgerReader): ReadTiles {
 
 /** The database lacks what was signed. */
 export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  const why = size === 0
+    ? "the database is empty: check --db."
+    : `the database has another history of ${size}: it was restored from an older backup, or entries were removed.`;
   return new SealwireError(
     "ledger_rolled_back",
-    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
-      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+    `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
   );

@@ -55,7 +55,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
   const anchor = openAnchor(keysFolder, log);
-  const unlinked = new Anchor(join(keysFolder, UNLINKED_FILE), log);
+  const unlinked = openUnlinked(keysFolder, log);
   await requireSameServer(store, log, server);
 
   const { anchored, stored } = await readAnchorAndHead(anchor, store);
@@ -86,6 +86,16 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   return ledger;
 }
 
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
+/** The checkpoint that a client showed and the log lacks. */
+export function openUnlinked(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, UNLINKED_FILE), log);
+}
+
 /** The anchor first, because another process raises it last. */
 async function readAnchorAndHead(
   anchor: Anchor,
@@ -96,11 +106,6 @@ async function readAnchorAndHead(
   if (anchored !== null || stored === null) return { anchored, stored };
   // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
   return { anchored: anchor.read(), stored: await store.head() };
-}
-
-/** The anchor of the server whose keys are in `keysFolder`. */
-export function openAnchor(keysFolder: string, log: Log): Anchor {
-  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
 }
 
 /** What the database lacks. */
@@ -130,7 +135,11 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
   const { size } = ledger;
   const isPrefix = lost.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
-  if (size > 0 && await ledger.findRollback(lost.size) !== null) return null;
+  const lostRoot = encodeBase64url(lost.root) as Sha256;
+  // This very loss, accepted before. A later one may be of a size that an earlier one has covered.
+  const isAccepted = (rollback: LedgerRollback) =>
+    rollback.lostSize === lost.size && rollback.lostRoot === lostRoot;
+  if (size > 0 && await ledger.findRollback(isAccepted) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {
@@ -140,7 +149,7 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
       keptSize: kept.size,
       keptRoot: encodeBase64url(kept.root) as Sha256,
       lostSize: lost.size,
-      lostRoot: encodeBase64url(lost.root) as Sha256,
+      lostRoot,
     },
   };
 }

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
 import { test } from "node:test";
-import type { Checkpoint } from "../../lib/ledger/checkpoint.ts";
-import { parseEntry } from "../../lib/ledger/entry.ts";
+import { type Checkpoint, signCheckpoint } from "../../lib/ledger/checkpoint.ts";
+import { explains, parseEntry } from "../../lib/ledger/entry.ts";
 import { signedCheckpoint } from "../../lib/ledger/ledger.ts";
 import { emptyTree } from "../../lib/ledger/tiles.ts";
 import { hashLeaf, verifyInclusion } from "../../lib/protocol/merkle.ts";
@@ -98,7 +98,9 @@ for (
     await first.close();
     const { ledger, close, troubles } = await temporaryLedger(folder, { acceptRollback: true });
     assert.deepEqual(await ledger.compare(shown), { kind: "rolled_back" });
-    const { text, index, path, checkpoint } = (await ledger.findRollback(shown.size))!;
+    const { text, index, path, checkpoint } = (await ledger.findRollback((one) =>
+      explains(one, shown)
+    ))!;
     verifyInclusion(hashLeaf(text), index, checkpoint, path);
     const entry = parseEntry(text);
     assert.ok(entry.type === "ledger.rollback");
@@ -113,7 +115,7 @@ for (
     assert.equal((await next.ledger.submit(grant(bob, "1.00"))).state, "settled");
     await next.close();
     const { explained } = await auditFolder(folder, { expected: [shown] });
-    assert.equal(explained.length, 1);
+    assert.deepEqual(explained, [shown.size]);
   });
 }
 
@@ -126,6 +128,23 @@ test("a loss beyond the one that was accepted is none that was accepted", async 
   assert.deepEqual(await other.ledger.compare(beyond), { kind: "unlinked" });
   await assert.rejects(other.ledger.submit(grant(bob, "1.00")), { code: "ledger_rolled_back" });
   await other.close();
+});
+
+test("a smaller loss that is shown after a larger one was accepted stops the next start too", async () => {
+  const { ledger, folder, shown, close } = await forkedLedger({ shown: 6, kept: 4 });
+  await ledger.compare(shown);
+  await close();
+  const accepted = await temporaryLedger(folder, { acceptRollback: true });
+  const { origin } = shown;
+  const root = new Uint8Array(32);
+  const text = signCheckpoint(accepted.logKey, origin, 2, root);
+  const smaller = { origin, size: 2, root, text };
+  assert.deepEqual(await accepted.ledger.compare(smaller), { kind: "unlinked" });
+  await accepted.close();
+  await assert.rejects(temporaryLedger(folder), {
+    code: "ledger_rolled_back",
+    details: { signed_size: 2, size: 5 },
+  });
 });
 
 test("putting back the newest database settles what a client had shown", async () => {
