@@ -252,7 +252,7 @@ describe("receipts are kept", () => {
   async function keptBy(name: string): Promise<Map<string, string>> {
     const folder = join(world.keysOf(name), `${name}_receipts`);
     const kept = new Map<string, string>();
-    for (const entry of readdirSync(folder)) {
+    for (const entry of readdirSync(folder).sort()) {
       const content = readFileSync(join(folder, entry), "utf8");
       const { id, item, index } = await verifyReceipt(content, loadServerPublicKey(keyFile(world)));
       const place = String(index).padStart(16, "0");
