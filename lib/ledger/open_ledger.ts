@@ -100,10 +100,10 @@ async function readAnchorAndHead(
   store: LedgerStore,
 ): Promise<{ anchored: Checkpoint | null; stored: Sealed<Head> | null }> {
   const anchored = anchor.read();
-  const stored = await store.head();
+  const stored = await store.confirmedHead();
   if (anchored !== null || stored === null) return { anchored, stored };
   // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
-  return { anchored: anchor.read(), stored: await store.head() };
+  return { anchored: anchor.read(), stored: await store.confirmedHead() };
 }
 
 /** What the database lacks. */
