@@ -414,7 +414,11 @@ export class Ledger {
       const [text] = await store.entries(size - 1, size);
       if (text === texts.at(-1)) return;
     }
-    throw undecided(cause);
+    throw new SealwireError(
+      "store_unavailable",
+      "the database lost the connection before it recorded anything: try again",
+      { cause },
+    );
   }
 
   private adopt(state: LogState): void {

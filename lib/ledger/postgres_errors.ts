@@ -26,6 +26,7 @@ export function isRetryable(error: unknown): boolean {
 
 /** The session is over: the connection broke, or the database ended it. */
 export function isSessionLost(error: unknown): boolean {
+  if (error instanceof SealwireError) return false;
   if (isDatabaseError(error)) return error.severity === "FATAL" || error.severity === "PANIC";
   return error instanceof ConnectionLostError || systemErrorCode(error) !== undefined;
 }

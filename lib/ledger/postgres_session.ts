@@ -38,6 +38,8 @@ export class PostgresSession {
   readonly lost: Promise<void>;
   private isLost = false;
   private isTaken = false;
+  /** Ends a statement that has no answer yet. */
+  private readonly waiting = new Set<(error: Error) => void>();
   private warning: string | null = null;
   private client!: postgres.Sql;
 
@@ -47,7 +49,7 @@ export class PostgresSession {
   ) {
     this.lost = new Promise((resolve) =>
       socket.once("close", () => {
-        this.isLost = true;
+        this.end(new ConnectionLostError("the connection to the database was lost"));
         resolve();
       })
     );
@@ -100,8 +102,13 @@ export class PostgresSession {
 
   /** Statements under way fail at once. */
   destroy(error = new ConnectionLostError("the connection was given up")): void {
+    this.end(error);
+    this.socket.destroy();
+  }
+
+  private end(error: Error): void {
     this.isLost = true;
-    this.socket.destroy(error);
+    for (const end of this.waiting) end(error);
   }
 
   async close(): Promise<void> {
@@ -121,20 +128,29 @@ export class PostgresSession {
     return this.socket;
   }
 
-  private async answered<Answer>(query: Promise<Answer>): Promise<Answer> {
-    const timer = setTimeout(
-      () => this.destroy(new ConnectionLostError("the database does not answer")),
-      this.statementTimeout_ms + ANSWER_DELAY_MS,
-    );
-    try {
-      return await query;
-    } catch (error) {
-      throw this.isLost && !(error instanceof Error && "severity" in error)
-        ? new ConnectionLostError("the connection to the database was lost", { cause: error })
-        : error;
-    } finally {
-      clearTimeout(timer);
-    }
+  /** The driver forgets some statements when the connection ends between two of its steps. So they are ended here. */
+  private answered<Answer>(query: PromiseLike<Answer>): Promise<Answer> {
+    // Not sent before somebody waits for it.
+    if (this.isLost) return Promise.reject(new ConnectionLostError("the connection was lost"));
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => this.destroy(new ConnectionLostError("the database does not answer")),
+        this.statementTimeout_ms + ANSWER_DELAY_MS,
+      );
+      const settle = () => {
+        clearTimeout(timer);
+        this.waiting.delete(end);
+      };
+      const end = (error: Error) => {
+        settle();
+        reject(error);
+      };
+      this.waiting.add(end);
+      query.then((answer) => {
+        settle();
+        resolve(answer);
+      }, end);
+    });
   }
 }
 

@@ -116,6 +116,11 @@ export class PostgresServer {
     await exited;
   }
 
+  /** What it has logged. */
+  get logText(): string {
+    return this.log;
+  }
+
   private get cluster(): string {
     return join(this.folder, "cluster");
   }
