@@ -40,7 +40,7 @@ export class ConnectionLostError extends Error {
 export function connectError(error: unknown, target: PostgresTarget): SealwireError {
   if (error instanceof SealwireError) return error;
   const where = describeTarget(target);
-  const unusable = REFUSED_FOR_GOOD[isDatabaseError(error) ? error.code : ""];
+  const unusable = isDatabaseError(error) ? refusedForGood(error.code, target) : undefined;
   if (unusable !== undefined) {
     return new SealwireError("store_unusable", `cannot use ${where}: ${unusable}`, {
       cause: error,
@@ -55,13 +55,19 @@ export function connectError(error: unknown, target: PostgresTarget): SealwireEr
 }
 
 /** What trying again does not change. */
-const REFUSED_FOR_GOOD: Readonly<Record<string, string>> = {
-  "28P01":
-    "the password is wrong. It comes from the URL, PGPASSWORD or the file that PGPASSFILE names",
-  "28000": "the database's pg_hba.conf does not let this user in from here",
-  "3D000": 'there is no such database. Create it with "createdb"',
-  "42501": "this user may not connect to it. The database's owner can GRANT CONNECT",
-};
+function refusedForGood(code: string, { password }: PostgresTarget): string | undefined {
+  switch (code) {
+    case "28P01":
+      return `${password === "" ? "it asks for a password" : "the password is wrong"}. ` +
+        "It comes from the URL, PGPASSWORD or the file that PGPASSFILE names";
+    case "28000":
+      return "its pg_hba.conf does not let this user in from here";
+    case "3D000":
+      return 'there is no such database. Create it with "createdb"';
+    case "42501":
+      return "this user may not connect to it. The database's owner can GRANT CONNECT";
+  }
+}
 
 function explainConnection(error: unknown, { tls }: PostgresTarget): string {
   const code = systemErrorCode(error);

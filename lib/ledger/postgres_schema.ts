@@ -112,10 +112,13 @@ export async function prepareSchema(
 
 /** 0 where there is no ledger. */
 async function findVersion(session: PostgresSession, target: PostgresTarget): Promise<number> {
-  const [found] = await session.query(
-    `SELECT to_regnamespace('sealwire') IS NOT NULL AS taken,
-       to_regclass('sealwire.schema_version') IS NOT NULL
-         AND to_regclass('sealwire.head') IS NOT NULL AS ours`,
+  const [found] = await denied(
+    target,
+    session.query(
+      `SELECT to_regnamespace('sealwire') IS NOT NULL AS taken,
+         to_regclass('sealwire.schema_version') IS NOT NULL
+           AND to_regclass('sealwire.head') IS NOT NULL AS ours`,
+    ),
   );
   const { taken, ours } = found!;
   if (taken !== true) return 0;
@@ -152,7 +155,7 @@ async function requireRights(session: PostgresSession, target: PostgresTarget): 
   if (rights?.granted !== true) throw withoutRights(target);
 }
 
-/** Gives what `rows` gives, and a sentence when this user has no right to it. */
+/** Gives what `answer` gives, and a sentence when this user has no right to it. */
 async function denied<Answer>(target: PostgresTarget, answer: Promise<Answer>): Promise<Answer> {
   try {
     return await answer;
