@@ -56,6 +56,8 @@ const ANCHOR_DELAY_MS = 1_000;
 export interface LogState {
   readonly head: Head;
   readonly tree: LogTree;
+  /** The last entry is `ledger.moved`: the log is read, never extended. */
+  readonly isMoved: boolean;
 }
 
 /** An entry with what proves it: the path from it to the root of a signed checkpoint. */
@@ -142,6 +144,11 @@ export class Ledger {
 
   get settings(): Settings {
     return this.state.head.settings;
+  }
+
+  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
+  get isMoved(): boolean {
+    return this.state.isMoved;
   }
 
   /** Thumbprint of the server's RSA key. */
@@ -332,7 +339,7 @@ export class Ledger {
 
   private async settle(
     transaction: LedgerTransaction,
-    { head }: LogState,
+    { head, isMoved }: LogState,
     time_s: number,
     submissions: readonly Submission[],
   ): Promise<Settlement> {
@@ -345,7 +352,7 @@ export class Ledger {
       endings.set(endingKey(ending.payer, ending.id), ending);
     }
     const { size: firstIndex, server, unit, settings } = head;
-    const context = { time_s, firstIndex, server, unit, settings, makeSalt };
+    const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
     return settle(context, { accounts, endings }, submissions);
   }
 
@@ -363,12 +370,13 @@ export class Ledger {
     const head: Head = { ...before.head, size: tree.size, root, time_s, settings };
     const { seals } = this.options;
     await transaction.append(commitRecord(seals, head, settlement, entryTexts, fullTiles));
-    return { head, tree };
+    return { head, tree, isMoved: isMove(entryTexts.at(-1)) };
   }
 
   /** The log up to the head `stored`, by which another process may have extended it. */
   private async catchUp(reader: LedgerReader, stored: Sealed<Head> | null): Promise<LogState> {
     const { state } = this;
+    let last: string | undefined;
     if (stored === null) {
       if (state.head.size === 0) return state;
       throw storeDamaged("the head of the ledger is missing in the database");
@@ -381,12 +389,13 @@ export class Ledger {
       const to = Math.min(head.size, tree.size + CATCH_UP_ENTRIES);
       const texts = await reader.entries(tree.size, to);
       if (texts.length !== to - tree.size) throw storeDamaged("entries are missing");
+      last = texts.at(-1);
       ({ tree } = tree.appended(texts.map(hashLeaf)));
     }
     if (!sameHash(tree.root, decodeBase64url(head.root)!)) {
       throw storeDamaged(`the first ${head.size} entries are not those of the signed log`);
     }
-    return { head, tree };
+    return { head, tree, isMoved: last === undefined ? state.isMoved : isMove(last) };
   }
 
   /**
@@ -449,6 +458,12 @@ export class Ledger {
       this.recentTexts.delete(index);
     }
   }
+}
+
+/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
+export function isMove(lastText: string | undefined): boolean {
+  return lastText !== undefined && lastText.includes('"ledger.moved"') &&
+    parseEntry(lastText).type === "ledger.moved";
 }
 
 export function signedCheckpoint(
