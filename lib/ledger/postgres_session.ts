@@ -21,6 +21,10 @@ const SNAPSHOT_TIMEOUT_MS = 120_000;
 /** Longer than the database's own limit by this much, and the session does not answer at all. */
 const ANSWER_DELAY_MS = 5_000;
 const CLOSE_TIMEOUT_S = 2;
+/** Statements that are sent without waiting for an answer. */
+const PIPELINED_MAX = 100;
+/** A connection that is silent for longer is probed by TCP. */
+const KEEP_ALIVE_S = 30;
 /** The oldest release that is tested to have all that is used here. */
 const SERVER_VERSION_MIN = 13;
 
@@ -177,6 +181,16 @@ function driverOptions(
     max_lifetime: null,
     fetch_types: false,
     connect_timeout: CONNECT_TIMEOUT_MS / 1000,
+    // What is not said here the driver takes from variables of the environment that are its own.
+    sslnegotiation: null,
+    idle_timeout: undefined,
+    max_pipeline: PIPELINED_MAX,
+    backoff: false,
+    keep_alive: KEEP_ALIVE_S,
+    prepare: true,
+    debug: false,
+    publications: "",
+    target_session_attrs: undefined,
     connection: {
       application_name: `sealwire ${sessionOptions.kind}`,
       default_transaction_isolation: "read committed",
