@@ -70,8 +70,8 @@ export interface AuditResult {
   /** Of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
-  /** The expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
-  readonly explained: readonly Checkpoint[];
+  /** Sizes of the expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
+  readonly explained: readonly number[];
 }
 
 /**
@@ -497,7 +497,7 @@ class Replay {
       accounts: this.accounts.size - 1,
       size: this.size,
       root: this.head.root,
-      explained: this.lost(),
+      explained: this.lost().map(({ size }) => size),
     };
   }
 }

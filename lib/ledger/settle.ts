@@ -4,7 +4,12 @@
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName } from "../keys/rsa.ts";
-import { type Delegation, type DelegationFlaw, delegationFlaw } from "../protocol/delegation.ts";
+import {
+  CLOCK_LEAD_S_MAX,
+  type Delegation,
+  type DelegationFlaw,
+  delegationFlaw,
+} from "../protocol/delegation.ts";
 import { type Amount, AMOUNT_MAX, formatAmount, type Unit } from "../protocol/money.ts";
 import { type BatchItem, isBatch, untimely } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
@@ -234,6 +239,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   });
 }
 
+function fromFuture(iat: number, time_s: number): RefusalReason | undefined {
+  return iat > time_s + CLOCK_LEAD_S_MAX ? "order_from_future" : undefined;
+}
+
 /** Only the payer's signed word ends an id unpaid. */
 function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcome {
   const { cancel: { claims, sha256 }, delegation } = submission.signed;
@@ -243,7 +252,7 @@ function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcom
   }
   const ending = book.ending(claims.payer, claims.id);
   if (ending !== undefined) return { state: ending.state, index: ending.index, again: true };
-  const flaw = book.flaw(delegation.claims);
+  const flaw = book.flaw(delegation.claims) ?? fromFuture(claims.iat, book.context.time_s);
   if (flaw !== undefined) return refused(flaw);
   return book.cancel(submission, sha256, {
     type: "cancel",

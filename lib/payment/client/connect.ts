@@ -73,7 +73,7 @@ interface Pin {
  * Connects over JSON-RPC to the pinned server, or to one that is trusted now for the first time.
  *
  * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another key than
- * was pinned), `bad_answer`, `certificate_unreadable` and the like for the files.
+ * was pinned), `bad_answer`, `key_unreadable`, `bad_certificate` and the like for the files.
  */
 export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
   const pin = pinOf(options);

@@ -58,7 +58,7 @@ export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
       onProgress: (entries) => progress.add(entries),
     });
     progress.finish({ wipe: true });
-    const lost = explained.map((checkpoint) => checkpoint.size);
+    const lost = explained;
     out.result(
       { valid: true, entries, accounts, size, root, explained: lost },
       `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(lost)}`,

@@ -57,7 +57,7 @@ function order(changes: Json = {}): SignedTexts {
 }
 
 function seal({ order, delegation }: SignedTexts, payee: Person = bob): Promise<string> {
-  return sealOffer({ order, delegation }, payee.pair.publicKey);
+  return sealOffer({ order, delegation, checkpoint: null }, payee.pair.publicKey);
 }
 
 /** One connection, one offer, and the answer. */
