@@ -47,6 +47,8 @@ export interface ConnectServerOptions {
 
 export interface ConnectRpcOptions extends ConnectServerOptions {
   readonly onNotification: (method: string, params: unknown) => void;
+  /** Called with every answer as it arrives, before the call returns. */
+  readonly onResult: (result: unknown) => void;
 }
 
 /** A connection to the right server, before anyone has logged in. */
@@ -144,7 +146,7 @@ async function askIdentity(
   options: ConnectRpcOptions,
 ): Promise<{ statement: SignedStatement; certificate: Uint8Array }> {
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [ALPN] });
-  const peer = openPeer(options, connection, () => {});
+  const peer = openPeer(options, connection);
   try {
     const { statement } = await hello(options, peer);
     return { statement, certificate };
@@ -161,7 +163,8 @@ async function greet(
   pin: Pin,
 ): Promise<ServerLink> {
   const address = formatAddress(options.host, options.port);
-  const peer = openPeer(options, connection, options.onNotification);
+  const { onNotification, onResult } = options;
+  const peer = openPeer(options, connection, { onNotification, onResult });
   try {
     const { statement, nonce } = await hello(options, peer);
     const { server, cert } = statement.claims;
@@ -184,9 +187,9 @@ async function greet(
 function openPeer(
   { host, port }: ConnectServerOptions,
   connection: Connection,
-  onNotification: ConnectRpcOptions["onNotification"],
+  listeners: Partial<Pick<ConnectRpcOptions, "onNotification" | "onResult">> = {},
 ): RpcPeer {
-  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", onNotification });
+  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", ...listeners });
   connection.destroy();
   const address = formatAddress(host, port);
   throw new SealwireError(

@@ -65,19 +65,37 @@ export class LogLink {
   }
 
   /**
+   * Takes the checkpoint that a message brings, whatever becomes of the message itself: the server sends each checkpoint
+   * once a connection. What is wrong with it, the reader of the message finds out.
+   */
+  hear(message: unknown): void {
+    const { size, checkpoint } = Object(message) as { size?: unknown; checkpoint?: unknown };
+    if (typeof checkpoint !== "string" || checkpoint.length > NOTE_CHARACTERS_MAX) return;
+    try {
+      const heard = verifyCheckpoint(checkpoint, this.log);
+      if (heard.size === size && this.findContradiction(heard) === null) this.take(heard);
+    } catch (error) {
+      if (!isSealwireError(error, "bad_checkpoint")) throw error;
+    }
+  }
+
+  /**
    * The checkpoint that an answer refers to by `size`, with its text where this connection has not brought it before.
    *
    * @throws {SealwireError} `bad_answer`, `ledger_forked`.
    */
   checkpointOf(answer: Members): Checkpoint {
     const size = answer.integer("size", 0, Number.MAX_SAFE_INTEGER);
+    const shown = this.shown.get(size);
     if (!answer.has("checkpoint")) {
-      const shown = this.shown.get(size);
       if (shown !== undefined) return shown;
       throw badAnswer("it refers to a checkpoint that it has not sent");
     }
-    const checkpoint = this.verify(answer.text("checkpoint", NOTE_CHARACTERS_MAX));
+    const text = answer.text("checkpoint", NOTE_CHARACTERS_MAX);
+    if (text === shown?.text) return shown;
+    const checkpoint = this.verify(text);
     if (checkpoint.size !== size) throw badAnswer("its checkpoint has another size than it says");
+    this.requireNoFork(checkpoint);
     this.take(checkpoint);
     return checkpoint;
   }
@@ -165,23 +183,27 @@ export class LogLink {
   }
 
   private take(checkpoint: Checkpoint): void {
-    this.requireNoFork(checkpoint);
     this.shown.set(checkpoint.size, checkpoint);
     if (this.newest === null || checkpoint.size > this.newest.size) this.newest = checkpoint;
   }
 
   /** Two roots of one size under one key prove a fork. */
   private requireNoFork(checkpoint: Checkpoint): void {
-    for (const known of [this.linked, this.shown.get(checkpoint.size) ?? null]) {
-      if (known === null || !isFork(known, checkpoint)) continue;
-      const path = this.keep(known, checkpoint, "The log key signed two histories of one size.");
-      throw new SealwireError(
-        "ledger_forked",
-        `the server signed two different ledgers of ${checkpoint.size} entries. The proof is in ${path}: ` +
-          "show it to everyone who uses this server, and pay nobody through it",
-        { details: { evidence: path } },
-      );
-    }
+    const known = this.findContradiction(checkpoint);
+    if (known === null) return;
+    const path = this.keep(known, checkpoint, "The log key signed two histories of one size.");
+    throw new SealwireError(
+      "ledger_forked",
+      `the server signed two different ledgers of ${checkpoint.size} entries. The proof is in ${path}: ` +
+        "show it to everyone who uses this server, and pay nobody through it",
+      { details: { evidence: path } },
+    );
+  }
+
+  /** A checkpoint of the same size and another root, if one was seen. */
+  private findContradiction(checkpoint: Checkpoint): Checkpoint | null {
+    const known = [this.linked, this.shown.get(checkpoint.size) ?? null];
+    return known.find((one) => one !== null && isFork(one, checkpoint)) ?? null;
   }
 
   private keep(known: Checkpoint, shown: Checkpoint, says: string): string {

@@ -114,6 +114,8 @@ export interface Payee {
 
 export class ClientSession {
   private linkTimer: ReturnType<typeof setTimeout> | null = null;
+  /** Why nothing more is believed. */
+  private distrust: SealwireError | null = null;
 
   private constructor(
     private readonly link: ServerLink,
@@ -132,11 +134,15 @@ export class ClientSession {
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
     const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
-    // Notifications follow the login's answer, so there is a session by the time one arrives.
+    let logLink: LogLink | null = null;
     let session: ClientSession | null = null;
-    const onNotification = (method: string, params: unknown) =>
+    const onResult = (result: unknown) => logLink?.hear(result);
+    // One that arrives together with the login's answer finds no session yet. Whoever listens asks for the history then.
+    const onNotification = (method: string, params: unknown) => {
+      logLink?.hear(params);
       session?.hear(method, params, login);
-    const link = await connectServer({ ...options, onNotification });
+    };
+    const link = await connectServer({ ...options, onNotification, onResult });
     try {
       const { peer, statement, cert, nonce } = link;
       const ask = async (method: string, params: object) => {
@@ -146,7 +152,7 @@ export class ClientSession {
       const server = statement.claims.server.thumbprint;
       const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
       const delegation = await signDelegation(pair, claims, now_s());
-      const logLink = new LogLink({ keysFolder, statement, ask, signal });
+      logLink = new LogLink({ keysFolder, statement, ask, signal });
       const method = login.register ? "account.register" : "session.login";
       const answer = await ask(method, loginParams(login, delegation, logLink.known?.text ?? null));
       session = new ClientSession(link, options, logLink, delegation, readBalance(answer));
@@ -183,6 +189,7 @@ export class ClientSession {
   async end(): Promise<void> {
     this.stopLinking();
     try {
+      if (this.distrust !== null) throw this.distrust;
       await this.logLink.link();
     } catch (error) {
       if (!isWorthRetrying(error) && !isSealwireError(error, "interrupted")) throw error;
@@ -297,8 +304,12 @@ export class ClientSession {
 
   private async call(method: string, params: object): Promise<Members> {
     const { timeout_ms, signal } = this.options;
-    const answer = await this.link.peer.call(method, params, { timeout_ms, signal });
-    return new Members(answer, method, "bad_answer");
+    try {
+      const answer = await this.link.peer.call(method, params, { timeout_ms, signal });
+      return new Members(answer, method, "bad_answer");
+    } catch (error) {
+      throw this.distrust ?? error;
+    }
   }
 
   private hear(method: string, params: unknown, login: LoginOptions): void {
@@ -307,7 +318,7 @@ export class ClientSession {
     if (method !== "payment.settled" || login.onSettled === undefined) return;
     // A notification that is wrong says nothing; whoever waits asks the server. One that proves a fork ends the session.
     this.notified(params).then(login.onSettled, (error) => {
-      if (isServerUntrusted(error)) this.link.peer.destroy(error as SealwireError);
+      if (isServerUntrusted(error)) this.stopBelieving(error as SealwireError);
     });
   }
 
@@ -392,8 +403,13 @@ export class ClientSession {
     try {
       await this.logLink.link();
     } catch (error) {
-      this.link.peer.destroy(error as SealwireError);
+      this.stopBelieving(error as SealwireError);
     }
+  }
+
+  private stopBelieving(reason: SealwireError): void {
+    if (isServerUntrusted(reason)) this.distrust ??= reason;
+    this.link.peer.destroy(reason);
   }
 
   private stopLinking(): void {
