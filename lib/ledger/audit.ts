@@ -125,6 +125,8 @@ class Replay {
   private head!: Sealed<Head>;
   private unit: Unit | null = null;
   private settings: Settings | null = null;
+  /** The last entry says that the ledger goes on elsewhere. */
+  private isMoved = false;
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
@@ -180,6 +182,11 @@ class Replay {
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
     this.time_s = entry.time;
     if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
+    require(
+      this.isMoved === (entry.type === "ledger.continued"),
+      this.isMoved ? "it follows the move of the ledger" : "it continues what was not moved",
+    );
+    this.isMoved = entry.type === "ledger.moved";
     switch (entry.type) {
       case "ledger.open": {
         require(entry.server === this.options.server, "the ledger is of another server");

@@ -64,6 +64,8 @@ export interface CommitContext {
   readonly server: Sha256;
   readonly unit: Unit;
   readonly settings: Settings;
+  /** The last entry is `ledger.moved`: nothing may follow here. */
+  readonly isMoved: boolean;
   /** 16 random bytes as base64url, new at each call. */
   readonly makeSalt: () => string;
 }
@@ -105,6 +107,7 @@ export function settle(
 }
 
 function settleOne(book: Book, submission: Submission): Outcome {
+  if (book.isMoved && !isContinuation(submission)) return refused("ledger_moved");
   switch (submission.type) {
     case "open":
       return open(book, submission, submission.delegation.claims.account, submission.delegation);
@@ -121,6 +124,11 @@ function settleOne(book: Book, submission: Submission): Outcome {
     case "operator":
       return book.record(submission.fact);
   }
+}
+
+/** What the copy of a moved ledger begins with. */
+function isContinuation(submission: Submission): boolean {
+  return submission.type === "operator" && submission.fact.type === "ledger.continued";
 }
 
 function refused(reason: RefusalReason): Outcome {
@@ -299,9 +307,11 @@ class Book {
   private readonly postings: Posting[] = [];
   private readonly openings: Opening[] = [];
   settings: Settings;
+  isMoved: boolean;
 
   constructor(readonly context: CommitContext, private readonly view: LedgerView) {
     this.settings = context.settings;
+    this.isMoved = context.isMoved;
   }
 
   account(name: Party): Account | undefined {
@@ -385,6 +395,10 @@ class Book {
     if (fact.type === "ledger.open" && this.context.firstIndex > 0) {
       return { state: "recorded", index: 0 };
     }
+    if (fact.type === "ledger.continued" && !this.isMoved) {
+      throw new Error("a ledger that was not moved cannot be continued");
+    }
+    this.isMoved = fact.type === "ledger.moved";
     if (fact.type === "ledger.open" || fact.type === "ledger.settings") {
       const { openingBalance, registration } = fact;
       this.settings = { openingBalance, registration };

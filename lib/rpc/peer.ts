@@ -70,10 +70,7 @@ export interface RpcPeerOptions {
   role: "server" | "client";
   methods?: Readonly<Record<string, Method>>;
   onNotification?: (method: string, params: unknown) => void;
-  /**
-   * Called with each result before its call returns, in the order in which results and
-   * notifications arrive; also with the result of a call that was given up.
-   */
+  /** Called with each result as it arrives, before the call that it answers goes on. */
   onResult?: (result: unknown) => void;
   /** Called with an error of a handler that is not a `SealwireError`. */
   onInternalError?: (error: unknown, method: string) => void;

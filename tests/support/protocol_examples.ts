@@ -355,6 +355,7 @@ class ExampleLedger {
   commit(after_s: number, submission: Submission): void {
     let salts = this.texts.length;
     const context: CommitContext = {
+      isMoved: false,
       time_s: START_S + after_s,
       firstIndex: this.texts.length,
       server: this.server,

@@ -47,7 +47,6 @@ export interface ConnectServerOptions {
 
 export interface ConnectRpcOptions extends ConnectServerOptions {
   readonly onNotification: (method: string, params: unknown) => void;
-  /** Called with every answer as it arrives, before the call returns. */
   readonly onResult: (result: unknown) => void;
 }
 
@@ -75,7 +74,7 @@ interface Pin {
  * Connects over JSON-RPC to the pinned server, or to one that is trusted now for the first time.
  *
  * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another key than
- * was pinned), `bad_answer`, `key_unreadable`, `bad_certificate` and the like for the files.
+ * was pinned), `bad_answer`, `certificate_unreadable` and the like for the files.
  */
 export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
   const pin = pinOf(options);
@@ -146,7 +145,7 @@ async function askIdentity(
   options: ConnectRpcOptions,
 ): Promise<{ statement: SignedStatement; certificate: Uint8Array }> {
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [ALPN] });
-  const peer = openPeer(options, connection);
+  const peer = openPeer({ ...options, onNotification: () => {}, onResult: () => {} }, connection);
   try {
     const { statement } = await hello(options, peer);
     return { statement, certificate };
@@ -163,8 +162,7 @@ async function greet(
   pin: Pin,
 ): Promise<ServerLink> {
   const address = formatAddress(options.host, options.port);
-  const { onNotification, onResult } = options;
-  const peer = openPeer(options, connection, { onNotification, onResult });
+  const peer = openPeer(options, connection);
   try {
     const { statement, nonce } = await hello(options, peer);
     const { server, cert } = statement.claims;
@@ -185,11 +183,12 @@ async function greet(
 }
 
 function openPeer(
-  { host, port }: ConnectServerOptions,
+  { host, port, onNotification, onResult }: ConnectRpcOptions,
   connection: Connection,
-  listeners: Partial<Pick<ConnectRpcOptions, "onNotification" | "onResult">> = {},
 ): RpcPeer {
-  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", ...listeners });
+  if (connection.alpn === ALPN) {
+    return new RpcPeer(connection, { role: "client", onNotification, onResult });
+  }
   connection.destroy();
   const address = formatAddress(host, port);
   throw new SealwireError(

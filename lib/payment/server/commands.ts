@@ -1,17 +1,8 @@
 /** What the operator runs beside a server or without one. */
 import { randomUUID } from "node:crypto";
-import { existsSync, renameSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
-import { dirname } from "node:path";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import {
-  createFileAtomic,
-  PRIVATE_FILE_MODE,
-  readTextFile,
-  removeIfThere,
-  syncFolderInBackground,
-  writeError,
-} from "../../base/files.ts";
+import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
 import { usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
@@ -144,36 +135,17 @@ export async function runSettings({ values, out }: Run<"settings">): Promise<voi
   });
 }
 
-/** Copies the ledger to a new file while it is in use. The file has its name once the copy is whole. */
+/** Copies the ledger to a new file while it is in use. */
 export async function runBackup({ args: { file }, values, out }: Run<"backup">): Promise<void> {
-  if (existsSync(file)) {
-    throw new SealwireError("target_exists", `${file} exists already: choose another name`);
-  }
   const store = openStore(values.db, { create: false });
-  const partial = `${file}.${randomUUID()}.partial`;
   try {
-    // Made here, because SQLite would let others read it.
-    createFileAtomic(partial, "", PRIVATE_FILE_MODE);
-    const size = await copyLedger(store, partial, file);
+    await store.backup(file, () => {});
+    const copy = openStore(file, { create: false });
+    const size = (await copy.head())?.size ?? 0;
+    await copy.close();
     out.result({ backup: file, size }, `copied ${size} entries to ${file}`);
   } finally {
-    removeIfThere(partial);
     await store.close();
-  }
-}
-
-/** How many entries the copy has. Throws `write_failed`, `folder_unwritable`. */
-async function copyLedger(store: LedgerStore, partial: string, file: string): Promise<number> {
-  try {
-    await store.backup(partial, () => {});
-    const copy = openSqlite(partial, { create: false });
-    const head = await copy.head();
-    await copy.close();
-    renameSync(partial, file);
-    await syncFolderInBackground(dirname(file));
-    return head?.size ?? 0;
-  } catch (error) {
-    throw isSealwireError(error) ? error : writeError(file, error);
   }
 }
 
