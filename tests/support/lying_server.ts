@@ -157,8 +157,15 @@ export class OtherHistory {
 
 /** What is said in place of an answer or a notification; an error in place of an answer; `cut`: the connection ends. */
 export type Said = Json | SealwireError | "cut";
-/** `told`: the server's own answer, empty where that is an error; `params`: of the request. */
-export type Lie = (told: Json, params: Json) => Said | Promise<Said>;
+/**
+ * `told`: the server's own answer, empty where that is an error; `params`: of the request; `notify`
+ * tells the client something before it gets the answer.
+ */
+export type Lie = (
+  told: Json,
+  params: Json,
+  notify: (method: string, params: Json) => void,
+) => Said | Promise<Said>;
 
 /** Stands between clients and a server. Without lies nobody sees a difference. */
 export class LyingServer {
@@ -194,7 +201,9 @@ export class LyingServer {
     await this.tap.close();
   }
 
-  private async judge({ kind, method, message, cut }: Line): Promise<Json | "pass" | "lose"> {
+  private async judge(
+    { kind, method, message, cut, reply }: Line,
+  ): Promise<Json | "pass" | "lose"> {
     if (kind === "request") {
       this.asked.push(method);
       this.params.set(message.id, (message.params ?? {}) as Json);
@@ -204,7 +213,8 @@ export class LyingServer {
     this.complete(told);
     const lie = this.lies.get(method);
     if (lie === undefined) return "pass";
-    const said = await lie(told, this.params.get(message.id) ?? {});
+    const notify = (method: string, params: Json) => reply({ jsonrpc: "2.0", method, params });
+    const said = await lie(told, this.params.get(message.id) ?? {}, notify);
     if (said === "cut") {
       cut();
       return "lose";

@@ -133,7 +133,7 @@ export class LogLink {
       await this.requireOwnLedger();
     } else if (!this.isLinkedBy(linked, shown, login)) {
       const proven = await this.findRollback(linked);
-      if (proven !== null) await this.goBack(proven, linked);
+      if (proven !== null) await this.goBack(proven, linked, shown);
     } else if (this.remembered.replace(linked, shown)) {
       this.linked = shown;
     }
@@ -360,7 +360,11 @@ export class LogLink {
       this.unlinked.delete(suspect.size);
       return null;
     }
-    // The evidence is kept, and what is not linked is not remembered.
+    return this.condemned({ known, shown }, cause);
+  }
+
+  /** Keeps the evidence, and remembers nothing of what is not linked. */
+  private condemned({ known, shown }: Disagreement, cause: unknown): SealwireError {
     this.unlinked.clear();
     return isFork(known, shown) ? this.forked(known, shown) : this.notLinked(known, shown, cause);
   }
@@ -418,7 +422,6 @@ export class LogLink {
       const rollback = parseEntry(text);
       if (rollback.type !== "ledger.rollback" || !explains(rollback, lost)) return null;
       const kept = { size: rollback.keptSize, root: decodeBase64url(rollback.keptRoot)! };
-      if (kept.size > rollback.index) return null;
       const params = { from: kept.size, to: checkpoint.size };
       requireConsistent(kept, checkpoint, pathOf(await ask("ledger.consistency", params)));
       return { rollback, checkpoint };
@@ -428,16 +431,30 @@ export class LogLink {
     }
   }
 
-  /** Begins anew at the server's ledger, in place of one whose end is lost. Throws `ledger_rolled_back`. */
+  /**
+   * Begins anew at the server's ledger, in place of one whose end is lost. `shown`: the ledger of the
+   * login, which the operator's entry must be in.
+   *
+   * @throws {SealwireError} `ledger_rolled_back`, `ledger_not_linked`, `ledger_forked`, `bad_answer`.
+   */
   private async goBack(
     { rollback, checkpoint }: ProvenRollback,
     lost: Checkpoint,
+    shown: Checkpoint,
   ): Promise<void> {
     if (!this.options.acceptRollback(rollback)) throw rolledBack(rollback, lost);
-    this.linked = checkpoint;
+    const inOrder = checkpoint.size <= shown.size;
+    const [older, newer] = inOrder ? [checkpoint, shown] : [shown, checkpoint];
+    try {
+      await this.requirePart(older, newer);
+    } catch (error) {
+      if (!isUnlinked(error) && !(error instanceof Fork)) throw error;
+      throw this.condemned({ known: older, shown: newer }, error);
+    }
+    this.linked = newer;
     // Nothing of the ledger was kept, so whose it is must be shown anew.
     if (rollback.keptSize === 0) await this.requireOwnLedger();
-    if (!this.remembered.replace(lost, checkpoint)) throw notYet("another process was faster");
+    if (!this.remembered.replace(lost, newer)) throw notYet("another process was faster");
     for (const { checkpoint } of this.unlinked.values()) {
       if (explains(rollback, checkpoint)) this.unlinked.delete(checkpoint.size);
     }
