@@ -343,10 +343,10 @@ test("a process that starts while another makes the ledger does not take it for 
       get(target, name) {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== "function") return member;
-        if (name !== "head" || other) return member.bind(target);
+        if (name !== "confirmedHead" || other) return member.bind(target);
         return async () => {
           other = await temporaryLedger(folder);
-          return await target.head();
+          return await target.confirmedHead();
         };
       },
     });
