@@ -32,10 +32,9 @@ import {
 import { ContentCheck } from "./content_check.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
 import { SendJob } from "./send_job.ts";
+import { SendWindow } from "./send_window.ts";
 import type { LocalFile } from "./walk_files.ts";
 
-/** The most content that was sent and that the receiver has not written. A crash can cost that. */
-export const WINDOW_BYTES = 2 * 1024 * 1024;
 /** How often a file is offered while the receiver gets it over another connection. */
 const BUSY_TRIES_MAX = 8;
 /** How often what the receiver has is built on, where that was found to differ before. */
@@ -121,6 +120,7 @@ class SenderRun {
   private readonly jobs = new Map<number, SendJob>();
   private readonly answered: { job: SendJob; answer: Answer }[] = [];
   private readonly changed = new Condition();
+  private readonly window = new SendWindow();
   private unwritten_bytes = 0;
   /** Whether the receiver lacked the last file it was asked about. Null before its first answer. */
   private receiverLacksFiles: boolean | null = null;
@@ -183,7 +183,7 @@ class SenderRun {
   }
 
   private async sendWhole(job: SendJob): Promise<void> {
-    while (this.unwritten_bytes >= WINDOW_BYTES) await this.changed.wait();
+    while (this.windowIsFull()) await this.changed.wait();
     const { item, file } = job;
     try {
       const content = readWhole(file, this.smallFile);
@@ -254,9 +254,10 @@ class SenderRun {
     this.begin(job, offset_bytes);
     await this.channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
     for await (const piece of outgoing.pieces(offset_bytes)) {
-      while (this.unwritten_bytes >= WINDOW_BYTES && goesOn()) await this.changed.wait();
+      while (this.windowIsFull() && goesOn()) await this.changed.wait();
       if (!goesOn()) break;
       this.count(job, piece.length);
+      this.window.sent(item, job.position_bytes, performance.now());
       await this.channel.send(FRAME.chunk, encodeItem(item), piece);
     }
     const same = await this.compared(job, comparing);
@@ -317,6 +318,10 @@ class SenderRun {
       if (job.shows_check) this.events.onChecking(job.file, null);
       job.shows_check = false;
     }
+  }
+
+  private windowIsFull(): boolean {
+    return this.unwritten_bytes >= this.window.size_bytes;
   }
 
   private begin(job: SendJob, offset_bytes: number): void {
@@ -381,9 +386,10 @@ class SenderRun {
     const job = this.jobs.get(item);
     // This end may have given the file up while the frame was on its way.
     if (!job) return;
-    this.unwritten_bytes -= job.unwritten_bytes;
+    const new_bytes = offset_bytes - job.written_bytes;
     if (!job.write(offset_bytes)) throw protocolError("more is written than was sent");
-    this.unwritten_bytes += job.unwritten_bytes;
+    this.unwritten_bytes -= new_bytes;
+    this.window.written(item, offset_bytes, new_bytes, performance.now());
     this.queue.onWritten();
   }
 

@@ -21,9 +21,9 @@ export class SendJob {
   /** The part of the file that was reported as sent or skipped. */
   private reported_bytes = 0;
   /** The end of the content that was sent on the present channel. */
-  private position_bytes = 0;
+  position_bytes = 0;
   /** How much of the file the receiver has written. */
-  private written_bytes = 0;
+  written_bytes = 0;
 
   constructor(readonly file: LocalFile) {}
 

@@ -28,7 +28,7 @@ import {
 } from "../../../lib/aes/channel/frames.ts";
 import { SealwireError } from "../../../lib/base/errors.ts";
 import { PARTIALS_FOLDER } from "../../../lib/aes/transfer/names.ts";
-import { WINDOW_BYTES } from "../../../lib/aes/transfer/send_files.ts";
+import { WINDOW_BYTES_MIN } from "../../../lib/aes/transfer/send_window.ts";
 import {
   openRawChannel,
   runClient,
@@ -141,7 +141,7 @@ test("a connection that breaks again and again: the client goes on by itself, an
   assert.equal(error, null);
   assert.ok(reconnects >= 3, `${reconnects} reconnects`);
   assert.deepEqual(readFileSync(join(out, "big")), content);
-  const most_bytes = reconnects * (WINDOW_BYTES + MIB / 4);
+  const most_bytes = reconnects * (WINDOW_BYTES_MIN + MIB / 4);
   assert.ok(sent[0]!.resent_bytes <= most_bytes, `${sent[0]!.resent_bytes} bytes sent again`);
   await proxy.close();
   await server.close();

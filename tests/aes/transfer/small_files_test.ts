@@ -30,7 +30,7 @@ import {
   SMALL_FILE_BYTES,
 } from "../../../lib/aes/channel/frames.ts";
 import { readWhole } from "../../../lib/aes/transfer/send_file.ts";
-import { WINDOW_BYTES } from "../../../lib/aes/transfer/send_files.ts";
+import { WINDOW_BYTES_MIN } from "../../../lib/aes/transfer/send_window.ts";
 import { checkPaths, type LocalFile, walkFiles } from "../../../lib/aes/transfer/walk_files.ts";
 import { openRawChannel, runClient, startProxy, startServer } from "../../support/aes.ts";
 import { temporaryFolder } from "../../support/support.ts";
@@ -102,7 +102,7 @@ test("files that are there among files that are not: all end up there, and littl
     assert.equal(resumed_from_bytes, isThere(name) ? file.size_bytes : 0, name);
     resent += resent_bytes;
   }
-  assert.ok(resent <= WINDOW_BYTES + SMALL_FILE_BYTES, `${resent} bytes in vain`);
+  assert.ok(resent <= WINDOW_BYTES_MIN + SMALL_FILE_BYTES, `${resent} bytes in vain`);
   await server.close();
 });
 
@@ -126,7 +126,7 @@ test(
     assertSame(folder, out);
     assert.equal(server.files.length, 600);
     const resent = sent.reduce((sum, { resent_bytes }) => sum + resent_bytes, 0);
-    const most_bytes = reconnects * (WINDOW_BYTES + SMALL_FILE_BYTES);
+    const most_bytes = reconnects * (WINDOW_BYTES_MIN + SMALL_FILE_BYTES);
     assert.ok(resent <= most_bytes, `${resent} bytes sent again`);
     assert.ok(sent.every(({ resumed_from_bytes }) => resumed_from_bytes === 0));
     await proxy.close();
