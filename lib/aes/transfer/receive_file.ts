@@ -23,11 +23,17 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { SealwireError } from "../../base/errors.ts";
+import { syncFileInBackground } from "../../base/files.ts";
 import { hashPrefixes, type PrefixHash } from "./file_hash.ts";
 import { type Answer, type Offer, protocolError } from "../channel/frames.ts";
 import { type ReceiveFolder, takeName } from "./receive_folder.ts";
 
 const READ_BITS = 0o444;
+/**
+ * So much of a file is written between two syncs. A disk that works during a transfer has little
+ * left to write at its end, when the client waits for it.
+ */
+const SYNC_STEP_BYTES = 64 * 1024 * 1024;
 /** A microsecond. Without it a time in whole milliseconds may be rounded down to the one before. */
 const ROUNDING_S = 1e-6;
 
@@ -42,6 +48,9 @@ export class IncomingFile {
   private received_bytes = 0;
   private fd: number | null = null;
   private writing: Promise<void> = Promise.resolve();
+  private syncing: Promise<void> = Promise.resolve();
+  /** What was written when the last sync began. Infinity while one is running. */
+  private sync_began_bytes = 0;
 
   constructor(
     private readonly folder: ReceiveFolder,
@@ -120,6 +129,7 @@ export class IncomingFile {
       this.unhashed = false;
     }
     this.received_bytes = offset_bytes;
+    this.sync_began_bytes = offset_bytes;
   }
 
   /** Writes all of a small file, in place of {@linkcode start} and {@linkcode write}. */
@@ -148,6 +158,7 @@ export class IncomingFile {
     this.writing.catch(() => {});
     const written_bytes = this.received_bytes;
     this.received_bytes += bytes.length;
+    if (written_bytes - this.sync_began_bytes >= SYNC_STEP_BYTES) this.sync(this.fd);
     return written_bytes;
   }
 
@@ -169,6 +180,7 @@ export class IncomingFile {
     if (this.fd === null) throw protocolError("a file ends before its start");
     if (this.received_bytes !== length_bytes) throw protocolError("a file ends too early");
     await this.writing;
+    await this.syncing;
     await this.publish(this.fd);
     return true;
   }
@@ -189,9 +201,21 @@ export class IncomingFile {
   /** Closes the unfinished file, which stays so that a later connection can go on. */
   async close(): Promise<void> {
     this.unhashed = false;
-    await this.writing.catch(() => {});
+    await Promise.allSettled([this.writing, this.syncing]);
     if (this.fd !== null) closeSync(this.fd);
     this.fd = null;
+  }
+
+  /**
+   * Syncs what is written so far. A failure is kept for the end of the file, because the system tells
+   * of a lost page only once.
+   */
+  private sync(fd: number): void {
+    const began_bytes = this.received_bytes;
+    this.sync_began_bytes = Infinity;
+    this.syncing = Promise.all([this.syncing, syncFileInBackground(fd)])
+      .then(() => void (this.sync_began_bytes = began_bytes));
+    this.syncing.catch(() => {});
   }
 
   private async publish(fd: number): Promise<void> {
