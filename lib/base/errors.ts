@@ -131,7 +131,6 @@ export const ERROR_CODES = [
   "file_changed",
   "file_unreadable",
   "folder_in_use",
-  "hash_mismatch",
   "message_too_long",
   "not_a_file",
   "server_busy",
