@@ -7,12 +7,13 @@
 import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import type { RsaPublicJwk } from "../keys/rsa.ts";
-import type { Unit } from "../protocol/money.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
+import type { Amount, Unit } from "../protocol/money.ts";
+import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { Ending } from "./submission.ts";
+import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -31,12 +32,15 @@ import type {
   LedgerStore,
   LedgerTransaction,
   Sealed,
+  StoreCounts,
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
 import type { TileId } from "./tiles.ts";
 
 const BUSY_RETRY_MS = 2;
+/** In the place of an item's index: the payment is none of a batch. */
+const NO_ITEM = -1;
 /** Pages that a backup copies between two turns of the event loop. */
 const BACKUP_PAGES = 1_000;
 
@@ -74,6 +78,53 @@ class SqliteReader implements LedgerReader {
         id,
       );
       if (row !== undefined) found.push(endingOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  requests(
+    ids: Iterable<{ payee: AccountName; id: Uuid }>,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const found: Sealed<PaymentRequest>[] = [];
+    for (const { payee, id } of ids) {
+      const row = this.statements.get(
+        "SELECT * FROM requests WHERE payee = ? AND id = ?",
+        payee,
+        id,
+      );
+      if (row !== undefined) found.push(requestOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  pendingRequests(
+    payees: Iterable<AccountName>,
+    time_s: number,
+  ): Promise<Map<AccountName, (AccountName | null)[]>> {
+    const found = new Map<AccountName, (AccountName | null)[]>();
+    for (const payee of new Set(payees)) {
+      const rows = this.statements.all(
+        "SELECT payer FROM requests WHERE payee = ? AND state = 'pending' AND expires_s > ?",
+        payee,
+        BigInt(time_s),
+      );
+      found.set(payee, rows.map((row) => row.payer as AccountName | null));
+    }
+    return Promise.resolve(found);
+  }
+
+  refundTotals(references: Iterable<PaymentReference>): Promise<Sealed<RefundTotal>[]> {
+    const found: Sealed<RefundTotal>[] = [];
+    for (const reference of references) {
+      const row = this.statements.get(
+        "SELECT total, changed, seal FROM refunds WHERE payer = ? AND id = ? AND item = ?",
+        reference.payer,
+        reference.id,
+        BigInt(reference.item ?? NO_ITEM),
+      );
+      if (row === undefined) continue;
+      const [total, changed] = [row.total as bigint, Number(row.changed)];
+      found.push({ reference, total, changed, seal: String(row.seal) });
     }
     return Promise.resolve(found);
   }
@@ -189,6 +240,22 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return Promise.resolve(row === undefined ? null : String(row.text));
   }
 
+  rotation(sha256: Sha256): Promise<string | null> {
+    const row = this.statements.get("SELECT text FROM rotations WHERE sha256 = ?", sha256);
+    return Promise.resolve(row === undefined ? null : String(row.text));
+  }
+
+  requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]> {
+    const rows = this.statements.all(
+      `SELECT * FROM requests WHERE payee = ? OR payer = ?
+       ORDER BY created_s DESC, id LIMIT ?`,
+      account,
+      account,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(requestOf));
+  }
+
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
     const rows = this.statements.all(
       `SELECT entries.text, postings.balance, signed_text, items FROM postings
@@ -231,16 +298,22 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     }));
   }
 
-  counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }> {
+  counts(): Promise<StoreCounts> {
     const row = this.statements.get(
-      `SELECT (SELECT count(*) FROM entries) AS entries, (SELECT count(*) FROM postings) AS postings,
-         (SELECT count(*) FROM payments) AS endings, (SELECT count(*) FROM tiles) AS tiles`,
+      `SELECT (SELECT count(*) FROM entries) AS entries,
+         (SELECT count(*) FROM postings) AS postings,
+         (SELECT count(*) FROM payments) AS endings,
+         (SELECT count(*) FROM tiles) AS tiles,
+         (SELECT count(*) FROM requests WHERE state = 'paid') AS paid_requests,
+         (SELECT count(*) FROM refunds) AS refunds`,
     )!;
     return Promise.resolve({
       entries: Number(row.entries),
       postings: Number(row.postings),
       endings: Number(row.endings),
       tiles: Number(row.tiles),
+      paidRequests: Number(row.paid_requests),
+      refunds: Number(row.refunds),
     });
   }
 
@@ -277,6 +350,7 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
     this.appendEntries(record);
     this.appendAccounts(record);
     this.appendPayments(record);
+    this.appendRequests(record);
     return Promise.resolve();
   }
 
@@ -311,27 +385,18 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 
   private appendAccounts({ accounts, postings }: CommitRecord): void {
-    for (const { name, key, jwk, balance, opened, changed, seal } of accounts) {
-      if (jwk === undefined) {
-        this.statements.run(
-          `INSERT INTO accounts VALUES (?, ?, NULL, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
-           SET balance = excluded.balance, changed = excluded.changed, seal = excluded.seal`,
-          name,
-          key,
-          balance,
-          BigInt(opened),
-          BigInt(changed),
-          seal,
-        );
-        continue;
-      }
+    for (const { name, key, jwk, balance, opened, keyed, changed, seal } of accounts) {
+      // An account that exists and keeps its key keeps the JWK that is stored.
       this.statements.run(
-        "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
+        `INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+         SET key = excluded.key, jwk = coalesce(excluded.jwk, jwk), balance = excluded.balance,
+           keyed = excluded.keyed, changed = excluded.changed, seal = excluded.seal`,
         name,
         key,
         jwk ? JSON.stringify(jwk) : null,
         balance,
         BigInt(opened),
+        BigInt(keyed),
         BigInt(changed),
         seal,
       );
@@ -343,6 +408,41 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
         BigInt(index),
         balance,
       );
+    }
+  }
+
+  private appendRequests({ requests, refunds, rotations }: CommitRecord): void {
+    for (const request of requests) {
+      this.statements.run(
+        `INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (payee, id)
+         DO UPDATE SET state = excluded.state, entry_index = excluded.entry_index,
+           seal = excluded.seal`,
+        request.payee,
+        request.id,
+        request.payer,
+        request.amount,
+        request.memo,
+        BigInt(request.created_s),
+        BigInt(request.expires_s),
+        request.state,
+        BigInt(request.index),
+        request.seal,
+      );
+    }
+    for (const { reference: { payer, id, item }, total, changed, seal } of refunds) {
+      this.statements.run(
+        `INSERT INTO refunds VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (payer, id, item)
+         DO UPDATE SET total = excluded.total, changed = excluded.changed, seal = excluded.seal`,
+        payer,
+        id,
+        BigInt(item ?? NO_ITEM),
+        total,
+        BigInt(changed),
+        seal,
+      );
+    }
+    for (const [sha256, text] of rotations) {
+      this.statements.run("INSERT OR IGNORE INTO rotations VALUES (?, ?)", sha256, text);
     }
   }
 
@@ -389,6 +489,7 @@ function accountOf(row: Row): Sealed<Account> {
     key: row.key as Sha256 | null,
     balance: row.balance as bigint,
     opened: Number(row.opened),
+    keyed: Number(row.keyed),
     changed: Number(row.changed),
     seal: String(row.seal),
   };
@@ -407,6 +508,21 @@ function endingOf(row: Row): Sealed<EndingRow> {
     id: row.id as Uuid,
     state: row.state as Ending["state"],
     contentSha256: row.content_sha256 as Sha256,
+    index: Number(row.entry_index),
+    seal: String(row.seal),
+  };
+}
+
+function requestOf(row: Row): Sealed<PaymentRequest> {
+  return {
+    payee: row.payee as AccountName,
+    id: row.id as Uuid,
+    payer: row.payer as AccountName | null,
+    amount: row.amount as Amount,
+    memo: row.memo as string | null,
+    created_s: Number(row.created_s),
+    expires_s: Number(row.expires_s),
+    state: row.state as PaymentRequest["state"],
     index: Number(row.entry_index),
     seal: String(row.seal),
   };

@@ -169,7 +169,8 @@ export class PaymentClient {
       this.pin(new Map([[name, payeeKey]]));
       const { pair } = this.options;
       const sealedMemo = memo === null ? null : await sealMemo(memo, keyOf(payee), pair.publicKey);
-      const payment = { payee: name, payeeKey, amount, memo: sealedMemo };
+      const purpose = { request: null, refundOf: null };
+      const payment = { payee: name, payeeKey, amount, memo: sealedMemo, ...purpose };
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 

@@ -202,9 +202,9 @@ export class ClientSession {
     const answer = await this.call("directory.lookup", { account: name });
     const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
     const entry = parseEntry(this.included(answer).text);
-    const opened = entry.type === "account.open" && entry.account === name &&
-      entry.key === (key?.thumbprint ?? null);
-    if (!opened) {
+    const isKeyed = (entry.type === "account.open" || entry.type === "account.key") &&
+      entry.account === name && entry.key === (key?.thumbprint ?? null);
+    if (!isKeyed) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
     const presence = parsePresence(answer.raw("presence"));

@@ -11,6 +11,8 @@ import { Lookups } from "./lookups.ts";
 import { Payments } from "./payments.ts";
 import { Presence } from "./presence.ts";
 import { LogAnswers } from "./proofs.ts";
+import { Requests } from "./requests.ts";
+import { Rotations } from "./rotations.ts";
 import { accountHolder, anyone, type LoggedIn, ServerSession } from "./session.ts";
 
 /** A connection that has not logged in by then is closed. */
@@ -33,6 +35,8 @@ export class PaymentServer {
   private readonly login: Login;
   private readonly payments: Payments;
   private readonly history: History;
+  private readonly requests: Requests;
+  private readonly rotations: Rotations;
   private readonly logAnswers: LogAnswers;
   private listener: Listener | null = null;
 
@@ -42,6 +46,8 @@ export class PaymentServer {
     this.login = new Login(options, presence, this.lookups);
     this.payments = new Payments(options, presence);
     this.history = new History(options.store);
+    this.requests = new Requests(options.ledger, presence);
+    this.rotations = new Rotations(options.ledger, presence);
     this.logAnswers = new LogAnswers(options.ledger);
   }
 
@@ -99,7 +105,7 @@ export class PaymentServer {
   }
 
   private methods(session: ServerSession): Record<string, Method> {
-    const { login, lookups, payments, history, logAnswers } = this;
+    const { login, lookups, payments, history, requests, rotations, logAnswers } = this;
     const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
     return {
       "hello": anyone(() => login.hello(session)),
@@ -108,6 +114,7 @@ export class PaymentServer {
       "account.balance": holder(({ account }) => lookups.balance(account)),
       "directory.list": holder((_, params) => lookups.list(params)),
       "directory.lookup": holder((asker, params) => lookups.lookup(asker, params)),
+      "directory.keys": holder((asker, params) => lookups.keyChain(asker, params)),
       "payment.settle": {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
@@ -116,6 +123,12 @@ export class PaymentServer {
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
       "payment.receipt": holder((asker, params) => payments.receipt(asker, params)),
       "payment.history": holder((asker, params) => history.page(asker, params)),
+      "request.create": holder((asker, params) => requests.create(asker, params)),
+      "request.close": holder((asker, params) => requests.close(asker, params)),
+      "request.list": holder((asker) => requests.list(asker)),
+      "request.find": holder((asker, params) => requests.find(asker, params)),
+      "account.key": holder((asker) => rotations.current(asker)),
+      "account.rotate": holder((asker, params) => rotations.rotate(asker, params)),
       "ledger.open": holder((asker) => logAnswers.open(asker)),
       "ledger.checkpoint": holder((asker) => logAnswers.checkpoint(asker)),
       "ledger.consistency": holder((asker, params) => logAnswers.consistency(asker, params)),
