@@ -8,10 +8,12 @@ import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
+import { parseDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { isBatch, parseBatchItem, parseOrder, SALT_BYTES } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import { parseRotation } from "../protocol/rotation.ts";
 import { sha256Text } from "../protocol/token.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
@@ -72,6 +74,7 @@ export interface ProvenEntry {
 /** An entry that gave an account another key, with the tokens that it names. */
 export interface KeyChange {
   readonly proven: ProvenEntry;
+  readonly oldKey: RsaPublicJwk;
   readonly rotation: string;
   readonly countersignature: string;
 }
@@ -254,10 +257,22 @@ export class Ledger {
       if (rotation === null || countersignature === null) {
         throw storeDamaged("a rotation is missing");
       }
-      chain.unshift({ proven, rotation, countersignature });
+      const oldKey = await this.keyOfEntry(entry.replaces);
+      chain.unshift({ proven, oldKey, rotation, countersignature });
       index = entry.replaces;
     }
     return [];
+  }
+
+  /** The key that an entry gave an account. */
+  private async keyOfEntry(index: number): Promise<RsaPublicJwk> {
+    const { store } = this.options;
+    const entry = parseEntry(await this.entryText(index));
+    if (entry.type === "account.open" && entry.delegationSha256 !== null) {
+      return parseDelegation(await store.delegation(entry.delegationSha256)).claims.key.jwk;
+    }
+    if (entry.type !== "account.key") throw storeDamaged(`entry ${index} gives no key`);
+    return parseRotation(await store.rotation(entry.rotationSha256)).claims.key.jwk;
   }
 
   /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */

@@ -36,8 +36,9 @@ export class Lookups {
     const known = params.sha256("known");
     const rotations = await this.ledger.keyChain(name, known);
     return {
-      rotations: rotations.map(({ proven, rotation, countersignature }) => ({
+      rotations: rotations.map(({ proven, oldKey, rotation, countersignature }) => ({
         ...proofAnswer(session, proven),
+        old_key: oldKey,
         rotation,
         countersignature,
       })),
