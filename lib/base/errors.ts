@@ -1,10 +1,10 @@
 /**
  * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients may rely on
- * (PROTOCOL.md lists them), a sentence for a person, and the cause.
+ * (docs/protocol lists them), a sentence for a person, and the cause.
  */
 
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
-const ERROR_CODES = [
+export const ERROR_CODES = [
   // Any tool
   "bad_amount",
   "bad_name",

@@ -4,6 +4,7 @@
  *
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
@@ -87,6 +88,8 @@ export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
   let done = false;
   while (!done) {
+    // A writer, a signal and a progress bar get their turn between two snapshots.
+    await nextTurn();
     done = await options.store.snapshot(async () => {
       const before = replay.size;
       const isLast = await located(replay, () => replay.chunk());
@@ -556,7 +559,7 @@ class Replay {
     // Only now, for the entry that explains a loss comes after it.
     for (const kept of this.lost()) {
       require(
-        this.rollbacks.some((rollback) => explains(rollback, kept.size)),
+        this.rollbacks.some((rollback) => explains(rollback, kept)),
         `the checkpoint of ${kept.size} entries that was kept elsewhere is not of this history`,
       );
     }

@@ -6,7 +6,7 @@
  * confirm guesses about those.
  */
 import { SealwireError } from "../base/errors.ts";
-import { Members, type Sha256, type Uuid } from "../base/parse.ts";
+import { encodeBase64url, Members, type Sha256, type Uuid } from "../base/parse.ts";
 import { type Ed25519Jwk, ed25519Jwk, parseEd25519Jwk } from "../keys/ed25519.ts";
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import {
@@ -365,7 +365,14 @@ export function formatPaymentId(id: Uuid, item: number | null): string {
   return item === null ? id : `${id}/${item}`;
 }
 
-/** Whether a rollback tells what became of a tree of `size` entries. */
-export function explains({ keptSize, lostSize }: LedgerRollback, size: number): boolean {
+/**
+ * Whether a rollback tells what became of a tree. `root`: 32 bytes, where it is known. It is compared
+ * where the entry names one; in between, the size alone must do.
+ */
+export function explains(
+  { keptSize, lostSize, lostRoot }: LedgerRollback,
+  { size, root }: { readonly size: number; readonly root?: Uint8Array },
+): boolean {
+  if (size === lostSize && root !== undefined) return encodeBase64url(root) === lostRoot;
   return size > keptSize && size <= lostSize;
 }

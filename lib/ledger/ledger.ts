@@ -20,7 +20,7 @@ import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
-import { explains, formatEntry, parseEntry, type Settings } from "./entry.ts";
+import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
 import type {
@@ -295,20 +295,31 @@ export class Ledger {
     if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
       return { kind: "linked" };
     }
-    if (await this.findRollback(shown.size) !== null) return { kind: "rolled_back" };
+    const explained = await this.findRollback((rollback) => explains(rollback, shown));
+    if (explained !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
     // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
     this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /** The operator's entry that explains why this log lacks a tree of this size; null where there is none. */
-  async findRollback(lostSize: number): Promise<ProvenEntry | null> {
-    for (const proven of await this.prove(await this.options.store.operatorIndexes())) {
+  /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
+  async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
+    for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
-      if (entry.type === "ledger.rollback" && explains(entry, lostSize)) return proven;
+      if (entry.type === "ledger.rollback" && matches(entry)) return proven;
     }
     return null;
+  }
+
+  private async operatorEntries(): Promise<ProvenEntry[]> {
+    const indexes = await this.options.store.operatorIndexes();
+    try {
+      return await this.prove(indexes);
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      throw storeDamaged("the list of the operator's entries was changed in the database", cause);
+    }
   }
 
   /** Nothing is committed from now on. The first reason stays. */
@@ -326,8 +337,8 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. */
-  private async refresh(): Promise<void> {
+  /** Takes in what other processes have committed. Throws `store_damaged`, `ledger_rolled_back`. */
+  async refresh(): Promise<void> {
     const { store } = this.options;
     const head = await store.head();
     if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
@@ -519,8 +530,9 @@ export class Ledger {
       anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
-      // The next commit tries again. Until then a rollback of the last seconds would go unseen.
-      this.options.onTrouble?.(error.code, `the anchor is behind the ledger: ${error.message}`);
+      // The next commit tries again with the anchor. Until then a rollback of the last seconds would go unseen.
+      const text = `checkpoint ${checkpoint.size} is not kept in the keys folder: ${error.message}`;
+      this.options.onTrouble?.(error.code, text);
     }
   }
 

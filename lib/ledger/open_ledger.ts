@@ -73,20 +73,22 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const ledger = new Ledger({ ...options, seals, anchor, unlinked }, state);
   const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
   if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
-  if (stored === null) {
-    const { publicKey } = logKey;
-    await ledger.submit({
-      type: "operator",
-      fact: { ...create!, type: "ledger.open", server, log: ed25519Jwk(publicKey) },
-    });
-  }
-  for (const { fact } of losses) {
-    if (fact !== null) await ledger.submit({ type: "operator", fact });
-  }
+  // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
+  await Promise.all(
+    [
+      ...(stored === null ? [firstEntry(options, create!)] : []),
+      ...losses.flatMap(({ fact }) => fact ?? []),
+    ].map((fact) => ledger.submit({ type: "operator", fact })),
+  );
   // Also after a crash, before which the anchor fell behind or was not replaced.
   if (anchored?.text !== ledger.checkpoint.text) anchor.replace(ledger.checkpoint, anchored);
   unlinked.remove();
   return ledger;
+}
+
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
 }
 
 /** The anchor first, because another process raises it last. */
@@ -99,11 +101,6 @@ async function readAnchorAndHead(
   if (anchored !== null || stored === null) return { anchored, stored };
   // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
   return { anchored: anchor.read(), stored: await store.head() };
-}
-
-/** The anchor of the server whose keys are in `keysFolder`. */
-export function openAnchor(keysFolder: string, log: Log): Anchor {
-  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
 }
 
 /** What the database lacks. */
@@ -133,7 +130,11 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
   const { size } = ledger;
   const isPrefix = lost.size > size;
   if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
-  if (size > 0 && await ledger.findRollback(lost.size) !== null) return null;
+  const lostRoot = encodeBase64url(lost.root) as Sha256;
+  // This very loss, accepted before. A later one may be of a size that an earlier one has covered.
+  const isAccepted = (rollback: LedgerRollback) =>
+    rollback.lostSize === lost.size && rollback.lostRoot === lostRoot;
+  if (size > 0 && await ledger.findRollback(isAccepted) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {
@@ -143,9 +144,13 @@ async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> 
       keptSize: kept.size,
       keptRoot: encodeBase64url(kept.root) as Sha256,
       lostSize: lost.size,
-      lostRoot: encodeBase64url(lost.root) as Sha256,
+      lostRoot,
     },
   };
+}
+
+function firstEntry({ server, logKey }: OpenLedgerOptions, create: NewLedger): LedgerOpen {
+  return { ...create, type: "ledger.open", server, log: ed25519Jwk(logKey.publicKey) };
 }
 
 function emptyState(server: Sha256, { unit, ...settings }: NewLedger): LogState {

@@ -4,8 +4,11 @@
  * There is one writer behind a queue of our own, because a second write transaction in the same process would block the
  * event loop that the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
  */
+import { closeSync, openSync } from "node:fs";
 import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
+import { SealwireError, systemErrorCode } from "../base/errors.ts";
+import { PRIVATE_FILE_MODE, removeIfThere, writeError } from "../base/files.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
 import type { Amount, Unit } from "../protocol/money.ts";
@@ -327,11 +330,18 @@ class SqliteStore extends SqliteReader implements LedgerStore {
   }
 
   async backup(path: string, onProgress: (done: number, total: number) => void): Promise<void> {
-    await backup(this.reader, path, {
-      rate: BACKUP_PAGES,
-      progress: ({ totalPages, remainingPages }) =>
-        onProgress(totalPages - remainingPages, totalPages),
-    });
+    createNew(path);
+    try {
+      await backup(this.reader, path, {
+        rate: BACKUP_PAGES,
+        progress: ({ totalPages, remainingPages }) =>
+          onProgress(totalPages - remainingPages, totalPages),
+      });
+    } catch (cause) {
+      // Half a ledger would pass for a backup.
+      removeIfThere(path);
+      throw unavailable(cause);
+    }
   }
 
   async close(): Promise<void> {
@@ -465,6 +475,16 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
         payment.seal,
       );
     }
+  }
+}
+
+/** An empty file is an empty database. Made here, because SQLite would let others read it, and overwrite what is there. */
+function createNew(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", PRIVATE_FILE_MODE));
+  } catch (error) {
+    if (systemErrorCode(error) !== "EEXIST") throw writeError(path, error);
+    throw new SealwireError("target_exists", `${path} exists already: give another name`);
   }
 }
 

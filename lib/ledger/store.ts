@@ -152,7 +152,11 @@ export interface LedgerStore extends LedgerReader {
   counts(): Promise<StoreCounts>;
   /** Runs `read` on a ledger that stays as it is, whatever is written meanwhile. One at a time. */
   snapshot<T>(read: () => Promise<T>): Promise<T>;
-  /** Copies the ledger to a new file while it is in use. `onProgress`: pages done and pages in all. */
+  /**
+   * Copies the ledger to a new file while it is in use. `onProgress`: pages done and pages in all.
+   *
+   * @throws {SealwireError} `target_exists`, `folder_unwritable`, `write_failed`, `store_unavailable`.
+   */
   backup(path: string, onProgress: (done: number, total: number) => void): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,6 +1,14 @@
 /** The anchor: a database that lacks what was signed is not extended. */
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -18,6 +26,7 @@ import { encodeBase64url } from "../../lib/base/parse.ts";
 import { makeSessionKey } from "../../lib/protocol/delegation.ts";
 import { EMPTY_ROOT, verifyConsistency } from "../../lib/protocol/merkle.ts";
 import { auditFolder } from "../support/audited_ledger.ts";
+import { notingCommits } from "../support/failing_store.ts";
 import {
   anchorPath,
   copyLedger,
@@ -220,6 +229,35 @@ test("an empty database beside an anchor is refused; when accepted, a new log te
   await auditFolder(folder);
 });
 
+test("a new log and what it says of the lost one are one commit, so that no crash comes between them", async () => {
+  const folder = await closedLedger();
+  rmSync(databasePath(folder));
+  const commits: number[] = [];
+  const { ledger, close } = await temporaryLedger(folder, {
+    acceptRollback: true,
+    wrap: (store) => notingCommits(store, commits),
+  });
+  assert.equal(ledger.size, 2);
+  assert.deepEqual(commits, [2]);
+  await close();
+});
+
+test("an anchor that cannot be written is told to the operator, and the next commit tries again", async () => {
+  const { ledger, folder, troubles, close } = await temporaryLedger();
+  const away = `${keysFolder(folder)}.away`;
+  renameSync(keysFolder(folder), away);
+  writeFileSync(keysFolder(folder), "in the way");
+  await openAccounts(ledger, bob);
+  await ledger.close();
+  assert.equal(troubles.length, 1);
+  rmSync(keysFolder(folder));
+  renameSync(away, keysFolder(folder));
+  assert.equal(anchorOf(folder).size, 1);
+  await ledger.submit(grant(bob, "1.00"));
+  await close();
+  assert.equal(anchorOf(folder).size, 4);
+});
+
 test("a head deleted from a full database is a rollback, not a new ledger", async () => {
   const folder = await closedLedger();
   tamper(folder, "DELETE FROM head");
@@ -291,7 +329,7 @@ test("two processes that start at once make one ledger", async () => {
   await one.ledger.submit(grant(bob, "1.00"));
   await other.ledger.submit(grant(bob, "1.00"));
   const [older, newer] = [one.ledger.checkpoint, other.ledger.checkpoint];
-  verifyConsistency(older, newer, await other.ledger.consistency(older.size, newer));
+  verifyConsistency(older, newer, await other.ledger.consistency(older.size, newer.size));
   for (const { close } of both) await close();
   assert.equal((await auditFolder(folder)).entries, 5);
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Checkpoint } from "../../lib/ledger/checkpoint.ts";
-import { parseEntry } from "../../lib/ledger/entry.ts";
+import { explains, parseEntry } from "../../lib/ledger/entry.ts";
 import { signedCheckpoint } from "../../lib/ledger/ledger.ts";
 import { emptyTree } from "../../lib/ledger/tiles.ts";
 import { hashLeaf, verifyInclusion } from "../../lib/protocol/merkle.ts";
@@ -18,6 +18,7 @@ import {
   temporaryLedger,
 } from "../support/fixtures.ts";
 import { grant } from "../support/settle_world.ts";
+import { tamper } from "../support/tamper.ts";
 
 const bob = person("bob");
 
@@ -96,10 +97,10 @@ for (
     await first.ledger.compare(shown);
     await first.close();
     const { ledger, close, troubles } = await temporaryLedger(folder, { acceptRollback: true });
-    const compared = await ledger.compare(shown);
-    assert.equal(compared.kind, "rolled_back");
-    assert.ok(compared.kind === "rolled_back");
-    const { text, index, path, checkpoint } = compared.rollback;
+    assert.deepEqual(await ledger.compare(shown), { kind: "rolled_back" });
+    const { text, index, path, checkpoint } = (await ledger.findRollback((one) =>
+      explains(one, shown)
+    ))!;
     verifyInclusion(hashLeaf(text), index, checkpoint, path);
     const entry = parseEntry(text);
     assert.ok(entry.type === "ledger.rollback");
@@ -149,4 +150,11 @@ test("putting back the newest database settles what a client had shown", async (
   await close();
   // Nothing is left over that would stop a later start.
   await (await temporaryLedger(first.folder)).close();
+});
+
+test("a list of the operator's entries that was changed in the database is store_damaged", async () => {
+  const { ledger, folder, shown, close } = await forkedLedger({ shown: 6, kept: 4 });
+  tamper(folder, "INSERT INTO operator_entries VALUES (99)");
+  await assert.rejects(ledger.compare(shown), { code: "store_damaged" });
+  await close();
 });

@@ -5,10 +5,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Connection, connectTls, type Listener, listenTls } from "../../lib/net/net.ts";
+import { ALPN } from "../../lib/protocol/wire.ts";
 import { LineAssembler } from "../../lib/rpc/lines.ts";
 import type { Json, PaymentWorld } from "./payment_world.ts";
 
-const ALPN = "sealwire/1";
 const LINE_BYTES_MAX = 1024 * 1024;
 const TIMEOUT_MS = 10_000;
 

@@ -268,7 +268,7 @@ export class LogLink {
     const answer = await this.options.ask("ledger.rollback", { size: lost.size });
     if (answer.raw("entry") === null) return null;
     const entry = parseEntry(this.included(answer).text);
-    return entry.type === "ledger.rollback" && explains(entry, lost.size) ? entry : null;
+    return entry.type === "ledger.rollback" && explains(entry, lost) ? entry : null;
   }
 
   /** Begins anew at the server's ledger, in place of one whose end is lost. */

@@ -2,7 +2,12 @@
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
  * verified is verified (checkpoints, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import { isSealwireError, isWorthRetrying, SealwireError } from "../../base/errors.ts";
+import {
+  isSealwireError,
+  isServerUntrusted,
+  isWorthRetrying,
+  SealwireError,
+} from "../../base/errors.ts";
 import { Members, type Sha256, type Uuid } from "../../base/parse.ts";
 import type { Ed25519KeyPair } from "../../keys/ed25519.ts";
 import {
@@ -365,11 +370,15 @@ export class ClientSession {
 
   /** This account's payments after entry `after`, oldest first. */
   async *history(after: number): AsyncIterable<HistoryAnswerRow> {
+    for await (const page of this.historyPages(after)) yield* page;
+  }
+
+  /** As {@linkcode history}, by the page. The payments of one entry are on one page. */
+  async *historyPages(after: number): AsyncIterable<readonly HistoryAnswerRow[]> {
     let next: number | null = after;
     while (next !== null) {
       const answer: Members = await this.call("payment.history", { after: next });
-      const rows = answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
-      yield* rows;
+      yield answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
       next = answer.raw("next") === null
         ? null
         : answer.integer("next", next + 1, Number.MAX_SAFE_INTEGER);
@@ -387,8 +396,10 @@ export class ClientSession {
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method === "request.changed") this.hearRequest(params, login);
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    // A notification that is wrong says nothing; whoever waits asks the server.
-    this.notified(params).then(login.onSettled, () => {});
+    // A notification that is wrong says nothing; whoever waits asks the server. One that proves a fork ends the session.
+    this.notified(params).then(login.onSettled, (error) => {
+      if (isServerUntrusted(error)) this.link.peer.destroy(error as SealwireError);
+    });
   }
 
   /** A notification that is wrong says nothing. */

@@ -7,28 +7,36 @@ export const CANCELS_MAX = 1_000;
 const WINDOW_S = 3_600;
 
 export class CancelBudget {
-  private readonly spent = new Map<AccountName, number>();
+  private readonly taken = new Map<AccountName, number>();
   private window = 0;
 
   constructor(private readonly now_s: () => number) {}
 
-  /** @throws {SealwireError} `too_many_cancels`: nothing was recorded. */
-  require(account: AccountName): void {
-    if (this.count(account) < CANCELS_MAX) return;
-    throw new SealwireError(
-      "too_many_cancels",
-      `an account cancels at most ${CANCELS_MAX} payments an hour: try again later`,
-    );
+  /**
+   * Takes one cancel out of the account's budget, before it is recorded: many may be under way at once.
+   *
+   * @throws {SealwireError} `too_many_cancels`: nothing was recorded.
+   */
+  take(account: AccountName): void {
+    const count = this.count(account);
+    if (count >= CANCELS_MAX) {
+      throw new SealwireError(
+        "too_many_cancels",
+        `an account cancels at most ${CANCELS_MAX} payments an hour: try again later`,
+      );
+    }
+    this.taken.set(account, count + 1);
   }
 
-  spend(account: AccountName): void {
-    this.spent.set(account, this.count(account) + 1);
+  /** Puts one back that recorded nothing. */
+  giveBack(account: AccountName): void {
+    this.taken.set(account, Math.max(this.count(account) - 1, 0));
   }
 
   private count(account: AccountName): number {
     const window = Math.floor(this.now_s() / WINDOW_S);
-    if (window !== this.window) this.spent.clear();
+    if (window !== this.window) this.taken.clear();
     this.window = window;
-    return this.spent.get(account) ?? 0;
+    return this.taken.get(account) ?? 0;
   }
 }

@@ -23,7 +23,13 @@ import { formatVerifierKey } from "../../ledger/signed_note.ts";
 import { openSqlite } from "../../ledger/sqlite.ts";
 import type { LedgerStore } from "../../ledger/store.ts";
 import { parseTlogProof, TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
-import { formatAmount, parseAmount, parseOpeningBalance } from "../../protocol/money.ts";
+import {
+  formatAmount,
+  parseAmount,
+  parseOpeningBalance,
+  parseUnit,
+  type Unit,
+} from "../../protocol/money.ts";
 import type { SERVER } from "./commands_table.ts";
 import { openIdentity, type ServerIdentity } from "./identity.ts";
 import { refusal } from "./refusals.ts";
@@ -168,16 +174,25 @@ export function parseSettings(
     throw usageError(`--registration takes open or closed, not "${registration}"`);
   }
   return {
-    ...(balance !== undefined && { openingBalance: openingBalanceOf(balance) }),
+    ...(balance !== undefined && {
+      openingBalance: optionValue("--opening-balance", balance, parseOpeningBalance),
+    }),
     ...(registration !== undefined && { registration }),
   };
 }
 
-function openingBalanceOf(text: string): bigint {
+/** The unit of a new ledger, where one was given. Throws `usage`. */
+export function parseUnitOption(text: string | undefined): { unit?: Unit } {
+  return text === undefined ? {} : { unit: optionValue("--unit", text, parseUnit) };
+}
+
+/** Parses the value of an option; a value that is none is wrong usage of the option. */
+function optionValue<T>(option: string, text: string, parse: (text: string) => T): T {
   try {
-    return parseOpeningBalance(text);
+    return parse(text);
   } catch (error) {
-    throw usageError(`--opening-balance: ${(error as Error).message}`);
+    if (!isSealwireError(error)) throw error;
+    throw usageError(`${option}: ${error.message}`);
   }
 }
 

@@ -13,7 +13,13 @@ import { Presence } from "./presence.ts";
 import { LogAnswers } from "./proofs.ts";
 import { Requests } from "./requests.ts";
 import { Rotations } from "./rotations.ts";
-import { accountHolder, anyone, type LoggedIn, ServerSession } from "./session.ts";
+import {
+  type AccountHandler,
+  accountHolder,
+  anyone,
+  type LoggedIn,
+  ServerSession,
+} from "./session.ts";
 
 /** A connection that has not logged in by then is closed. */
 const LOGIN_DEADLINE_MS = 30_000;
@@ -106,7 +112,9 @@ export class PaymentServer {
 
   private methods(session: ServerSession): Record<string, Method> {
     const { login, lookups, payments, history, requests, rotations, logAnswers } = this;
-    const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
+    const holder = (handle: AccountHandler) => accountHolder(session, handle);
+    const inTurn = (handle: AccountHandler) =>
+      holder((asker, params) => session.inTurn(async () => await handle(asker, params)));
     return {
       "hello": anyone(() => login.hello(session)),
       "account.register": anyone((params) => login.register(session, params)),
@@ -119,10 +127,10 @@ export class PaymentServer {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
       },
-      "payment.status": holder((asker, params) => payments.status(asker, params)),
+      "payment.status": inTurn((asker, params) => payments.status(asker, params)),
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
-      "payment.receipt": holder((asker, params) => payments.receipt(asker, params)),
-      "payment.history": holder((asker, params) => history.page(asker, params)),
+      "payment.receipt": inTurn((asker, params) => payments.receipt(asker, params)),
+      "payment.history": inTurn((asker, params) => history.page(asker, params)),
       "request.create": holder((asker, params) => requests.create(asker, params)),
       "request.close": holder((asker, params) => requests.close(asker, params)),
       "request.list": holder((asker) => requests.list(asker)),
