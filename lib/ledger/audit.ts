@@ -10,7 +10,7 @@ import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../bas
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
 import { verifySignedCancel } from "../protocol/cancel.ts";
-import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { CLOCK_LEAD_S_MAX, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash } from "../protocol/merkle.ts";
 import { formatAmount, type Unit } from "../protocol/money.ts";
 import {
@@ -306,6 +306,7 @@ class Replay {
       "the rotation is another one",
     );
     const { claims } = rotation;
+    require(claims.iat <= entry.time + CLOCK_LEAD_S_MAX, "the rotation is from the future");
     const same = claims.account === entry.account && claims.server === server &&
       claims.replaces === entry.replaces && claims.key.thumbprint === entry.key;
     require(same, "the rotation gives another key");
@@ -388,13 +389,13 @@ class Replay {
     const same = !isBatch(claims) && claims.payee === entry.payee &&
       claims.payeeKey === entry.payeeKey && claims.amount === entry.amount;
     require(same, "the order pays something else");
-    if (claims.request !== null) await this.paidRequest(claims, claims.request, entry.index);
+    if (claims.request !== null) await this.paidRequest(claims, claims.request, entry);
     if (claims.refundOf !== null) await this.refunded(claims, claims.refundOf, entry.index);
     return [];
   }
 
   /** A request is paid once, and its row points to the one entry that pays it. */
-  private async paidRequest(order: Order, id: Uuid, index: number): Promise<void> {
+  private async paidRequest(order: Order, id: Uuid, { index, time }: Entry): Promise<void> {
     this.paidRequests++;
     const { store, seals } = this.options;
     const [request] = await store.requests([{ payee: order.payee as AccountName, id }]);
@@ -407,6 +408,7 @@ class Replay {
     const same = request.amount === order.amount &&
       (request.payer === null || request.payer === order.payer);
     require(same, `request ${id} asks for something else`);
+    require(time < request.expires_s, `request ${id} had expired`);
   }
 
   /** All refunds of a payment add up to its amount at most. */

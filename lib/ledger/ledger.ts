@@ -9,7 +9,7 @@ import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../bas
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
 import { parseDelegation } from "../protocol/delegation.ts";
-import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
+import { hashLeaf, merkleRoot, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { isBatch, parseBatchItem, parseOrder, SALT_BYTES } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
@@ -620,6 +620,9 @@ function paidBy(
   }
   const text = item === null ? undefined : itemTexts?.[item];
   if (text === undefined) return null;
+  if (merkleRoot(itemTexts!) !== claims.itemsRoot) {
+    throw storeDamaged(`the items of batch ${claims.id} were changed in the database`);
+  }
   const { payee, amount } = parseBatchItem(text);
   return { payee, amount, isRefund: false };
 }

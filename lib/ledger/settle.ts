@@ -310,13 +310,14 @@ function refundFlaw(book: Book, order: Order): RefusalReason | undefined {
 
 /** The old key gives the account a new one. */
 function rotate(book: Book, submission: Submission & { type: "rotate" }): Outcome {
-  const { rotation: { claims, sha256 }, countersignature } = submission.signed;
+  const { oldKey, rotation: { claims, sha256 }, countersignature } = submission.signed;
   const account = book.account(claims.account);
   if (account === undefined || account.key === null) return refused("wrong_key");
   const { thumbprint: key } = claims.key;
   if (claims.server !== book.context.server) return refused("wrong_server");
   if (account.key === key) return { state: "rotated", index: account.keyed, again: true };
-  if (claims.replaces !== account.keyed) return refused("wrong_key");
+  // The signature was verified before the commit, under a key that an earlier submission may have replaced since.
+  if (account.key !== oldKey || claims.replaces !== account.keyed) return refused("wrong_key");
   if (claims.iat > book.context.time_s + CLOCK_LEAD_S_MAX) return refused("order_from_future");
   const index = book.rotate(submission.signed, {
     type: "account.key",
@@ -340,7 +341,7 @@ function request(book: Book, { request }: Submission & { type: "request" }): Out
   if (payee === payer) return refused("payer_is_payee");
   const { total, toPayer } = book.pendingRequests(payee, payer);
   if (total >= REQUESTS_MAX || toPayer >= REQUESTS_TO_PAYER_MAX) return refused("request_limit");
-  if (payer !== null && book.account(payer) === undefined) return refused("unknown_payee");
+  if (payer !== null && book.account(payer) === undefined) return refused("unknown_account");
   const { life_s, ...asked } = request;
   const created_s = book.context.time_s;
   return book.keepRequest({
@@ -525,14 +526,20 @@ class Book {
     payer: AccountName | null,
   ): { total: number; toPayer: number } {
     const stored = this.view.pendingRequests.get(payee);
-    const isNew = ({ payee: of, id, state }: PaymentRequest) =>
-      of === payee && state === "pending" && !this.view.requests.has(requestKey(of, id));
-    const added = [...this.changedRequests.values()].filter(isNew);
-    return {
-      total: (stored?.total ?? 0) + added.length,
-      toPayer: payer === null ? 0 : (stored?.byPayer.get(payer) ?? 0) +
-        added.filter((request) => request.payer === payer).length,
-    };
+    const count = { total: stored?.total ?? 0, toPayer: 0 };
+    if (payer !== null) count.toPayer = stored?.byPayer.get(payer) ?? 0;
+    for (const [key, request] of this.changedRequests) {
+      if (request.payee !== payee) continue;
+      const change = Number(this.isPending(request)) -
+        Number(this.isPending(this.view.requests.get(key)));
+      count.total += change;
+      if (payer !== null && request.payer === payer) count.toPayer += change;
+    }
+    return count;
+  }
+
+  private isPending(request: PaymentRequest | undefined): boolean {
+    return request?.state === "pending" && this.context.time_s < request.expires_s;
   }
 
   keepRequest(request: PaymentRequest): Outcome {

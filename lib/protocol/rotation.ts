@@ -29,6 +29,8 @@ export interface Rotation {
 
 /** Both signatures over one set of claims. */
 export interface SignedRotation {
+  /** Thumbprint of the key that signed the rotation. */
+  readonly oldKey: Sha256;
   readonly rotation: Token<Rotation>;
   readonly countersignature: Token<Rotation>;
 }
@@ -71,6 +73,7 @@ export async function signRotation(
 ): Promise<SignedRotation> {
   const rotation = { ...claims, key: newPair.publicKey };
   return {
+    oldKey: oldPair.publicKey.thumbprint,
     rotation: await signToken(ROTATION, rotation, oldPair.privateKey),
     countersignature: await signToken(COUNTERSIGNATURE, rotation, newPair.privateKey),
   };
@@ -99,5 +102,5 @@ export async function verifyRotation(
   }
   await verifyToken(ROTATION, rotation, oldKey.key);
   await verifyToken(COUNTERSIGNATURE, countersignature, rotation.claims.key.key);
-  return { rotation, countersignature };
+  return { oldKey: oldKey.thumbprint, rotation, countersignature };
 }

@@ -255,7 +255,8 @@ export class ClientSession {
       const holds = entry.type === "account.key" && entry.account === payee.name &&
         oldKey.thumbprint === current && entry.rotationSha256 === rotation.sha256 &&
         entry.countersignatureSha256 === countersignature.sha256 &&
-        rotation.claims.account === payee.name && rotation.claims.key.thumbprint === entry.key;
+        rotation.claims.account === payee.name && rotation.claims.key.thumbprint === entry.key &&
+        rotation.claims.server === this.server.thumbprint;
       if (!holds) {
         throw new SealwireError(
           "bad_answer",

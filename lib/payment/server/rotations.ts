@@ -1,7 +1,8 @@
 /** Replaces the key of an account by its holder's word. */
+import { setImmediate } from "node:timers";
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
-import { parseRsaPublicJwk } from "../../keys/rsa.ts";
+import { type AccountName, parseRsaPublicJwk } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { verifyRotation } from "../../protocol/rotation.ts";
 import type { ProofAnswer } from "../../protocol/wire.ts";
@@ -36,9 +37,15 @@ export class Rotations {
     const outcome = await this.ledger.submit({ type: "rotate", signed });
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "rotated") throw new TypeError(`a rotation ended as ${outcome.state}`);
-    for (const session of [...this.presence.sessionsOf(asker.account)]) {
-      if (session !== asker) session.displace();
+    try {
+      return proofAnswer(asker.session, await this.ledger.proveOne(outcome.index));
+    } finally {
+      // Once the asker has the answer.
+      setImmediate(() => this.endSessions(asker.account));
     }
-    return proofAnswer(asker.session, await this.ledger.proveOne(outcome.index));
+  }
+
+  private endSessions(account: AccountName): void {
+    for (const session of [...this.presence.sessionsOf(account)]) session.end();
   }
 }
