@@ -104,6 +104,7 @@ export const ERROR_CODES = [
   "anchor_unreadable",
   "clock_unsteady",
   "ledger_missing",
+  "ledger_moved",
   "ledger_of_another_server",
   "settings_differ",
   "store_damaged",
@@ -220,6 +221,7 @@ const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
 
 /** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "ledger_moved",
   "store_damaged",
   "bad_answer",
   "interrupted",

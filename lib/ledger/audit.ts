@@ -76,8 +76,8 @@ export interface AuditResult {
   /** Of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
-  /** The expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
-  readonly explained: readonly Checkpoint[];
+  /** Sizes of the expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
+  readonly explained: readonly number[];
 }
 
 /**
@@ -132,6 +132,8 @@ class Replay {
   private head!: Sealed<Head>;
   private unit: Unit | null = null;
   private settings: Settings | null = null;
+  /** The last entry says that the ledger goes on elsewhere. */
+  private isMoved = false;
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
@@ -195,6 +197,11 @@ class Replay {
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
     this.time_s = entry.time;
     if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
+    require(
+      this.isMoved === (entry.type === "ledger.continued"),
+      this.isMoved ? "it follows the move of the ledger" : "it continues what was not moved",
+    );
+    this.isMoved = entry.type === "ledger.moved";
     switch (entry.type) {
       case "ledger.open": {
         require(entry.server === this.options.server, "the ledger is of another server");
@@ -637,7 +644,7 @@ class Replay {
       accounts: this.accounts.size - 1,
       size: this.size,
       root: this.head.root,
-      explained: this.lost(),
+      explained: this.lost().map(({ size }) => size),
     };
   }
 }

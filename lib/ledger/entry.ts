@@ -67,6 +67,21 @@ export interface LedgerRollback {
 }
 
 /**
+ * The ledger goes on in another database. This is the last entry here; there the next one is `ledger.continued`. Both
+ * databases have this entry, so their checkpoints never contradict each other.
+ */
+export interface LedgerMoved {
+  readonly type: "ledger.moved";
+  /** The other database as people are told of it. */
+  readonly to: string;
+}
+
+/** The ledger goes on after it was moved. */
+export interface LedgerContinued {
+  readonly type: "ledger.continued";
+}
+
+/**
  * An account comes to be, with the RSA key that its holder proved; or, opened by a classic client, with no key and nothing
  * proved, and then it can never get one.
  */
@@ -141,6 +156,8 @@ export type Fact =
   | LedgerOpen
   | LedgerSettings
   | LedgerRollback
+  | LedgerMoved
+  | LedgerContinued
   | AccountOpen
   | AccountKey
   | Transfer
@@ -150,6 +167,7 @@ export type Fact =
 export type Entry<F extends Fact = Fact> = F & EntryCommon;
 
 const ENTRY_CHARACTERS_MAX = 1024;
+const MOVED_TO_CHARACTERS_MAX = 200;
 
 /** How one type of entry becomes JSON, members in the canonical order, and comes back. */
 interface Kind<F extends Fact> {
@@ -191,6 +209,17 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
       lostSize: members.integer("lost_size", 1, Number.MAX_SAFE_INTEGER),
       lostRoot: members.sha256("lost_root"),
     }),
+  },
+  "ledger.moved": {
+    toJson: ({ to }) => ({ to }),
+    parse: (members) => ({
+      type: "ledger.moved",
+      to: members.text("to", MOVED_TO_CHARACTERS_MAX),
+    }),
+  },
+  "ledger.continued": {
+    toJson: () => ({}),
+    parse: () => ({ type: "ledger.continued" }),
   },
   "account.open": {
     toJson: ({ id, account, key, delegationSha256 }) => ({

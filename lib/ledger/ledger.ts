@@ -4,8 +4,9 @@
  * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { retry } from "../base/retry.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
 import { parseDelegation } from "../protocol/delegation.ts";
@@ -28,6 +29,7 @@ import type {
   LedgerReader,
   LedgerStore,
   LedgerTransaction,
+  Sealed,
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
@@ -51,6 +53,10 @@ import { type LogTree, type ReadTiles } from "./tiles.ts";
 const CATCH_UP_ENTRIES = 1_000;
 /** Texts of the last entries, which receipts are asked for right after. */
 const RECENT_TEXTS_MAX = 4_096;
+/** How long to ask whether a commit has happened whose answer was lost. Payments wait meanwhile. */
+const CONFIRM_TIMEOUT_MS = 10_000;
+const CONFIRM_PAUSE_MS = 100;
+const NEVER_ABORTED = new AbortController().signal;
 /** The anchor follows the log within this time. */
 const ANCHOR_DELAY_MS = 1_000;
 /** Rotations that one answer tells of. */
@@ -60,6 +66,8 @@ const KEY_CHAIN_MAX = 16;
 export interface LogState {
   readonly head: Head;
   readonly tree: LogTree;
+  /** The last entry is `ledger.moved`: the log is read, never extended. */
+  readonly isMoved: boolean;
 }
 
 /** An entry with what proves it: the path from it to the root of a signed checkpoint. */
@@ -113,6 +121,7 @@ export class Ledger {
   private awaitsClock: boolean;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
+  private refreshing: Promise<void> | null = null;
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
@@ -123,7 +132,7 @@ export class Ledger {
   /**
    * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
    *
-   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady` (nothing was recorded), `store_damaged`,
+   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady`, `store_damaged`,
    * `ledger_rolled_back`.
    */
   submit(submission: Submission): Promise<Outcome> {
@@ -153,6 +162,11 @@ export class Ledger {
 
   get settings(): Settings {
     return this.state.head.settings;
+  }
+
+  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
+  get isMoved(): boolean {
+    return this.state.isMoved;
   }
 
   /** Thumbprint of the server's RSA key. */
@@ -337,11 +351,23 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. Throws `store_damaged`, `ledger_rolled_back`. */
+  /**
+   * Takes in what other processes have committed.
+   *
+   * @throws {SealwireError} `store_unavailable`, `store_damaged`, `ledger_rolled_back`.
+   */
   async refresh(): Promise<void> {
+    const head = await this.options.store.head();
+    while (head !== null && head.size > this.size) {
+      this.refreshing ??= this.adoptConfirmed().finally(() => this.refreshing = null);
+      await this.refreshing;
+    }
+  }
+
+  /** What is taken in is signed, so it must be there to stay. */
+  private async adoptConfirmed(): Promise<void> {
     const { store } = this.options;
-    const head = await store.head();
-    if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
+    this.adopt(await this.catchUp(store, await store.confirmedHead()));
   }
 
   private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
@@ -351,8 +377,8 @@ export class Ledger {
     let texts: string[] = [];
     try {
       await this.options.store.transaction(async (transaction) => {
-        const before = await this.catchUp(transaction);
-        const time_s = this.readClock(before.head);
+        const before = await this.catchUp(transaction, await transaction.head());
+        const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
         next = await this.append(transaction, before, settlement, texts, time_s);
@@ -361,7 +387,8 @@ export class Ledger {
       if (isSealwireError(error, "store_damaged") || isSealwireError(error, "ledger_rolled_back")) {
         this.stop(error);
       }
-      if (!await this.isCommitted(texts, next)) throw error;
+      if (!isSealwireError(error, "outcome_unknown")) throw error;
+      await this.requireCommitted(texts, next, error);
     }
     this.remember(texts, next.head.size - texts.length);
     this.adopt(next);
@@ -369,17 +396,19 @@ export class Ledger {
   }
 
   /**
-   * The time of the entries that follow `last`. A small step back does not let it fall.
+   * The time of the entries that follow `last`, by the database's clock where servers share one. A small step back does
+   * not let it fall.
    *
    * @throws {SealwireError} `clock_unsteady`.
    */
-  private readClock(last: Head): number {
+  private readClock(last: Head, shared_s: number | null): number {
     const { clock, acceptClock } = this.options;
     // A clock that was wrong at start is put right by a step, which is then no reason to pause.
     if (this.awaitsClock) clock.trust();
-    const now_s = clock.now_s();
+    const now_s = shared_s ?? clock.now_s();
     const ahead_s = last.time_s - now_s;
-    if (!clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
+    const isSteady = shared_s !== null || clock.isSteady();
+    if (!isSteady || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
       const error = clockUnsteady(ahead_s);
       if (!this.clockWasUnsteady) this.options.onTrouble?.(error.code, error.message);
       this.clockWasUnsteady = true;
@@ -392,7 +421,7 @@ export class Ledger {
 
   private async settle(
     transaction: LedgerTransaction,
-    { head }: LogState,
+    { head, isMoved }: LogState,
     time_s: number,
     submissions: readonly Submission[],
   ): Promise<Settlement> {
@@ -405,7 +434,7 @@ export class Ledger {
       endings.set(endingKey(ending.payer, ending.id), ending);
     }
     const { size: firstIndex, server, unit, settings } = head;
-    const context = { time_s, firstIndex, server, unit, settings, makeSalt };
+    const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
     const view = {
       accounts,
       endings,
@@ -477,13 +506,13 @@ export class Ledger {
     const head: Head = { ...before.head, size: tree.size, root, time_s, settings };
     const { seals } = this.options;
     await transaction.append(commitRecord(seals, head, settlement, entryTexts, fullTiles));
-    return { head, tree };
+    return { head, tree, isMoved: isMove(entryTexts.at(-1)) };
   }
 
-  /** The log as the database has it, which another process may have extended. */
-  private async catchUp(reader: LedgerReader): Promise<LogState> {
+  /** The log up to the head `stored`, by which another process may have extended it. */
+  private async catchUp(reader: LedgerReader, stored: Sealed<Head> | null): Promise<LogState> {
     const { state } = this;
-    const stored = await reader.head();
+    let last: string | undefined;
     if (stored === null) {
       if (state.head.size === 0) return state;
       throw storeDamaged("the head of the ledger is missing in the database");
@@ -496,22 +525,45 @@ export class Ledger {
       const to = Math.min(head.size, tree.size + CATCH_UP_ENTRIES);
       const texts = await reader.entries(tree.size, to);
       if (texts.length !== to - tree.size) throw storeDamaged("entries are missing");
+      last = texts.at(-1);
       ({ tree } = tree.appended(texts.map(hashLeaf)));
     }
     if (!sameHash(tree.root, decodeBase64url(head.root)!)) {
       throw storeDamaged(`the first ${head.size} entries are not those of the signed log`);
     }
-    return { head, tree };
+    return { head, tree, isMoved: last === undefined ? state.isMoved : isMove(last) };
   }
 
-  /** Whether a commit that failed has happened all the same: entries have salts, so the last one says it. */
-  private async isCommitted(
+  /**
+   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last one says it.
+   *
+   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be found out now. Then the
+   * same submission, sent again, ends it.
+   */
+  private async requireCommitted(
     texts: readonly string[],
     { head: { size } }: LogState,
-  ): Promise<boolean> {
-    if (texts.length === 0) return false;
-    const [text] = await this.options.store.entries(size - 1, size);
-    return text === texts.at(-1);
+    cause: SealwireError,
+  ): Promise<void> {
+    const { store } = this.options;
+    const head = await retry(() => store.confirmedHead(), {
+      pause_ms_min: CONFIRM_PAUSE_MS,
+      pause_ms_max: CONFIRM_PAUSE_MS,
+      timeout_ms: CONFIRM_TIMEOUT_MS,
+      signal: NEVER_ABORTED,
+      isPassing: (error) => isSealwireError(error, "outcome_unknown") || isWorthRetrying(error),
+    }).catch((error) => {
+      throw isSealwireError(error, "outcome_unknown") ? undecided(error) : error;
+    });
+    if (texts.length > 0 && head !== null && head.size >= size) {
+      const [text] = await store.entries(size - 1, size);
+      if (text === texts.at(-1)) return;
+    }
+    throw new SealwireError(
+      "store_unavailable",
+      "the database lost the connection before it recorded anything: try again",
+      { cause },
+    );
   }
 
   private adopt(state: LogState): void {
@@ -545,6 +597,12 @@ export class Ledger {
   }
 }
 
+/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
+export function isMove(lastText: string | undefined): boolean {
+  return lastText !== undefined && lastText.includes('"ledger.moved"') &&
+    parseEntry(lastText).type === "ledger.moved";
+}
+
 export function signedCheckpoint(
   logKey: Ed25519KeyPair,
   server: Sha256,
@@ -568,10 +626,12 @@ export function tileReader(store: LedgerReader): ReadTiles {
 
 /** The database lacks what was signed. */
 export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  const why = size === 0
+    ? "the database is empty: check --db."
+    : `the database has another history of ${size}: it was restored from an older backup, or entries were removed.`;
   return new SealwireError(
     "ledger_rolled_back",
-    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
-      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+    `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
   );
@@ -625,6 +685,14 @@ function paidBy(
   }
   const { payee, amount } = parseBatchItem(text);
   return { payee, amount, isRefund: false };
+}
+
+function undecided(cause: unknown): SealwireError {
+  return new SealwireError(
+    "store_unavailable",
+    "the database did not answer in time, so this may have been recorded or not: send the same again",
+    { cause },
+  );
 }
 
 function makeSalt(): string {

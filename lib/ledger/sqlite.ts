@@ -26,18 +26,20 @@ import {
   Statements,
   unavailable,
 } from "./sqlite_statements.ts";
-import type {
-  CommitRecord,
-  EndingRow,
-  Head,
-  HistoryRow,
-  LedgerReader,
-  LedgerStore,
-  LedgerTransaction,
-  Sealed,
-  StoreCounts,
-  StoredAccount,
-  StoredPayment,
+import {
+  type CommitRecord,
+  commitUnknown,
+  type EndingRow,
+  type Head,
+  type HistoryRow,
+  type LedgerReader,
+  type LedgerStore,
+  type LedgerTransaction,
+  type NewPayment,
+  type Sealed,
+  type StoreCounts,
+  type StoredAccount,
+  type StoredPayment,
 } from "./store.ts";
 import type { TileId } from "./tiles.ts";
 
@@ -185,12 +187,27 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     await this.begin();
     try {
       const result = await work(this.write);
-      this.exec("COMMIT");
+      this.commit();
       return result;
     } catch (error) {
       if (this.writer.isTransaction) this.exec("ROLLBACK");
       throw error;
     }
+  }
+
+  /** A COMMIT that fails leaves the transaction open, to be rolled back. If it does not, nobody knows. */
+  private commit(): void {
+    try {
+      this.exec("COMMIT");
+    } catch (error) {
+      if (this.writer.isTransaction) throw error;
+      throw commitUnknown(error);
+    }
+  }
+
+  confirmedHead(): Promise<Sealed<Head> | null> {
+    // Others see a commit only once it is on the disk.
+    return this.head();
   }
 
   /** Waits for another process's transaction as SQLite would, but without stopping this process's event loop. */
@@ -290,6 +307,38 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return Promise.resolve(rows.map(storedAccountOf));
   }
 
+  postingsAfter(
+    { account, index }: Omit<Posting, "balance">,
+    limit: number,
+  ): Promise<Posting[]> {
+    const rows = this.statements.all(
+      `SELECT * FROM postings WHERE (account, entry_index) > (?, ?)
+       ORDER BY account, entry_index LIMIT ?`,
+      account,
+      BigInt(index),
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(postingOf));
+  }
+
+  paymentsAfter(after: number, limit: number): Promise<NewPayment[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM payments WHERE entry_index > ? ORDER BY entry_index LIMIT ?",
+      BigInt(after),
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(paymentOf));
+  }
+
+  delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
+    const rows = this.statements.all(
+      "SELECT sha256, text FROM delegations WHERE sha256 > ? ORDER BY sha256 LIMIT ?",
+      after,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map((row) => [row.sha256 as Sha256, String(row.text)]));
+  }
+
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]> {
     return Promise.resolve(keys.map(({ account, index }) => {
       const row = this.statements.get(
@@ -352,6 +401,9 @@ class SqliteStore extends SqliteReader implements LedgerStore {
 }
 
 class SqliteTransaction extends SqliteReader implements LedgerTransaction {
+  /** Processes that share a file share a clock. */
+  readonly now_s = null;
+
   begin(): void {
     this.statements.run("BEGIN IMMEDIATE");
   }
@@ -545,6 +597,23 @@ function requestOf(row: Row): Sealed<PaymentRequest> {
     state: row.state as PaymentRequest["state"],
     index: Number(row.entry_index),
     seal: String(row.seal),
+  };
+}
+
+function paymentOf(row: Row): NewPayment {
+  return {
+    ...endingOf(row),
+    signedText: row.signed_text as string | null,
+    delegationSha256: row.delegation_sha256 as Sha256 | null,
+    itemTexts: itemsOf(row),
+  };
+}
+
+function postingOf(row: Row): Posting {
+  return {
+    account: row.account as Party,
+    index: Number(row.entry_index),
+    balance: row.balance as bigint,
   };
 }
 

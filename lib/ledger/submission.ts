@@ -23,7 +23,13 @@ import {
 import { type Party, TREASURY } from "../protocol/party.ts";
 import type { SignedRotation } from "../protocol/rotation.ts";
 import type { Token } from "../protocol/token.ts";
-import type { LedgerOpen, LedgerRollback, LedgerSettings } from "./entry.ts";
+import type {
+  LedgerContinued,
+  LedgerMoved,
+  LedgerOpen,
+  LedgerRollback,
+  LedgerSettings,
+} from "./entry.ts";
 
 /** How an id ended, for ever. */
 export interface Ending {
@@ -38,6 +44,7 @@ export type RefusalReason =
   | DelegationFlaw
   | "cancelled"
   | "insufficient_funds"
+  | "ledger_moved"
   | "name_reserved"
   | "name_taken"
   | "order_conflict"
@@ -92,7 +99,14 @@ export type Submission =
     readonly id: Uuid;
   }
   /** What the operator enters. */
-  | { readonly type: "operator"; readonly fact: LedgerOpen | LedgerSettings | LedgerRollback };
+  | { readonly type: "operator"; readonly fact: OperatorFact };
+
+export type OperatorFact =
+  | LedgerOpen
+  | LedgerSettings
+  | LedgerRollback
+  | LedgerMoved
+  | LedgerContinued;
 
 export type Outcome =
   | { readonly state: "settled"; readonly index: number; readonly again: boolean }

@@ -12,6 +12,7 @@ import type { Ed25519KeyPair } from "../../lib/keys/ed25519.ts";
 import { type AccountName, parseAccountName, type RsaKeyPair } from "../../lib/keys/rsa.ts";
 import { logOrigin, signCheckpoint } from "../../lib/ledger/checkpoint.ts";
 import { formatEntry } from "../../lib/ledger/entry.ts";
+import { isMove } from "../../lib/ledger/ledger.ts";
 import { formatReceipt } from "../../lib/ledger/receipt.ts";
 import {
   type Account,
@@ -268,6 +269,9 @@ export async function buildExamples(
       lostRoot: encodeBase64url(lost.root) as Sha256,
     },
   });
+  const to = "database payments on db.example:5432 as sealwire";
+  ledger.commit(110, { type: "operator", fact: { type: "ledger.moved", to } });
+  ledger.commit(120, { type: "operator", fact: { type: "ledger.continued" } });
 
   const origin = logOrigin(server);
   const { tree, texts } = ledger;
@@ -309,9 +313,9 @@ export async function buildExamples(
     ["entries", lines(...texts)],
     ["leaf_hashes", base64Lines(texts.map((text) => hashLeaf(text)))],
     ["checkpoint_7", await checkpoint(OLD_SIZE)],
-    ["checkpoint_12", newest],
-    ["inclusion_7_12", base64Lines(await tree.inclusionProof(ORDER_INDEX, tree.size, noTiles))],
-    ["consistency_7_12", base64Lines(await tree.consistencyProof(OLD_SIZE, tree.size, noTiles))],
+    ["checkpoint_14", newest],
+    ["inclusion_7_14", base64Lines(await tree.inclusionProof(ORDER_INDEX, tree.size, noTiles))],
+    ["consistency_7_14", base64Lines(await tree.consistencyProof(OLD_SIZE, tree.size, noTiles))],
     ["receipt", await receipt(ORDER_INDEX, order, null)],
     ["batch_receipt", await receipt(BATCH_INDEX, batch, ITEM)],
   ]);
@@ -357,6 +361,7 @@ class ExampleLedger {
   commit(after_s: number, submission: Submission): void {
     let salts = this.texts.length;
     const context: CommitContext = {
+      isMoved: isMove(this.texts.at(-1)),
       time_s: START_S + after_s,
       firstIndex: this.texts.length,
       server: this.server,

@@ -29,15 +29,18 @@ export interface Line {
 export type Verdict = "pass" | "lose" | Json;
 export type Judge = (line: Line) => Verdict | Promise<Verdict>;
 
+/** The folder with the server's keys, and its port at the time of a connection. */
+export type TappedServer = Pick<PaymentWorld, "serverKeys" | "port">;
+
 export class Tap {
   judge: Judge = () => "pass";
   private readonly live = new Set<Connection>();
   private listener!: Listener;
   private closedToNew = false;
 
-  private constructor(private readonly world: PaymentWorld, private readonly cert: string) {}
+  private constructor(private readonly world: TappedServer, private readonly cert: string) {}
 
-  static async start(world: PaymentWorld): Promise<Tap> {
+  static async start(world: TappedServer): Promise<Tap> {
     const read = (name: string) => readFileSync(join(world.serverKeys, name), "utf8");
     const [cert, key] = [read("server_cert.pem"), read("server_key.pem")];
     const tap = new Tap(world, cert);

@@ -47,6 +47,7 @@ export interface ConnectServerOptions {
 
 export interface ConnectRpcOptions extends ConnectServerOptions {
   readonly onNotification: (method: string, params: unknown) => void;
+  readonly onResult: (result: unknown) => void;
 }
 
 /** A connection to the right server, before anyone has logged in. */
@@ -144,7 +145,7 @@ async function askIdentity(
   options: ConnectRpcOptions,
 ): Promise<{ statement: SignedStatement; certificate: Uint8Array }> {
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [ALPN] });
-  const peer = openPeer(options, connection, () => {});
+  const peer = openPeer({ ...options, onNotification: () => {}, onResult: () => {} }, connection);
   try {
     const { statement } = await hello(options, peer);
     return { statement, certificate };
@@ -161,7 +162,7 @@ async function greet(
   pin: Pin,
 ): Promise<ServerLink> {
   const address = formatAddress(options.host, options.port);
-  const peer = openPeer(options, connection, options.onNotification);
+  const peer = openPeer(options, connection);
   try {
     const { statement, nonce } = await hello(options, peer);
     const { server, cert } = statement.claims;
@@ -182,11 +183,12 @@ async function greet(
 }
 
 function openPeer(
-  { host, port }: ConnectServerOptions,
+  { host, port, onNotification, onResult }: ConnectRpcOptions,
   connection: Connection,
-  onNotification: ConnectRpcOptions["onNotification"],
 ): RpcPeer {
-  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", onNotification });
+  if (connection.alpn === ALPN) {
+    return new RpcPeer(connection, { role: "client", onNotification, onResult });
+  }
   connection.destroy();
   const address = formatAddress(host, port);
   throw new SealwireError(

@@ -53,8 +53,6 @@ export class Listening {
   private showing: Promise<void> | null = null;
   private showAgain = false;
   private listener!: OfferListener;
-  /** Resolves when the ledger does not hold together: nothing more can be believed. */
-  private readonly distrust = Promise.withResolvers<SealwireError>();
   client!: PaymentClient;
 
   private constructor(private readonly options: ListenOptions) {
@@ -112,7 +110,6 @@ export class Listening {
       const distrusted = await Promise.race([
         session.closed.then((reason) => isServerUntrusted(reason) ? reason : null),
         interrupted.then(() => null),
-        this.distrust.promise,
       ]);
       signal.throwIfAborted();
       if (distrusted !== null) throw distrusted;
@@ -154,9 +151,7 @@ export class Listening {
     this.show();
     if (checkpoint === null) return;
     // The payer has been answered for long when a late server has been asked again.
-    this.client.session.linkForeign(checkpoint).catch((error) => {
-      if (isServerUntrusted(error)) this.distrust.resolve(error as SealwireError);
-    });
+    void this.client.session.linkForeign(checkpoint);
   }
 
   /** Shows what has not been shown. What is settled before this client is online, {@linkcode stay} shows. */
