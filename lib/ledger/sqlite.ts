@@ -122,14 +122,12 @@ class SqliteReader implements LedgerReader {
     const found: Sealed<RefundTotal>[] = [];
     for (const reference of references) {
       const row = this.statements.get(
-        "SELECT total, changed, seal FROM refunds WHERE payer = ? AND id = ? AND item = ?",
+        "SELECT * FROM refunds WHERE payer = ? AND id = ? AND item = ?",
         reference.payer,
         reference.id,
         BigInt(reference.item ?? NO_ITEM),
       );
-      if (row === undefined) continue;
-      const [total, changed] = [row.total as bigint, Number(row.changed)];
-      found.push({ reference, total, changed, seal: String(row.seal) });
+      if (row !== undefined) found.push(refundOf(row));
     }
     return Promise.resolve(found);
   }
@@ -328,6 +326,37 @@ class SqliteStore extends SqliteReader implements LedgerStore {
       BigInt(limit),
     );
     return Promise.resolve(rows.map(paymentOf));
+  }
+
+  requestsAfter(
+    { payee, id }: { readonly payee: string; readonly id: string },
+    limit: number,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM requests WHERE (payee, id) > (?, ?) ORDER BY payee, id LIMIT ?",
+      payee,
+      id,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(requestOf));
+  }
+
+  refundsFrom(skip: number, limit: number): Promise<Sealed<RefundTotal>[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM refunds ORDER BY payer, id, item LIMIT ? OFFSET ?",
+      BigInt(limit),
+      BigInt(skip),
+    );
+    return Promise.resolve(rows.map(refundOf));
+  }
+
+  rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
+    const rows = this.statements.all(
+      "SELECT sha256, text FROM rotations WHERE sha256 > ? ORDER BY sha256 LIMIT ?",
+      after,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map((row) => [row.sha256 as Sha256, String(row.text)]));
   }
 
   delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
@@ -614,6 +643,20 @@ function postingOf(row: Row): Posting {
     account: row.account as Party,
     index: Number(row.entry_index),
     balance: row.balance as bigint,
+  };
+}
+
+function refundOf(row: Row): Sealed<RefundTotal> {
+  const item = Number(row.item);
+  return {
+    reference: {
+      payer: row.payer as AccountName,
+      id: row.id as Uuid,
+      item: item === NO_ITEM ? null : item,
+    },
+    total: row.total as bigint,
+    changed: Number(row.changed),
+    seal: String(row.seal),
   };
 }
 

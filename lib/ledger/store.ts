@@ -166,6 +166,15 @@ export interface LedgerStore extends LedgerReader {
   postingsAfter(after: Omit<Posting, "balance">, limit: number): Promise<Posting[]>;
   /** Ended ids by their entry after entry `after`, at most `limit`, for a copy. */
   paymentsAfter(after: number, limit: number): Promise<NewPayment[]>;
+  /** Requests after this one by payee and id, at most `limit`, for a copy. */
+  requestsAfter(
+    after: { readonly payee: string; readonly id: string },
+    limit: number,
+  ): Promise<Sealed<PaymentRequest>[]>;
+  /** Refund totals after `skip` of them in the order of their keys, at most `limit`, for a copy. */
+  refundsFrom(skip: number, limit: number): Promise<Sealed<RefundTotal>[]>;
+  /** Rotations and countersignatures by SHA-256 after `after`, at most `limit`, for a copy. */
+  rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** Delegations by SHA-256 after `after`, at most `limit`, for a copy. */
   delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** The stored balance after each of these entries, null where there is no such posting, for audit. */

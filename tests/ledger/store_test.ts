@@ -175,6 +175,9 @@ function record(changed: Partial<CommitRecord> = {}): CommitRecord {
     postings: [],
     payments: [],
     delegations: new Map(),
+    rotations: new Map(),
+    requests: [],
+    refunds: [],
     operatorIndexes: [],
     ...changed,
   };
@@ -184,7 +187,14 @@ testBoth("the largest numbers come back exactly", async (newPlace) => {
   const store = await (await newPlace())();
   const largest = 2n ** 53n - 1n;
   const index = Number.MAX_SAFE_INTEGER;
-  const account = { name: TREASURY, key: CERT, opened: 0, changed: index, seal: "s" } as const;
+  const account = {
+    name: TREASURY,
+    key: CERT,
+    opened: 0,
+    keyed: 0,
+    changed: index,
+    seal: "s",
+  } as const;
   const postings = [
     { account: TREASURY, index, balance: -largest },
     { account: alice.name, index, balance: largest },
