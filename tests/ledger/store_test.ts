@@ -64,7 +64,14 @@ testBoth("a new ledger is empty", async (newPlace) => {
   assert.deepEqual(await store.history(alice.name, -1, 10), []);
   assert.deepEqual(await store.operatorIndexes(), []);
   assert.deepEqual(await store.balancesAfter([{ account: alice.name, index: 0 }]), [null]);
-  assert.deepEqual(await store.counts(), { entries: 0, postings: 0, endings: 0, tiles: 0 });
+  assert.deepEqual(await store.counts(), {
+    entries: 0,
+    postings: 0,
+    endings: 0,
+    tiles: 0,
+    paidRequests: 0,
+    refunds: 0,
+  });
   await store.transaction(async (transaction) => {
     assert.equal(await transaction.head(), null);
   });
