@@ -214,6 +214,8 @@ export async function buildExamples(
     iat: START_S + 60,
     exp: START_S + 360,
     memo: parts.memo,
+    request: null,
+    refundOf: null,
   }, keys.aliceSession);
   const items = batchItems(keys);
   const itemTexts = items.map(formatBatchItem);
@@ -367,7 +369,13 @@ class ExampleLedger {
       settings: this.settings,
       makeSalt: () => saltOf(salts++),
     };
-    const view: LedgerView = { accounts: this.accounts, endings: this.endings };
+    const view: LedgerView = {
+      accounts: this.accounts,
+      endings: this.endings,
+      requests: new Map(),
+      pendingRequests: new Map(),
+      refundTargets: new Map(),
+    };
     const settlement = settle(context, view, [submission]);
     if (settlement.entries.length === 0) {
       throw new Error(`an example is refused: ${JSON.stringify(settlement.outcomes)}`);
