@@ -367,7 +367,7 @@ export async function payBy(
 }
 
 /** A client that takes payments. */
-interface TakingMember {
+export interface TakingMember {
   readonly listening: Listening;
   readonly paid: readonly Paid[];
   /** Resolves with why it ended. */
