@@ -55,6 +55,8 @@ export async function receiveClassicMessage(
         return new RewoundConnection(connection, incoming.bytes.slice());
       }
     }
+    // Before the decryption, so that timing does not tell a valid padding from an invalid one.
+    connection.destroy();
     const { key, iv } = options.aesKey;
     return decryptAES(incoming.bytes, key, iv);
   } finally {

@@ -2,6 +2,7 @@
  * The anchor: the newest checkpoint that this server signed or saw, in a file of the keys folder, outside the database. A
  * database that lacks it was rolled back, and is not extended.
  */
+import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { withFileLock } from "../base/file_lock.ts";
 import { PRIVATE_FILE_MODE, readTextFile, removeIfThere, writeFileAtomic } from "../base/files.ts";
 import { type Checkpoint, type Log, verifyCheckpoint } from "./checkpoint.ts";
@@ -19,7 +20,17 @@ export class Anchor {
   read(): Checkpoint | null {
     const options = { size_bytes_max: ANCHOR_BYTES_MAX, code: "anchor_unreadable" } as const;
     const text = readTextFile(this.path, options);
-    return text === null ? null : verifyCheckpoint(text, this.log);
+    if (text === null) return null;
+    try {
+      return verifyCheckpoint(text, this.log);
+    } catch (error) {
+      if (!isSealwireError(error)) throw error;
+      throw new SealwireError(
+        error.code,
+        `${this.path}: ${error.message}. Put the file back, or move it away and start the server with --accept-rollback`,
+        { cause: error },
+      );
+    }
   }
 
   /** Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`, `write_failed`. */

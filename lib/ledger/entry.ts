@@ -67,6 +67,21 @@ export interface LedgerRollback {
 }
 
 /**
+ * The ledger goes on in another database. This is the last entry here; there the next one is `ledger.continued`. Both
+ * databases have this entry, so their checkpoints never contradict each other.
+ */
+export interface LedgerMoved {
+  readonly type: "ledger.moved";
+  /** The other database as people are told of it. */
+  readonly to: string;
+}
+
+/** The ledger goes on after it was moved. */
+export interface LedgerContinued {
+  readonly type: "ledger.continued";
+}
+
+/**
  * An account comes to be, with the RSA key that its holder proved; or, opened by a classic client, with no key and nothing
  * proved, and then it can never get one.
  */
@@ -78,6 +93,19 @@ export interface AccountOpen {
   readonly key: Sha256 | null;
   /** The delegation that the key's holder signed to register; null for a classic account. */
   readonly delegationSha256: Sha256 | null;
+}
+
+/** An account gets another key in place of the one it had. */
+export interface AccountKey {
+  readonly type: "account.key";
+  readonly account: AccountName;
+  /** Thumbprint of the new key. */
+  readonly key: Sha256;
+  /** Index of the entry that made the old key the account's. */
+  readonly replaces: number;
+  /** The rotation that the old key signed, and the new key's countersignature. */
+  readonly rotationSha256: Sha256;
+  readonly countersignatureSha256: Sha256;
 }
 
 /**
@@ -128,7 +156,10 @@ export type Fact =
   | LedgerOpen
   | LedgerSettings
   | LedgerRollback
+  | LedgerMoved
+  | LedgerContinued
   | AccountOpen
+  | AccountKey
   | Transfer
   | Batch
   | Cancelled;
@@ -136,6 +167,7 @@ export type Fact =
 export type Entry<F extends Fact = Fact> = F & EntryCommon;
 
 const ENTRY_CHARACTERS_MAX = 1024;
+const MOVED_TO_CHARACTERS_MAX = 200;
 
 /** How one type of entry becomes JSON, members in the canonical order, and comes back. */
 interface Kind<F extends Fact> {
@@ -178,6 +210,17 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
       lostRoot: members.sha256("lost_root"),
     }),
   },
+  "ledger.moved": {
+    toJson: ({ to }) => ({ to }),
+    parse: (members) => ({
+      type: "ledger.moved",
+      to: members.text("to", MOVED_TO_CHARACTERS_MAX),
+    }),
+  },
+  "ledger.continued": {
+    toJson: () => ({}),
+    parse: () => ({ type: "ledger.continued" }),
+  },
   "account.open": {
     toJson: ({ id, account, key, delegationSha256 }) => ({
       id,
@@ -195,6 +238,23 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
         delegationSha256: statement(members, "delegation_sha256", key !== null),
       };
     },
+  },
+  "account.key": {
+    toJson: ({ account, key, replaces, rotationSha256, countersignatureSha256 }) => ({
+      account,
+      key,
+      replaces,
+      rotation_sha256: rotationSha256,
+      countersignature_sha256: countersignatureSha256,
+    }),
+    parse: (members) => ({
+      type: "account.key",
+      account: parseAccountName(members.raw("account")),
+      key: members.sha256("key"),
+      replaces: members.integer("replaces", 1, Number.MAX_SAFE_INTEGER),
+      rotationSha256: members.sha256("rotation_sha256"),
+      countersignatureSha256: members.sha256("countersignature_sha256"),
+    }),
   },
   "transfer": {
     toJson: (transfer) => ({

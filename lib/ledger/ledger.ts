@@ -4,14 +4,17 @@
  * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { retry } from "../base/retry.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
-import { parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
-import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
+import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
+import { parseDelegation } from "../protocol/delegation.ts";
+import { hashLeaf, merkleRoot, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
-import { SALT_BYTES } from "../protocol/order.ts";
+import { isBatch, parseBatchItem, parseOrder, SALT_BYTES } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import { parseRotation } from "../protocol/rotation.ts";
 import { sha256Text } from "../protocol/token.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
@@ -20,12 +23,13 @@ import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
 import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
-import { settle, type Settlement } from "./settle.ts";
+import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
 import type {
   Head,
   LedgerReader,
   LedgerStore,
   LedgerTransaction,
+  Sealed,
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
@@ -35,6 +39,12 @@ import {
   endingKey,
   idOf,
   type Outcome,
+  type PaymentRequest,
+  refundKey,
+  refundOf,
+  type RefundTarget,
+  requestKey,
+  requestOf,
   type Submission,
 } from "./submission.ts";
 import { type LogTree, type ReadTiles } from "./tiles.ts";
@@ -43,13 +53,21 @@ import { type LogTree, type ReadTiles } from "./tiles.ts";
 const CATCH_UP_ENTRIES = 1_000;
 /** Texts of the last entries, which receipts are asked for right after. */
 const RECENT_TEXTS_MAX = 4_096;
+/** How long to ask whether a commit has happened whose answer was lost. Payments wait meanwhile. */
+const CONFIRM_TIMEOUT_MS = 10_000;
+const CONFIRM_PAUSE_MS = 100;
+const NEVER_ABORTED = new AbortController().signal;
 /** The anchor follows the log within this time. */
 const ANCHOR_DELAY_MS = 1_000;
+/** Rotations that one answer tells of. */
+const KEY_CHAIN_MAX = 16;
 
 /** The log as it was committed. */
 export interface LogState {
   readonly head: Head;
   readonly tree: LogTree;
+  /** The last entry is `ledger.moved`: the log is read, never extended. */
+  readonly isMoved: boolean;
 }
 
 /** An entry with what proves it: the path from it to the root of a signed checkpoint. */
@@ -59,6 +77,14 @@ export interface ProvenEntry {
   /** 32 bytes a step. */
   readonly path: readonly Uint8Array[];
   readonly checkpoint: Checkpoint;
+}
+
+/** An entry that gave an account another key, with the tokens that it names. */
+export interface KeyChange {
+  readonly proven: ProvenEntry;
+  readonly oldKey: RsaPublicJwk;
+  readonly rotation: string;
+  readonly countersignature: string;
 }
 
 /** How a checkpoint that someone shows relates to this log. */
@@ -95,6 +121,7 @@ export class Ledger {
   private awaitsClock: boolean;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
+  private refreshing: Promise<void> | null = null;
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
@@ -105,7 +132,7 @@ export class Ledger {
   /**
    * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
    *
-   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady` (nothing was recorded), `store_damaged`,
+   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady`, `store_damaged`,
    * `ledger_rolled_back`.
    */
   submit(submission: Submission): Promise<Outcome> {
@@ -135,6 +162,11 @@ export class Ledger {
 
   get settings(): Settings {
     return this.state.head.settings;
+  }
+
+  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
+  get isMoved(): boolean {
+    return this.state.isMoved;
   }
 
   /** Thumbprint of the server's RSA key. */
@@ -175,6 +207,21 @@ export class Ledger {
     return payment;
   }
 
+  /** @throws {SealwireError} `store_damaged`. */
+  async request(payee: AccountName, id: Uuid): Promise<PaymentRequest | null> {
+    const [request] = await this.options.store.requests([{ payee, id }]);
+    if (request === undefined) return null;
+    this.options.seals.checkRequest(request);
+    return request;
+  }
+
+  /** Requests of which `account` is the payee or the named payer, newest first. Throws `store_damaged`. */
+  async requestsOf(account: AccountName, limit: number): Promise<PaymentRequest[]> {
+    const requests = await this.options.store.requestsOf(account, limit);
+    for (const request of requests) this.options.seals.checkRequest(request);
+    return requests;
+  }
+
   /**
    * Entries with their proofs under the newest checkpoint.
    *
@@ -202,6 +249,44 @@ export class Ledger {
   async proveOne(index: number): Promise<ProvenEntry> {
     const [proven] = await this.prove([index]);
     return proven!;
+  }
+
+  /**
+   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first; none where that key never
+   * was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
+   */
+  async keyChain(name: AccountName, known: Sha256): Promise<KeyChange[]> {
+    const account = await this.account(name);
+    const chain: KeyChange[] = [];
+    let index = account?.keyed ?? 0;
+    while (index > 0 && chain.length < KEY_CHAIN_MAX) {
+      const proven = await this.proveOne(index);
+      const entry = parseEntry(proven.text);
+      if (entry.type === "account.open" && entry.key === known) return chain;
+      if (entry.type !== "account.key") return [];
+      if (entry.key === known) return chain;
+      const { store } = this.options;
+      const rotation = await store.rotation(entry.rotationSha256);
+      const countersignature = await store.rotation(entry.countersignatureSha256);
+      if (rotation === null || countersignature === null) {
+        throw storeDamaged("a rotation is missing");
+      }
+      const oldKey = await this.keyOfEntry(entry.replaces);
+      chain.unshift({ proven, oldKey, rotation, countersignature });
+      index = entry.replaces;
+    }
+    return [];
+  }
+
+  /** The key that an entry gave an account. */
+  private async keyOfEntry(index: number): Promise<RsaPublicJwk> {
+    const { store } = this.options;
+    const entry = parseEntry(await this.entryText(index));
+    if (entry.type === "account.open" && entry.delegationSha256 !== null) {
+      return parseDelegation(await store.delegation(entry.delegationSha256)).claims.key.jwk;
+    }
+    if (entry.type !== "account.key") throw storeDamaged(`entry ${index} gives no key`);
+    return parseRotation(await store.rotation(entry.rotationSha256)).claims.key.jwk;
   }
 
   /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */
@@ -266,11 +351,23 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. Throws `store_damaged`, `ledger_rolled_back`. */
+  /**
+   * Takes in what other processes have committed.
+   *
+   * @throws {SealwireError} `store_unavailable`, `store_damaged`, `ledger_rolled_back`.
+   */
   async refresh(): Promise<void> {
+    const head = await this.options.store.head();
+    while (head !== null && head.size > this.size) {
+      this.refreshing ??= this.adoptConfirmed().finally(() => this.refreshing = null);
+      await this.refreshing;
+    }
+  }
+
+  /** What is taken in is signed, so it must be there to stay. */
+  private async adoptConfirmed(): Promise<void> {
     const { store } = this.options;
-    const head = await store.head();
-    if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
+    this.adopt(await this.catchUp(store, await store.confirmedHead()));
   }
 
   private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
@@ -280,8 +377,8 @@ export class Ledger {
     let texts: string[] = [];
     try {
       await this.options.store.transaction(async (transaction) => {
-        const before = await this.catchUp(transaction);
-        const time_s = this.readClock(before.head);
+        const before = await this.catchUp(transaction, await transaction.head());
+        const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
         next = await this.append(transaction, before, settlement, texts, time_s);
@@ -290,7 +387,8 @@ export class Ledger {
       if (isSealwireError(error, "store_damaged") || isSealwireError(error, "ledger_rolled_back")) {
         this.stop(error);
       }
-      if (!await this.isCommitted(texts, next)) throw error;
+      if (!isSealwireError(error, "outcome_unknown")) throw error;
+      await this.requireCommitted(texts, next, error);
     }
     this.remember(texts, next.head.size - texts.length);
     this.adopt(next);
@@ -298,17 +396,19 @@ export class Ledger {
   }
 
   /**
-   * The time of the entries that follow `last`. A small step back does not let it fall.
+   * The time of the entries that follow `last`, by the database's clock where servers share one. A small step back does
+   * not let it fall.
    *
    * @throws {SealwireError} `clock_unsteady`.
    */
-  private readClock(last: Head): number {
+  private readClock(last: Head, shared_s: number | null): number {
     const { clock, acceptClock } = this.options;
     // A clock that was wrong at start is put right by a step, which is then no reason to pause.
     if (this.awaitsClock) clock.trust();
-    const now_s = clock.now_s();
+    const now_s = shared_s ?? clock.now_s();
     const ahead_s = last.time_s - now_s;
-    if (!clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
+    const isSteady = shared_s !== null || clock.isSteady();
+    if (!isSteady || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
       const error = clockUnsteady(ahead_s);
       if (!this.clockWasUnsteady) this.options.onTrouble?.(error.code, error.message);
       this.clockWasUnsteady = true;
@@ -321,7 +421,7 @@ export class Ledger {
 
   private async settle(
     transaction: LedgerTransaction,
-    { head }: LogState,
+    { head, isMoved }: LogState,
     time_s: number,
     submissions: readonly Submission[],
   ): Promise<Settlement> {
@@ -334,8 +434,57 @@ export class Ledger {
       endings.set(endingKey(ending.payer, ending.id), ending);
     }
     const { size: firstIndex, server, unit, settings } = head;
-    const context = { time_s, firstIndex, server, unit, settings, makeSalt };
-    return settle(context, { accounts, endings }, submissions);
+    const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
+    const view = {
+      accounts,
+      endings,
+      ...await this.requestView(transaction, time_s, submissions),
+      refundTargets: await this.refundTargets(transaction, submissions),
+    };
+    return settle(context, view, submissions);
+  }
+
+  private async requestView(
+    transaction: LedgerTransaction,
+    time_s: number,
+    submissions: readonly Submission[],
+  ): Promise<Pick<LedgerView, "requests" | "pendingRequests">> {
+    const ids = submissions.flatMap((one) => requestOf(one) ?? []);
+    const requests = new Map<string, PaymentRequest>();
+    for (const request of ids.length === 0 ? [] : await transaction.requests(ids)) {
+      this.options.seals.checkRequest(request);
+      requests.set(requestKey(request.payee, request.id), request);
+    }
+    const payees = submissions.flatMap((one) => one.type === "request" ? one.request.payee : []);
+    const pendingRequests = new Map<AccountName, PendingRequests>();
+    if (payees.length > 0) {
+      for (const [payee, payers] of await transaction.pendingRequests(payees, time_s)) {
+        pendingRequests.set(payee, countPending(payers));
+      }
+    }
+    return { requests, pendingRequests };
+  }
+
+  /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
+  private async refundTargets(
+    transaction: LedgerTransaction,
+    submissions: readonly Submission[],
+  ): Promise<Map<string, RefundTarget>> {
+    const targets = new Map<string, RefundTarget>();
+    const references = submissions.flatMap((one) => refundOf(one) ?? []);
+    if (references.length === 0) return targets;
+    const totals = new Map<string, bigint>();
+    for (const refund of await transaction.refundTotals(references)) {
+      this.options.seals.checkRefund(refund);
+      totals.set(refundKey(refund.reference), refund.total);
+    }
+    for (const reference of references) {
+      const key = refundKey(reference);
+      const payment = await this.payment(reference.payer, reference.id);
+      const paid = payment && paidBy(payment, reference.item);
+      if (paid) targets.set(key, { ...paid, reference, refunded: totals.get(key) ?? 0n });
+    }
+    return targets;
   }
 
   private async append(
@@ -345,20 +494,25 @@ export class Ledger {
     entryTexts: readonly string[],
     time_s: number,
   ): Promise<LogState> {
-    if (entryTexts.length === 0) return before;
+    if (entryTexts.length === 0) {
+      if (settlement.requests.length === 0) return before;
+      const record = commitRecord(this.options.seals, before.head, settlement, [], []);
+      await transaction.append(record);
+      return before;
+    }
     const { tree, fullTiles } = before.tree.appended(entryTexts.map(hashLeaf));
     const root = encodeBase64url(tree.root) as Sha256;
     const { settings } = settlement;
     const head: Head = { ...before.head, size: tree.size, root, time_s, settings };
     const { seals } = this.options;
     await transaction.append(commitRecord(seals, head, settlement, entryTexts, fullTiles));
-    return { head, tree };
+    return { head, tree, isMoved: isMove(entryTexts.at(-1)) };
   }
 
-  /** The log as the database has it, which another process may have extended. */
-  private async catchUp(reader: LedgerReader): Promise<LogState> {
+  /** The log up to the head `stored`, by which another process may have extended it. */
+  private async catchUp(reader: LedgerReader, stored: Sealed<Head> | null): Promise<LogState> {
     const { state } = this;
-    const stored = await reader.head();
+    let last: string | undefined;
     if (stored === null) {
       if (state.head.size === 0) return state;
       throw storeDamaged("the head of the ledger is missing in the database");
@@ -371,22 +525,45 @@ export class Ledger {
       const to = Math.min(head.size, tree.size + CATCH_UP_ENTRIES);
       const texts = await reader.entries(tree.size, to);
       if (texts.length !== to - tree.size) throw storeDamaged("entries are missing");
+      last = texts.at(-1);
       ({ tree } = tree.appended(texts.map(hashLeaf)));
     }
     if (!sameHash(tree.root, decodeBase64url(head.root)!)) {
       throw storeDamaged(`the first ${head.size} entries are not those of the signed log`);
     }
-    return { head, tree };
+    return { head, tree, isMoved: last === undefined ? state.isMoved : isMove(last) };
   }
 
-  /** Whether a commit that failed has happened all the same: entries have salts, so the last one says it. */
-  private async isCommitted(
+  /**
+   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last one says it.
+   *
+   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be found out now. Then the
+   * same submission, sent again, ends it.
+   */
+  private async requireCommitted(
     texts: readonly string[],
     { head: { size } }: LogState,
-  ): Promise<boolean> {
-    if (texts.length === 0) return false;
-    const [text] = await this.options.store.entries(size - 1, size);
-    return text === texts.at(-1);
+    cause: SealwireError,
+  ): Promise<void> {
+    const { store } = this.options;
+    const head = await retry(() => store.confirmedHead(), {
+      pause_ms_min: CONFIRM_PAUSE_MS,
+      pause_ms_max: CONFIRM_PAUSE_MS,
+      timeout_ms: CONFIRM_TIMEOUT_MS,
+      signal: NEVER_ABORTED,
+      isPassing: (error) => isSealwireError(error, "outcome_unknown") || isWorthRetrying(error),
+    }).catch((error) => {
+      throw isSealwireError(error, "outcome_unknown") ? undecided(error) : error;
+    });
+    if (texts.length > 0 && head !== null && head.size >= size) {
+      const [text] = await store.entries(size - 1, size);
+      if (text === texts.at(-1)) return;
+    }
+    throw new SealwireError(
+      "store_unavailable",
+      "the database lost the connection before it recorded anything: try again",
+      { cause },
+    );
   }
 
   private adopt(state: LogState): void {
@@ -420,6 +597,12 @@ export class Ledger {
   }
 }
 
+/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
+export function isMove(lastText: string | undefined): boolean {
+  return lastText !== undefined && lastText.includes('"ledger.moved"') &&
+    parseEntry(lastText).type === "ledger.moved";
+}
+
 export function signedCheckpoint(
   logKey: Ed25519KeyPair,
   server: Sha256,
@@ -443,10 +626,12 @@ export function tileReader(store: LedgerReader): ReadTiles {
 
 /** The database lacks what was signed. */
 export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  const why = size === 0
+    ? "the database is empty: check --db."
+    : `the database has another history of ${size}: it was restored from an older backup, or entries were removed.`;
   return new SealwireError(
     "ledger_rolled_back",
-    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
-      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+    `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
   );
@@ -472,6 +657,42 @@ function thumbprintOf(jwk: RsaPublicJwk | null): Sha256 | null | undefined {
     if (!isSealwireError(error, "bad_key")) throw error;
     return undefined;
   }
+}
+
+function countPending(payers: readonly (AccountName | null)[]): PendingRequests {
+  const byPayer = new Map<AccountName, number>();
+  for (const payer of payers) {
+    if (payer !== null) byPayer.set(payer, (byPayer.get(payer) ?? 0) + 1);
+  }
+  return { total: payers.length, byPayer };
+}
+
+/** What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item. */
+function paidBy(
+  { state, signedText, itemTexts }: StoredPayment,
+  item: number | null,
+): Pick<RefundTarget, "payee" | "amount" | "isRefund"> | null {
+  if (state !== "settled" || signedText === null) return null;
+  const { claims } = parseOrder(signedText);
+  if (!isBatch(claims)) {
+    if (item !== null) return null;
+    return { payee: claims.payee, amount: claims.amount, isRefund: claims.refundOf !== null };
+  }
+  const text = item === null ? undefined : itemTexts?.[item];
+  if (text === undefined) return null;
+  if (merkleRoot(itemTexts!) !== claims.itemsRoot) {
+    throw storeDamaged(`the items of batch ${claims.id} were changed in the database`);
+  }
+  const { payee, amount } = parseBatchItem(text);
+  return { payee, amount, isRefund: false };
+}
+
+function undecided(cause: unknown): SealwireError {
+  return new SealwireError(
+    "store_unavailable",
+    "the database did not answer in time, so this may have been recorded or not: send the same again",
+    { cause },
+  );
 }
 
 function makeSalt(): string {

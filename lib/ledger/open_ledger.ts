@@ -13,6 +13,7 @@ import { Anchor } from "./anchor.ts";
 import { type Checkpoint, type Log, logOrigin } from "./checkpoint.ts";
 import { type LedgerOpen, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import {
+  isMove,
   Ledger,
   type LedgerOptions,
   type LogState,
@@ -47,7 +48,8 @@ export interface OpenLedgerOptions
 }
 
 /**
- * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`, `store_damaged`,
+ * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`, `ledger_moved` (and gone on
+ * elsewhere since), `store_damaged`,
  * `anchor_unreadable`, `bad_checkpoint` (of the anchor), and what making an entry or writing the anchor throws.
  */
 export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
@@ -55,7 +57,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
   const anchor = openAnchor(keysFolder, log);
-  const unlinked = new Anchor(join(keysFolder, UNLINKED_FILE), log);
+  const unlinked = openUnlinked(keysFolder, log);
   await requireSameServer(store, log, server);
 
   const { anchored, stored } = await readAnchorAndHead(anchor, store);
@@ -72,6 +74,7 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const state = stored === null ? emptyState(server, create!) : await loadState(store, stored);
   const ledger = new Ledger({ ...options, seals, anchor, unlinked }, state);
   const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
+  if (losses.length > 0 && ledger.isMoved) throw await movedError(ledger);
   if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
   // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
   await Promise.all(
@@ -86,21 +89,26 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   return ledger;
 }
 
+/** The anchor of the server whose keys are in `keysFolder`. */
+export function openAnchor(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
+/** The checkpoint that a client showed and the log lacks. */
+export function openUnlinked(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, UNLINKED_FILE), log);
+}
+
 /** The anchor first, because another process raises it last. */
 async function readAnchorAndHead(
   anchor: Anchor,
   store: LedgerStore,
 ): Promise<{ anchored: Checkpoint | null; stored: Sealed<Head> | null }> {
   const anchored = anchor.read();
-  const stored = await store.head();
+  const stored = await store.confirmedHead();
   if (anchored !== null || stored === null) return { anchored, stored };
   // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
-  return { anchored: anchor.read(), stored: await store.head() };
-}
-
-/** The anchor of the server whose keys are in `keysFolder`. */
-export function openAnchor(keysFolder: string, log: Log): Anchor {
-  return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+  return { anchored: anchor.read(), stored: await store.confirmedHead() };
 }
 
 /** What the database lacks. */
@@ -156,7 +164,7 @@ function firstEntry({ server, logKey }: OpenLedgerOptions, create: NewLedger): L
 function emptyState(server: Sha256, { unit, ...settings }: NewLedger): LogState {
   const tree = emptyTree();
   const root = encodeBase64url(tree.root) as Sha256;
-  return { head: { size: 0, root, time_s: 0, server, unit, settings }, tree };
+  return { head: { size: 0, root, time_s: 0, server, unit, settings }, tree, isMoved: false };
 }
 
 async function loadState(store: LedgerStore, head: Head): Promise<LogState> {
@@ -165,7 +173,8 @@ async function loadState(store: LedgerStore, head: Head): Promise<LogState> {
     if (level > 0) return await store.tileRoots(level - 1, start, end);
     return (await store.entries(start, end)).map((text) => hashLeaf(text));
   });
-  return { head, tree };
+  const [last] = await store.entries(head.size - 1, head.size);
+  return { head, tree, isMoved: isMove(last) };
 }
 
 /**
@@ -195,6 +204,17 @@ function parseFirstEntry(text: string): LedgerOpen {
     throw cause;
   }
   throw storeDamaged("entry 0 was changed in the database");
+}
+
+/** The ledger has gone on elsewhere, so what this database lacks is there. */
+export async function movedError(ledger: Ledger): Promise<SealwireError> {
+  const { text } = await ledger.proveOne(ledger.size - 1);
+  const entry = parseEntry(text);
+  const to = entry.type === "ledger.moved" ? ` to ${entry.to}` : "";
+  return new SealwireError(
+    "ledger_moved",
+    `this ledger was moved${to}: start the server with the database that it is in now`,
+  );
 }
 
 function anchorMissing(size: number): SealwireError {

@@ -155,7 +155,7 @@ test("the operator goes on with what there is: an entry tells what was kept and 
   await next.close();
   await extend(folder, 3);
   const { explained } = await auditFolder(folder, { expected: [lost] });
-  assert.deepEqual(explained, [lost]);
+  assert.deepEqual(explained, [lost.size]);
 });
 
 test("a crash between the rollback's entry and the anchor's move does no harm", async () => {
@@ -343,10 +343,10 @@ test("a process that starts while another makes the ledger does not take it for 
       get(target, name) {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== "function") return member;
-        if (name !== "head" || other) return member.bind(target);
+        if (name !== "confirmedHead" || other) return member.bind(target);
         return async () => {
           other = await temporaryLedger(folder);
-          return await target.head();
+          return await target.confirmedHead();
         };
       },
     });

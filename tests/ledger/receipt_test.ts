@@ -127,7 +127,7 @@ test("a payment may be proven under any later checkpoint", async () => {
 });
 
 test("a receipt says whose it says it is, before anything is verified", () => {
-  assert.equal(receiptServer(plain), server.thumbprint);
+  assert.equal(receiptServer(plain).thumbprint, server.thumbprint);
   assert.throws(() => receiptServer("x"), { code: "bad_proof" });
 });
 

@@ -81,7 +81,7 @@ const ROWS: [string, string, () => Promise<Submission> | Submission][] = [
   ],
   [
     "an account put in",
-    "INSERT INTO accounts SELECT 'mallory', key, jwk, balance, opened, changed, seal FROM accounts WHERE name = 'alice'",
+    "INSERT INTO accounts SELECT 'mallory', key, jwk, balance, opened, keyed, changed, seal FROM accounts WHERE name = 'alice'",
     async () => orderOf(await signedOrder(alice, person("mallory"))),
   ],
   [
@@ -212,6 +212,16 @@ describe("changed while the server is down", () => {
     });
   }
 
+  test("a tile is noticed before a root or a consistency proof is given out", async () => {
+    const folder = copyLedger(original.folder);
+    tamper(folder, "UPDATE tiles SET hashes = zeroblob(8192)");
+    const { ledger, close } = await temporaryLedger(folder);
+    await assert.rejects(ledger.rootAt(100), DAMAGED);
+    await assert.rejects(ledger.consistency(100, SIZE), DAMAGED);
+    await assert.rejects(ledger.compare({ ...original.checkpoint, size: 100 }), DAMAGED);
+    await close();
+  });
+
   const ASKED: [string, string][] = [
     [
       "an account's public key",
@@ -288,5 +298,19 @@ describe("changed while the server runs", () => {
     await assert.rejects(ledger.submit(grant(bob, "1.00")), { code: "ledger_rolled_back" });
     assert.deepEqual(troubles, ["ledger_rolled_back"]);
     await close();
+  });
+
+  test("what another process committed is noticed to have been changed since", async () => {
+    const folder = copyLedger(original.folder);
+    const opened = await temporaryLedger(folder);
+    const other = await temporaryLedger(folder);
+    await other.ledger.submit(grant(bob, "1.00"));
+    await other.close();
+    tamper(
+      folder,
+      `UPDATE entries SET text = replace(text, '1.00', '9.00') WHERE entry_index = ${SIZE}`,
+    );
+    await assertStopped(opened, grant(bob, "1.00"));
+    await opened.close();
   });
 });

@@ -1,5 +1,10 @@
 /** The real store, with what happens around its transactions and reads in the test's hand. */
-import type { LedgerReader, LedgerStore, LedgerTransaction } from "../../lib/ledger/store.ts";
+import {
+  commitUnknown,
+  type LedgerReader,
+  type LedgerStore,
+  type LedgerTransaction,
+} from "../../lib/ledger/store.ts";
 
 /** `original` with some of its methods replaced. */
 function withMethods<T extends object>(original: T, replaced: Partial<T>): T {
@@ -28,7 +33,7 @@ export class FailingStore {
           return result;
         });
         await this.then();
-        if (this.fail === "after COMMIT") throw new Error("the answer to COMMIT was lost");
+        if (this.fail === "after COMMIT") throw commitUnknown(new Error("lost"));
         return result;
       },
     });

@@ -259,6 +259,7 @@ export class Member {
       confirmServer: () => Promise.resolve(true),
       remark: () => {},
       alarm: () => {},
+      confirmKeyChange: () => Promise.resolve(false),
       now_s,
       linkTimeout_ms: LINK_TIMEOUT_MS,
       ...changed,

@@ -39,9 +39,17 @@ export class PaymentWorld {
     return world;
   }
 
-  /** Starts the server on the same port as before, once it has one. `more`: options for this start alone. */
-  async startServer(...more: string[]): Promise<void> {
-    const { serverArgs = [], serverRuntime: runtime } = this.options;
+  /**
+   * Starts the server on the same port as before, once it has one. `serverArgs`: other options than the first time; `more`:
+   * options for this start alone.
+   */
+  async startServer(
+    { serverArgs = this.options.serverArgs ?? [], more = [] }: {
+      serverArgs?: readonly string[];
+      more?: readonly string[];
+    } = {},
+  ): Promise<void> {
+    const { serverRuntime: runtime } = this.options;
     const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
     this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
+import type { Sha256 } from "../../lib/base/parse.ts";
 import { certificateSha256 } from "../../lib/keys/certificate.ts";
 import {
   type Checkpoint,
@@ -112,7 +113,7 @@ export class WireClient {
   }
 
   /** Thumbprint of the server's key. */
-  get server(): string {
+  get server(): Sha256 {
     return this.statement.claims.server.thumbprint;
   }
 

@@ -2,22 +2,19 @@
  * A server process with a few accounts on it, whose balances a test watches while others misbehave.
  */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { sha256Text } from "../../lib/protocol/token.ts";
 import { type Person, person } from "./fixtures.ts";
 import { jsonLines, PaymentWorld, type WorldOptions } from "./payment_world.ts";
 import { refusalOf } from "./refusal.ts";
 import { idOf, type SignedTexts, WireClient } from "./wire_client.ts";
 
-/** Where the codes that a server answers are listed. */
-const PROTOCOL_PAGES = new URL("../../docs/protocol/", import.meta.url);
-
-/** All words that the protocol's pages quote; null where there are no pages. */
-const DOCUMENTED_WORDS: ReadonlySet<string> | null = !existsSync(PROTOCOL_PAGES) ? null : new Set(
-  readdirSync(PROTOCOL_PAGES).flatMap((page) => {
-    const text = readFileSync(new URL(page, PROTOCOL_PAGES), "utf8");
-    return [...text.matchAll(/`([a-z_]+)`/g)].map(([, word]) => word!);
-  }),
+/** The codes that docs/protocol/payments.md lists as a server's or a listener's: the first cells of that table. */
+const LISTED_CODES: ReadonlySet<string> = new Set(
+  readFileSync(new URL("../../docs/protocol/payments.md", import.meta.url), "utf8")
+    .split("\n### Codes on the wire\n")[1]!.split("\n### ")[0]!
+    .matchAll(/^\| `([a-z_]+)` /gm)
+    .map(([, code]) => code!),
 );
 
 export class WireWorld {
@@ -76,11 +73,11 @@ export class WireWorld {
     client.close();
   }
 
-  /** `work` is refused with this code, which docs/protocol lists, and nothing is recorded of it. */
+  /** `work` is refused with this code, which payments.md lists, and nothing is recorded of it. */
   async assertRefused(code: string, work: () => Promise<unknown>): Promise<object> {
     const refusal = await this.unharmed(() => refusalOf(work));
     assert.equal(refusal.code, code, refusal.message);
-    assert.ok(DOCUMENTED_WORDS?.has(code) ?? true, `docs/protocol does not list ${code}`);
+    assert.ok(LISTED_CODES.has(code), `payments.md does not list ${code}`);
     return refusal.details;
   }
 

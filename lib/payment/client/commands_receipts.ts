@@ -63,23 +63,29 @@ export interface VerifyOptions {
 /** Verifies a receipt. It needs no server, only the server's public key. */
 export async function verify(out: Output, options: VerifyOptions): Promise<void> {
   const text = readReceipt(options.path);
+  const serverKey = await serverKeyOf(text, options);
+  const verified = await judge(() => verifyReceipt(text, serverKey));
+  out.result({ valid: true, ...describe(verified) }, describeText(verified));
+}
+
+/** Runs `work`, and says of its error that it is about the receipt. */
+async function judge<T>(work: () => T | Promise<T>): Promise<T> {
   try {
-    const verified = await verifyReceipt(text, serverKeyOf(text, options));
-    out.result({ valid: true, ...describe(verified) }, describeText(verified));
-  } catch (error) {
-    if (!isSealwireError(error) || NOT_ABOUT_THE_RECEIPT.has(error.code)) throw error;
-    throw new SealwireError(error.code, `this is no valid receipt: ${error.message}`, {
-      cause: error,
-    });
+    return await work();
+  } catch (cause) {
+    if (!isSealwireError(cause)) throw cause;
+    const message = `this is no valid receipt: ${cause.message}`;
+    throw new SealwireError(cause.code, message, { cause });
   }
 }
 
-const NOT_ABOUT_THE_RECEIPT: ReadonlySet<string> = new Set(["key_missing", "usage"]);
-
 /** A receipt is judged under one key that the caller trusts: someone else's "alice" must not pass. */
-function serverKeyOf(text: string, { keysFolder, serverKey }: VerifyOptions): RsaPublicKey {
+async function serverKeyOf(
+  text: string,
+  { keysFolder, serverKey }: VerifyOptions,
+): Promise<RsaPublicKey> {
   if (serverKey !== null) {
-    return isSha256(serverKey) ? keyWith(serverKey, text) : loadServerPublicKey(serverKey);
+    return isSha256(serverKey) ? await keyWith(serverKey, text) : loadServerPublicKey(serverKey);
   }
   const trusted = trustedServerKeys(keysFolder);
   const [only, ...others] = trusted.values();
@@ -90,18 +96,18 @@ function serverKeyOf(text: string, { keysFolder, serverKey }: VerifyOptions): Rs
     );
   }
   if (others.length === 0) return only;
+  const { thumbprint } = await judge(() => receiptServer(text));
   throw usageError(
-    `${keysFolder} trusts ${trusted.size} servers, and the receipt says that it is by ${
-      receiptServer(text).thumbprint
-    }: if that is the one you mean, give it with --server-key`,
+    `${keysFolder} trusts ${trusted.size} servers, and the receipt says that it is by ${thumbprint}: ` +
+      "if that is the one you mean, give it with --server-key",
   );
 }
 
 /** A receipt carries its server's whole key, so the fingerprint is enough to know it by. */
-function keyWith(fingerprint: Sha256, text: string): RsaPublicKey {
-  const key = receiptServer(text);
+async function keyWith(fingerprint: Sha256, text: string): Promise<RsaPublicKey> {
+  const key = await judge(() => receiptServer(text));
   if (key.thumbprint === fingerprint) return key;
-  throw new SealwireError("wrong_server", `it is by the server ${key.thumbprint}`);
+  throw new SealwireError("wrong_server", `the receipt is by another server: ${key.thumbprint}`);
 }
 
 /** Of the servers known from connections, and of the one whose public key lies in the folder; by fingerprint. */

@@ -23,10 +23,12 @@ import {
   isBatch,
   type Order,
   ORDER_LIFE_S_DEFAULT,
+  type PaymentReference,
   SALT_BYTES,
   signBatchOrder,
   signOrder,
 } from "../../protocol/order.ts";
+import { type Party, TREASURY } from "../../protocol/party.ts";
 import { sealMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
@@ -66,12 +68,17 @@ export interface Payment {
 }
 
 export interface PayOptions {
-  readonly payee: AccountName;
+  /** The treasury, when money is given back. */
+  readonly payee: Party;
   readonly amount: Amount;
   readonly memo: string | null;
   readonly way: Way;
   /** A script's own id, so that it can run the same command again. */
   readonly id: Uuid | null;
+  /** The payee's request that this pays. */
+  readonly request?: Uuid;
+  /** The payment that this gives back. */
+  readonly refundOf?: PaymentReference;
 }
 
 /** One line of a batch. */
@@ -87,6 +94,8 @@ export interface Notices {
 
 export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
   readonly notices: Notices;
+  /** Asks whether to pay someone whose old key vouches for a new one. Thumbprints. */
+  readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
 }
 
 /** How an order ended. */
@@ -166,17 +175,19 @@ export class PaymentClient {
    * @throws {SealwireError} with `details.payment`: the refusal (nothing was paid and nothing will be), or
    * `outcome_unknown` (the order waits in the outbox).
    */
-  async pay({ payee: name, amount, memo, way, id: givenId }: PayOptions): Promise<Payment> {
+  async pay(options: PayOptions): Promise<Payment> {
+    const { payee: name, amount, memo, way, id: givenId } = options;
     const id = givenId ?? newId();
     return await withPaymentId(id, async () => {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
       const payeeKey = payee.key?.thumbprint ?? null;
-      this.pin(new Map([[name, payeeKey]]));
+      await this.pin([payee]);
       const { pair } = this.options;
       const sealedMemo = memo === null ? null : await sealMemo(memo, keyOf(payee), pair.publicKey);
-      const payment = { payee: name, payeeKey, amount, memo: sealedMemo };
+      const purpose = { request: options.request ?? null, refundOf: options.refundOf ?? null };
+      const payment = { payee: name, payeeKey, amount, memo: sealedMemo, ...purpose };
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 
@@ -276,21 +287,37 @@ export class PaymentClient {
     return { id, server: this.server, payer: account, iat, exp: iat + ORDER_LIFE_S_DEFAULT };
   }
 
-  private async findPayee(name: AccountName): Promise<Payee> {
+  private async findPayee(name: Party): Promise<Payee> {
+    if (name === TREASURY) return { name, key: this.current.server, presence: null };
     if (name === this.options.account) {
       throw new SealwireError("payer_is_payee", "payer and payee are the same account");
     }
     return await this.current.lookup(name);
   }
 
-  /** Stops a payment to someone who has another key than when they were paid before. */
-  private pin(keys: ReadonlyMap<AccountName, Sha256 | null>): void {
+  /**
+   * Stops a payment to someone who has another key than when they were paid before, unless the old key vouches for the new
+   * one and a person agrees.
+   */
+  private async pin(payees: readonly Payee[]): Promise<void> {
+    const { notices, confirmKeyChange } = this.options;
+    const accounts = payees.filter(isAccount);
+    for (const payee of accounts) {
+      const known = this.payees.get(this.server, payee.name);
+      const key = payee.key?.thumbprint ?? null;
+      if (known === null || key === null || known === key) continue;
+      if (!await this.current.isVouchedFor(payee, known)) continue;
+      if (await confirmKeyChange(payee.name, known, key)) {
+        this.payees.replace(this.server, payee.name, known, key);
+      }
+    }
+    const keys = new Map(accounts.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     for (const payee of this.payees.pin(this.server, keys)) {
       const key = keys.get(payee);
       const whose = key
         ? `whose key is ${key}`
         : "a classic account, which has no key and proves nothing";
-      this.options.notices.note(`first payment to ${payee}, ${whose}`);
+      notices.note(`first payment to ${payee}, ${whose}`);
     }
   }
 
@@ -318,7 +345,7 @@ export class PaymentClient {
   }
 
   /** What an id given with `--id` has already come to; null when it is new. */
-  private async paidBefore(id: Uuid, payee: AccountName, amount: Amount): Promise<Payment | null> {
+  private async paidBefore(id: Uuid, payee: Party, amount: Amount): Promise<Payment | null> {
     const pending = this.outbox.get(id);
     if (pending !== null) {
       const order = pending.order.claims;
@@ -356,8 +383,9 @@ export class PaymentClient {
 
   /** Signs and stores a batch. */
   private async makeBatch(id: Uuid, payments: readonly BatchPayment[]): Promise<Pending> {
-    const keys = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
-    this.pin(keys);
+    const payees = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
+    await this.pin(payees);
+    const keys = new Map(payees.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     const items = payments.map(({ payee, amount }, index) =>
       formatBatchItem({
         index,
@@ -376,18 +404,14 @@ export class PaymentClient {
     return this.store(order, items, false);
   }
 
-  /** The thumbprints of payees' keys, {@linkcode LOOKUPS_IN_FLIGHT_MAX} asked for at a time. */
-  private async lookUpAll(
-    names: readonly AccountName[],
-  ): Promise<Map<AccountName, Sha256 | null>> {
-    const keys = new Map<AccountName, Sha256 | null>();
+  /** Looks payees up, {@linkcode LOOKUPS_IN_FLIGHT_MAX} at a time. */
+  private async lookUpAll(names: readonly AccountName[]): Promise<Payee[]> {
+    const payees: Payee[] = [];
     for (let start = 0; start < names.length; start += LOOKUPS_IN_FLIGHT_MAX) {
       const group = names.slice(start, start + LOOKUPS_IN_FLIGHT_MAX);
-      for (const { name, key } of await Promise.all(group.map((one) => this.findPayee(one)))) {
-        keys.set(name, key?.thumbprint ?? null);
-      }
+      payees.push(...await Promise.all(group.map((name) => this.findPayee(name))));
     }
-    return keys;
+    return payees;
   }
 
   /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
@@ -519,6 +543,10 @@ async function withPaymentId<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
     const details = { ...error.details, payment: id };
     throw new SealwireError(error.code, error.message, { cause: error, details });
   }
+}
+
+function isAccount(payee: Payee): payee is Payee & { readonly name: AccountName } {
+  return payee.name !== TREASURY;
 }
 
 /** Throws `no_payee_key` for a classic account. */

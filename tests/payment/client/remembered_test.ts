@@ -151,7 +151,7 @@ test(
     const receipts = join(world.keysOf("alice"), "alice_receipts");
     const lost = readdirSync(receipts).sort().map((name) => join(receipts, name));
     assert.equal(lost.length, 2);
-    await world.startServer("--accept-rollback");
+    await world.startServer({ more: ["--accept-rollback"] });
     await requireStopped(world, "alice", "ledger_rolled_back");
     assert.equal((await world.ask("bob", "balance")).balance, "10000.00");
 

@@ -186,7 +186,7 @@ describe("a checkpoint under the log's own signature that the log lacks", () => 
       assert.equal((await world.stop()).status, 0);
       const [refusedStart] = jsonLines(await world.operate("0", "--host", "127.0.0.1"));
       assert.equal((refusedStart!.error as { code: string }).code, "ledger_rolled_back");
-      await world.startServer("--accept-rollback");
+      await world.startServer({ more: ["--accept-rollback"] });
       const again = await WireClient.connect(world);
       const login = { delegation: again.delegate(alice), checkpoint };
       assert.equal((await again.call("session.login", login)).consistency, null);
@@ -203,7 +203,7 @@ describe("a checkpoint under the log's own signature that the log lacks", () => 
       assert.equal((await world.stop()).status, 0);
       assert.equal(jsonLines(await world.operate("audit"))[0]!.valid, true);
       // Once accepted it needs no option any more.
-      await world.startServer();
+      await world.startServer({ serverArgs: [] });
       await world.stop();
     });
   }
