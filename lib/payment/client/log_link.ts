@@ -96,6 +96,11 @@ export class LogLink {
     return this.linked;
   }
 
+  /** Entries in the largest log that was shown under the log key's signature. */
+  get size(): number {
+    return Math.max(this.linked?.size ?? 0, ...this.unlinked.keys());
+  }
+
   /** Whether anything waits to be linked, and whether so much that it must be linked at once. */
   get waiting(): "none" | "some" | "many" {
     const { size } = this.unlinked;
@@ -118,6 +123,12 @@ export class LogLink {
     const included = this.proven(answer);
     await this.takeOrJudge(included.checkpoint);
     return included;
+  }
+
+  /** Asks for the newest checkpoint. Throws as {@linkcode included} does. */
+  async refresh(): Promise<void> {
+    const answer = await this.options.ask("ledger.checkpoint", {});
+    await this.takeOrJudge(this.checkpointOf(answer));
   }
 
   /**

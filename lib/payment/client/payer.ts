@@ -4,6 +4,7 @@
  * to.
  */
 import { randomBytes, randomUUID } from "node:crypto";
+import { BoundedMap } from "../../base/bounded_map.ts";
 import { isRefusal, isSealwireError, isServerUntrusted, SealwireError } from "../../base/errors.ts";
 import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
 import { pause } from "../../base/retry.ts";
@@ -11,6 +12,7 @@ import { printable } from "../../base/text.ts";
 import { KnownPayees } from "../../keys/known_keys.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
+import type { SettledPayment } from "../../ledger/receipt.ts";
 import { signCancel } from "../../protocol/cancel.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -29,11 +31,13 @@ import {
 import { type Party, TREASURY } from "../../protocol/party.ts";
 import { sealMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
+import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import { DirectPath } from "./direct_path.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
+  isRowOf,
   type LoginOptions,
   type Payee,
   type PaymentState,
@@ -46,6 +50,7 @@ import {
 const DIRECT_LEASE_S = 5;
 /** Between tries to reach a server that does not answer. */
 const RETRY_PAUSE_MS = 500;
+const RECEIVED_MAX = 1_024;
 /** Payees of a batch that are looked up at a time. */
 const LOOKUPS_IN_FLIGHT_MAX = 32;
 
@@ -105,6 +110,8 @@ export class PaymentClient {
   private readonly payees: KnownPayees;
   private readonly sessionKey = makeSessionKey();
   private readonly directPath = new DirectPath();
+  /** Payments whose receipts came last, by payer and payment. */
+  private readonly received = new BoundedMap<string, SettledPayment>(RECEIVED_MAX);
   private current!: ClientSession;
   private connecting: Promise<void> | null = null;
 
@@ -192,6 +199,15 @@ export class PaymentClient {
       const settled = requireSettled(id, await this.resolve(pending));
       return toPayment(settled, way === "direct" ? "direct" : "server");
     });
+  }
+
+  /**
+   * Makes sure of a payment to this account that its history shows. One whose receipt has come need
+   * not be asked for. Throws as {@linkcode ClientSession.prove} does.
+   */
+  async prove(row: HistoryAnswerRow): Promise<void> {
+    const received = this.received.get(`${row.payer} ${row.payment}`);
+    if (received === undefined || !isRowOf(row, received)) await this.current.prove(row);
   }
 
   /** Has settled what another payer's client handed over. Throws the server's refusal. */
@@ -318,6 +334,8 @@ export class PaymentClient {
 
   /** A receipt that cannot be kept is a remark: the payment itself is safe in the ledger. */
   private keep(settled: Settled): void {
+    const { payer, id, item } = settled.payment;
+    this.received.set(`${payer} ${formatPaymentId(id, item)}`, settled.payment);
     try {
       this.receipts.keep(settled);
     } catch (error) {

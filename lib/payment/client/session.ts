@@ -17,7 +17,13 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../../keys/rsa.ts";
-import { type Batch, type Entry, type LedgerRollback, parseEntry } from "../../ledger/entry.ts";
+import {
+  type Batch,
+  type Entry,
+  formatPaymentId,
+  type LedgerRollback,
+  parseEntry,
+} from "../../ledger/entry.ts";
 import {
   formatReceipt,
   type SettledPayment,
@@ -26,8 +32,8 @@ import {
 } from "../../ledger/receipt.ts";
 import type { Cancel } from "../../protocol/cancel.ts";
 import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
-import type { Party } from "../../protocol/party.ts";
 import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
+import { formatAmount } from "../../protocol/money.ts";
 import {
   BATCH_ITEMS_MAX,
   type BatchItem,
@@ -37,6 +43,7 @@ import {
   parseBatchItems,
   verifySignedOrder,
 } from "../../protocol/order.ts";
+import { type Party, TREASURY } from "../../protocol/party.ts";
 import { type SignedRotation, verifyRotation } from "../../protocol/rotation.ts";
 import type { Token } from "../../protocol/token.ts";
 import {
@@ -342,10 +349,12 @@ export class ClientSession {
   async list(after: string | null): Promise<{ online: OnlineRow[]; next: string | null }> {
     const answer = await this.call("directory.list", after === null ? {} : { after });
     const online = answer.list("online", PAGE_ROWS_MAX).map(parseOnlineRow);
-    return {
-      online,
-      next: answer.raw("next") === null ? null : parseName(answer.raw("next")),
-    };
+    const next = answer.raw("next") === null ? null : parseName(answer.raw("next"));
+    // Names go up, so there is an end, whatever a server says.
+    const isOn = next === null ||
+      (next === online.at(-1)?.name && (after === null || next > after));
+    if (!isOn) throw new SealwireError("bad_answer", "the server's list goes in circles");
+    return { online, next };
   }
 
   /**
@@ -408,10 +417,58 @@ export class ClientSession {
     let next: number | null = after;
     while (next !== null) {
       const answer: Members = await this.call("payment.history", { after: next });
-      yield answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
-      next = answer.raw("next") === null
-        ? null
-        : answer.integer("next", next + 1, Number.MAX_SAFE_INTEGER);
+      const rows = answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
+      const last = await this.requireInLog(rows, next);
+      yield rows;
+      const isLast = rows.length === 0 || answer.raw("next") === null;
+      next = isLast ? answer.constant("next", null) : answer.integer("next", last, last);
+    }
+  }
+
+  /**
+   * Rows come in the order of the log, after entry `after`, and the log has their entries. Returns the
+   * last one's index. Throws `bad_answer`.
+   */
+  private async requireInLog(rows: readonly HistoryAnswerRow[], after: number): Promise<number> {
+    let last = after + 1;
+    for (const { index } of rows) {
+      if (index < last) {
+        throw new SealwireError("bad_answer", "the server's history is not in order");
+      }
+      last = index;
+    }
+    if (rows.length > 0 && last >= this.logLink.size) {
+      await this.logLink.refresh();
+      if (last >= this.logLink.size) {
+        throw new SealwireError("bad_answer", "the server's history is longer than its log");
+      }
+      this.linkSoon();
+    }
+    return last;
+  }
+
+  /**
+   * Makes sure that the ledger has a payment to this account as a row says it: by its receipt; where
+   * nobody signed, by the payer having no key. What the treasury gives, its operator may give at will.
+   *
+   * @throws {SealwireError} `bad_answer`.
+   */
+  async prove(row: HistoryAnswerRow): Promise<void> {
+    const { payment, payer } = row;
+    if (payer === TREASURY) return;
+    const name = parseName(payer);
+    const [id, item] = payment.split("/");
+    try {
+      const settled = await this.receipt(
+        id as Uuid,
+        item === undefined ? null : Number(item),
+        name,
+      );
+      if (!isRowOf(row, settled.payment)) throw anotherPayment();
+    } catch (error) {
+      if (!isSealwireError(error, "unknown_payment")) throw error;
+      if ((await this.lookup(name)).key === null) return;
+      throw new SealwireError("bad_answer", `the server cannot prove the payment ${payment}`);
     }
   }
 
@@ -588,6 +645,13 @@ function quotedTexts(answer: Members): Omit<SettledTexts, "entry"> {
     delegation: answer.text("delegation", TEXT_CHARACTERS_MAX),
     item,
   };
+}
+
+/** Whether a row of a history tells of this payment. */
+export function isRowOf(row: HistoryAnswerRow, settled: SettledPayment): boolean {
+  const { id, item, payer, payee, amount, index } = settled;
+  return row.payment === formatPaymentId(id, item) && row.payer === payer &&
+    row.payee === payee && row.amount === formatAmount(amount) && row.index === index;
 }
 
 function anotherPayment(): SealwireError {
