@@ -118,6 +118,24 @@ export class KnownPayees {
     return added;
   }
 
+  /** The thumbprint of the payee's key as it was paid before; null for none. */
+  get(server: string, payee: AccountName): Sha256 | null {
+    const known = this.file.read().get(`${server}/${payee}`);
+    return known === undefined || known === NO_KEY ? null : known as Sha256;
+  }
+
+  /**
+   * Pins another key in place of `known`, which has vouched for it. Leaves what another process has
+   * pinned meanwhile. Throws as {@linkcode pin} does.
+   */
+  replace(server: string, payee: AccountName, known: string, key: string): void {
+    this.file.update((payees) => {
+      const name = `${server}/${payee}`;
+      if (payees.get(name) !== known) return null;
+      return payees.set(name, key);
+    });
+  }
+
   private findNew(
     payees: ReadonlyMap<string, string>,
     server: string,

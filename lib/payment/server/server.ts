@@ -11,6 +11,8 @@ import { Lookups } from "./lookups.ts";
 import { Payments } from "./payments.ts";
 import { Presence } from "./presence.ts";
 import { LogAnswers } from "./proofs.ts";
+import { Requests } from "./requests.ts";
+import { Rotations } from "./rotations.ts";
 import {
   type AccountHandler,
   accountHolder,
@@ -39,6 +41,8 @@ export class PaymentServer {
   private readonly login: Login;
   private readonly payments: Payments;
   private readonly history: History;
+  private readonly requests: Requests;
+  private readonly rotations: Rotations;
   private readonly logAnswers: LogAnswers;
   private listener: Listener | null = null;
 
@@ -48,6 +52,8 @@ export class PaymentServer {
     this.login = new Login(options, presence, this.lookups);
     this.payments = new Payments(options, presence);
     this.history = new History(options.store);
+    this.requests = new Requests(options.ledger, presence);
+    this.rotations = new Rotations(options.ledger, presence);
     this.logAnswers = new LogAnswers(options.ledger);
   }
 
@@ -105,7 +111,7 @@ export class PaymentServer {
   }
 
   private methods(session: ServerSession): Record<string, Method> {
-    const { login, lookups, payments, history, logAnswers } = this;
+    const { login, lookups, payments, history, requests, rotations, logAnswers } = this;
     const holder = (handle: AccountHandler) => accountHolder(session, handle);
     const inTurn = (handle: AccountHandler) =>
       holder((asker, params) => session.inTurn(async () => await handle(asker, params)));
@@ -116,6 +122,7 @@ export class PaymentServer {
       "account.balance": holder(({ account }) => lookups.balance(account)),
       "directory.list": holder((_, params) => lookups.list(params)),
       "directory.lookup": holder((asker, params) => lookups.lookup(asker, params)),
+      "directory.keys": holder((asker, params) => lookups.keyChain(asker, params)),
       "payment.settle": {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
@@ -124,6 +131,12 @@ export class PaymentServer {
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
       "payment.receipt": inTurn((asker, params) => payments.receipt(asker, params)),
       "payment.history": inTurn((asker, params) => history.page(asker, params)),
+      "request.create": holder((asker, params) => requests.create(asker, params)),
+      "request.close": holder((asker, params) => requests.close(asker, params)),
+      "request.list": holder((asker) => requests.list(asker)),
+      "request.find": holder((asker, params) => requests.find(asker, params)),
+      "account.key": holder((asker) => rotations.current(asker)),
+      "account.rotate": holder((asker, params) => rotations.rotate(asker, params)),
       "ledger.open": holder((asker) => logAnswers.open(asker)),
       "ledger.checkpoint": holder((asker) => logAnswers.checkpoint(asker)),
       "ledger.consistency": holder((asker, params) => logAnswers.consistency(asker, params)),
