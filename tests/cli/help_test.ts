@@ -1,6 +1,5 @@
 /** The help of every tool and command, as the declarations give it. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { AES_CLIENT, AES_SERVER } from "../../lib/aes/commands.ts";
 import type { Options, Tool } from "../../lib/cli/command.ts";
@@ -10,7 +9,6 @@ import { CLIENT } from "../../lib/payment/client/commands_table.ts";
 import { SERVER } from "../../lib/payment/server/commands_table.ts";
 
 const TOOLS: readonly Tool[] = [SERVER, CLIENT, AES_SERVER, AES_CLIENT];
-const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
 
 for (const tool of TOOLS) {
   const commands = Object.entries(tool.commands);
@@ -53,15 +51,6 @@ for (const tool of TOOLS) {
         for (const other of declared.excludes ?? []) {
           assert.ok(Object.hasOwn(options, other), `${name}: --${option} excludes --${other}`);
         }
-      }
-    }
-  });
-
-  test(`the README names every command and option of ${tool.file}`, () => {
-    for (const [name, { options }] of commands) {
-      if (name !== tool.main) assert.match(README, new RegExp(`\`[^\`]*\\b${name}\\b`), name);
-      for (const option of Object.keys(options)) {
-        assert.match(README, new RegExp(`--${option}\\b`), `${name} --${option}`);
       }
     }
   });
