@@ -68,14 +68,23 @@ export class KnownServers {
 
   /**
    * Records a server, in place of what was known of this address. The caller has made sure that the
-   * change is right.
+   * change is right; `judge` does so once more, with what other processes have recorded meanwhile.
    *
    * @throws {SealwireError} `bad_certificate`, `trust_file_full`, `file_locked`,
-   * `folder_unwritable`, `write_failed`.
+   * `folder_unwritable`, `write_failed`; what `judge` throws.
    */
-  record(host: string, port: number, { certificatePem: pem, identity }: KnownServer): void {
+  record(
+    host: string,
+    port: number,
+    { certificatePem: pem, identity }: KnownServer,
+    judge: (known: KnownServer | null) => void = () => {},
+  ): void {
     const entry = { certificatePem: certificatePem(parseCertificate(pem)), identity };
-    this.file.update((servers) => servers.set(addressOf(host, port), entry));
+    const address = addressOf(host, port);
+    this.file.update((servers) => {
+      judge(servers.get(address) ?? null);
+      return servers.set(address, entry);
+    });
   }
 
   /** Forgets a server; false where it was not known. Throws as {@linkcode record} does. */
