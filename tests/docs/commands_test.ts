@@ -142,7 +142,7 @@ function inlineExamples(text: string): Example[] {
 /** The calls in a line. Throws at one that its tool does not take. */
 function examplesIn(line: string): Example[] {
   return [...line.matchAll(CALL)].flatMap(([whole, name, rest]) => {
-    if (PLACEHOLDER.test(line) || /--(help|version)\b/.test(rest!)) return [];
+    if (PLACEHOLDER.test(line) || /--(help|version)\b|^ help\b/.test(rest!)) return [];
     const tool = TOOLS.find(({ file }) => file === `${name}.ts`)!;
     const words = [...rest!.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)]
       .map(([, double, single, bare]) => double ?? single ?? bare!);
