@@ -1,6 +1,6 @@
 /**
- * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients may rely on
- * (docs/protocol lists them), a sentence for a person, and the cause.
+ * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients
+ * may rely on (docs/protocol lists them), a sentence for a person, and the cause.
  */
 
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
@@ -182,8 +182,8 @@ export function internalError(error: unknown): SealwireError {
 const PEER_CODE = /^\w{1,64}$/;
 
 /**
- * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`, with the peer's own in
- * `details.peer_code` when it is a word of at most 64 characters.
+ * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`,
+ * with the peer's own in `details.peer_code` when it is a word of at most 64 characters.
  */
 export function peerError(code: unknown, message: string, details: object = {}): SealwireError {
   if (isErrorCode(code)) return new SealwireError(code, message, { details });
@@ -218,7 +218,10 @@ const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
   "server_untrusted",
 ]);
 
-/** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
+/**
+ * Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was
+ * asked.
+ */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
   "ledger_moved",
   "store_damaged",
@@ -228,30 +231,35 @@ const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /**
- * May the same thing succeed a moment later, on a new connection if need be? True while the other end is away, cut off or
- * cannot answer just now.
+ * May the same thing succeed a moment later, on a new connection if need be? True while the other
+ * end is away, cut off or cannot answer just now.
  */
 export function isWorthRetrying(error: unknown): boolean {
   return isSealwireError(error) && WORTH_RETRYING.has(error.code);
 }
 
 /**
- * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode isWorthRetrying}, and
- * `server_untrusted`: a server that is restarted cuts handshakes off, which looks like a server without the key. Ask only
- * after a first connection has shown that the server holds the key.
+ * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode
+ * isWorthRetrying}, and `server_untrusted`: a server that is restarted cuts handshakes off, which
+ * looks like a server without the key. Ask only after a first connection has shown that the server
+ * holds the key.
  */
 export function isWorthResuming(error: unknown): error is SealwireError {
   return isSealwireError(error) && (isWorthRetrying(error) || error.code === "server_untrusted");
 }
 
-/** Is the other end not the server that it should be? Then nothing it says counts, and asking again is no use. */
+/**
+ * Is the other end not the server that it should be? Then nothing it says counts, and asking again
+ * is no use.
+ */
 export function isServerUntrusted(error: unknown): boolean {
   return isSealwireError(error) && SERVER_UNTRUSTED.has(error.code);
 }
 
 /**
- * Did the server judge what was asked, and say no? False where the answer never came, cannot be believed, or says
- * nothing about the request itself. Codes that this version does not know are judgements.
+ * Did the server judge what was asked, and say no? False where the answer never came, cannot be
+ * believed, or says nothing about the request itself. Codes that this version does not know are
+ * judgements.
  */
 export function isRefusal(error: unknown): error is SealwireError {
   return isSealwireError(error) && !isWorthRetrying(error) && !isServerUntrusted(error) &&

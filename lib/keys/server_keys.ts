@@ -1,6 +1,6 @@
 /**
- * Loads the four key files of a server, and makes those that are missing: the RSA pair, which is the
- * server to its clients, and the TLS certificate with a key of its own. Files that `openssl req
+ * Loads the four key files of a server, and makes those that are missing: the RSA pair, which is
+ * the server to its clients, and the TLS certificate with a key of its own. Files that `openssl req
  * -x509` made are used as they are. A certificate that exists is never made again.
  */
 import { generateKeyPair, type KeyObject, type X509Certificate } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * The anchor: the newest checkpoint that this server signed or saw, in a file of the keys folder, outside the database. A
- * database that lacks it was rolled back, and is not extended.
+ * The anchor: the newest checkpoint that this server signed or saw, in a file of the keys folder,
+ * outside the database. A database that lacks it was rolled back, and is not extended.
  */
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { withFileLock } from "../base/file_lock.ts";
@@ -33,14 +33,17 @@ export class Anchor {
     }
   }
 
-  /** Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`, `write_failed`. */
+  /**
+   * Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`,
+   * `write_failed`.
+   */
   raise(checkpoint: Checkpoint): void {
     this.update(checkpoint, (stored) => stored === null || checkpoint.size > stored.size);
   }
 
   /**
-   * Stores `checkpoint` in place of `lost`, which may be newer, once the operator has accepted that. What another process has
-   * stored meanwhile gives way to a newer one only.
+   * Stores `checkpoint` in place of `lost`, which may be newer, once the operator has accepted
+   * that. What another process has stored meanwhile gives way to a newer one only.
    */
   replace(checkpoint: Checkpoint, lost: Checkpoint | null): void {
     this.update(

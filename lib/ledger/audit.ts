@@ -1,6 +1,7 @@
 /**
- * Audit: replays the whole ledger from its entries and believes nothing else. It checks every entry's place, every signature,
- * every rule, every stored balance, every tile and seal, and that all balances sum to zero.
+ * Audit: replays the whole ledger from its entries and believes nothing else. It checks every
+ * entry's place, every signature, every rule, every stored balance, every tile and seal, and that
+ * all balances sum to zero.
  *
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
@@ -54,7 +55,9 @@ import { emptyTree, type FullTile, type LogTree } from "./tiles.ts";
 /** Entries that are replayed in one snapshot. */
 const CHUNK_ENTRIES = 500;
 const ACCOUNTS_PAGE = 1_000;
-/** Delegations whose verification is remembered; an account uses one for all its orders of a day. */
+/**
+ * Delegations whose verification is remembered; an account uses one for all its orders of a day.
+ */
 const DELEGATIONS_KEPT_MAX = 10_000;
 
 export interface AuditOptions {
@@ -76,13 +79,16 @@ export interface AuditResult {
   /** Of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
-  /** Sizes of the expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
+  /**
+   * Sizes of the expected checkpoints that are of a lost history, and that an entry of the
+   * operator's explains.
+   */
   readonly explained: readonly number[];
 }
 
 /**
- * @throws {SealwireError} `audit_failed` at the first thing that is wrong. `details.index` is the entry; of what only the end
- * of the log shows, it is the log's size.
+ * @throws {SealwireError} `audit_failed` at the first thing that is wrong. `details.index` is the
+ * entry; of what only the end of the log shows, it is the log's size.
  */
 export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
@@ -292,7 +298,10 @@ class Replay {
     this.accounts.set(account, { key, opened: index, keyed: index, balance: 0n, changed: index });
   }
 
-  /** The key that the account has must have signed the rotation, and the new one must have countersigned it. */
+  /**
+   * The key that the account has must have signed the rotation, and the new one must have
+   * countersigned it.
+   */
   private async accountKey(entry: Entry<AccountKey>): Promise<void> {
     const { store, server } = this.options;
     const account = this.accounts.get(entry.account);
@@ -363,7 +372,9 @@ class Replay {
     }
   }
 
-  /** Verifies the order that an entry names, and that it orders just this. Gives a batch's items. */
+  /**
+   * Verifies the order that an entry names, and that it orders just this. Gives a batch's items.
+   */
   private async ordered(
     entry: (Entry<Transfer> & { payer: AccountName }) | Entry<Batch>,
   ): Promise<readonly BatchItem[]> {
@@ -558,7 +569,10 @@ class Replay {
     this.posting = null;
   }
 
-  /** What must hold at the end: the root, every account as replayed, none more, nothing left over, the sum zero. */
+  /**
+   * What must hold at the end: the root, every account as replayed, none more, nothing left over,
+   * the sum zero.
+   */
   async finish(): Promise<void> {
     const { store } = this.options;
     require(

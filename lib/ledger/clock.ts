@@ -1,6 +1,6 @@
 /**
- * The server's clock, watched. Entries carry its time, and orders expire by it, so a clock that jumps must not decide about
- * payments: commits pause until it is right again.
+ * The server's clock, watched. Entries carry its time, and orders expire by it, so a clock that
+ * jumps must not decide about payments: commits pause until it is right again.
  */
 
 /** A step this long against the monotonic clock makes the clock unsteady. */
@@ -9,7 +9,9 @@ export const CLOCK_STEP_S_MAX = 60;
 export interface Clock {
   /** Seconds since 1970, whole. */
   now_s(): number;
-  /** Whether the clock is where it was taken for right, give or take {@linkcode CLOCK_STEP_S_MAX}. */
+  /**
+   * Whether the clock is where it was taken for right, give or take {@linkcode CLOCK_STEP_S_MAX}.
+   */
   isSteady(): boolean;
   /** Takes the clock for right as it is now; when it is made it is. */
   trust(): void;

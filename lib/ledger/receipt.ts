@@ -1,7 +1,8 @@
 /**
- * Receipts: a C2SP `tlog-proof` that proves a payment to anyone who has the server's RSA public key. The statement vouches
- * for the log key, the log key signed the checkpoint, the proof leads from the entry to the checkpoint's root, and the entry
- * names the order and the delegation by hash.
+ * Receipts: a C2SP `tlog-proof` that proves a payment to anyone who has the server's RSA public
+ * key. The statement vouches for the log key, the log key signed the checkpoint, the proof leads
+ * from the entry to the checkpoint's root, and the entry names the order and the delegation by
+ * hash.
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256, type Uuid } from "../base/parse.ts";
@@ -129,8 +130,8 @@ export function receiptServer(text: unknown): RsaPublicKey {
 /**
  * Verifies every statement of a receipt under the server's RSA key.
  *
- * @throws {SealwireError} `bad_receipt`, or the code of the part that is wrong: `bad_signature`, `bad_proof`,
- * `bad_checkpoint`, `bad_token`, `wrong_server`, …
+ * @throws {SealwireError} `bad_receipt`, or the code of the part that is wrong: `bad_signature`,
+ * `bad_proof`, `bad_checkpoint`, `bad_token`, `wrong_server`, …
  */
 export async function verifyReceipt(
   text: unknown,
@@ -153,9 +154,10 @@ export async function verifyReceipt(
 }
 
 /**
- * Verifies that an entry of the log settled what an order says: both hashes, the delegation under its own key and that key in
- * the entry, the order under the session key, and that all of them speak of one payment, at a time when the order held. That
- * the entry is in the log is for the caller.
+ * Verifies that an entry of the log settled what an order says: both hashes, the delegation under
+ * its own key and that key in the entry, the order under the session key, and that all of them
+ * speak of one payment, at a time when the order held. That the entry is in the log is for the
+ * caller.
  *
  * @throws {SealwireError} `bad_receipt`, or the code of the part that is wrong.
  */

@@ -1,6 +1,7 @@
 /**
- * Seals: HMAC-SHA-256 under a key that is derived from the log key, over each row on which a decision rests. Someone who can
- * write to the database, but does not have the key, cannot change a balance or bring an id back: the row no longer verifies.
+ * Seals: HMAC-SHA-256 under a key that is derived from the log key, over each row on which a
+ * decision rests. Someone who can write to the database, but does not have the key, cannot change a
+ * balance or bring an id back: the row no longer verifies.
  *
  * A row that is deleted, or replaced by an older genuine one, is found by audit alone.
  */

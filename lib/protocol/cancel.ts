@@ -1,5 +1,6 @@
 /**
- * A cancel ends a payment id unpaid, for ever. The payer's session key signs it, so nobody else can void a payment.
+ * A cancel ends a payment id unpaid, for ever. The payer's session key signs it, so nobody else can
+ * void a payment.
  */
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
@@ -48,11 +49,11 @@ export function signCancel(cancel: Cancel, session: Ed25519KeyPair): Promise<Tok
 }
 
 /**
- * Parses a cancel with its delegation and verifies both signatures: the delegation under its own key, the cancel under the
- * delegation's session key.
+ * Parses a cancel with its delegation and verifies both signatures: the delegation under its own
+ * key, the cancel under the delegation's session key.
  *
- * @throws {SealwireError} `bad_token`, `bad_name`, `bad_key`, `bad_signature`, and `wrong_delegation` when the two do not
- * belong together.
+ * @throws {SealwireError} `bad_token`, `bad_name`, `bad_key`, `bad_signature`, and
+ * `wrong_delegation` when the two do not belong together.
  */
 export async function verifySignedCancel(
   cancelText: unknown,

@@ -1,7 +1,7 @@
 /**
- * A delegation: the one statement that an account's RSA key ever signs. It lends the account to an Ed25519 session key, for
- * one server behind one certificate, for a day at most; orders are then signed by that session key, which is fifty times as
- * fast to use.
+ * A delegation: the one statement that an account's RSA key ever signs. It lends the account to an
+ * Ed25519 session key, for one server behind one certificate, for a day at most; orders are then
+ * signed by that session key, which is fifty times as fast to use.
  */
 import { generateKeyPairSync } from "node:crypto";
 import { SealwireError } from "../base/errors.ts";
@@ -90,7 +90,10 @@ export function makeSessionKey(): SessionKeyPair {
   return ed25519KeyPair(generateKeyPairSync("ed25519").privateKey);
 }
 
-/** Signs a delegation of `account` to `session`, valid from `now_s` for {@linkcode DELEGATION_LIFE_S_MAX}. */
+/**
+ * Signs a delegation of `account` to `session`, valid from `now_s` for {@linkcode
+ * DELEGATION_LIFE_S_MAX}.
+ */
 export function signDelegation(
   pair: RsaKeyPair,
   claims: Pick<Delegation, "account" | "session" | "server" | "cert" | "nonce">,
@@ -111,8 +114,9 @@ export function parseDelegation(text: unknown): Token<Delegation> {
 }
 
 /**
- * Parses a delegation and verifies it under the key it names. Whether that is the account's key, whether it is for this
- * server, and whether it still holds are for the caller: {@linkcode requireValidFor}, and the ledger.
+ * Parses a delegation and verifies it under the key it names. Whether that is the account's key,
+ * whether it is for this server, and whether it still holds are for the caller: {@linkcode
+ * requireValidFor}, and the ledger.
  *
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_name`, `bad_signature`.
  */
@@ -138,8 +142,8 @@ const FLAWS = {
 } as const;
 
 /**
- * Why `delegation` does not hold in `context`; undefined when it does. The certificate is judged at login only: a renewed
- * one must not kill orders that are under way.
+ * Why `delegation` does not hold in `context`; undefined when it does. The certificate is judged at
+ * login only: a renewed one must not kill orders that are under way.
  */
 export function delegationFlaw(
   delegation: Delegation,

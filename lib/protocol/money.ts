@@ -1,12 +1,16 @@
 /**
- * Money: an integer of minor units (hundredths), never a fraction. Decimal text is what people and the wire see.
+ * Money: an integer of minor units (hundredths), never a fraction. Decimal text is what people and
+ * the wire see.
  */
 import { SealwireError } from "../base/errors.ts";
 
 /** Minor units, 1 to {@linkcode AMOUNT_MAX}: what a payment moves. */
 export type Amount = bigint & { readonly __brand: "Amount" };
 
-/** The most minor units that a payment moves or an account holds: 2^53 - 1, which every JSON reader can hold exactly. */
+/**
+ * The most minor units that a payment moves or an account holds: 2^53 - 1, which every JSON reader
+ * can hold exactly.
+ */
 export const AMOUNT_MAX = 9_007_199_254_740_991n;
 
 const MINOR_UNITS = 100n;
@@ -15,8 +19,8 @@ const DECIMALS = 2;
 /**
  * What a person types: `12`, `12.5` or `12.50`.
  *
- * @throws {SealwireError} `bad_amount` for anything else: a sign, an exponent, a third decimal, zero, more than
- * {@linkcode AMOUNT_MAX}.
+ * @throws {SealwireError} `bad_amount` for anything else: a sign, an exponent, a third decimal,
+ * zero, more than {@linkcode AMOUNT_MAX}.
  */
 export function parseAmount(text: unknown): Amount {
   const match = typeof text === "string" ? /^(0|[1-9]\d{0,15})(?:\.(\d{1,2}))?$/.exec(text) : null;

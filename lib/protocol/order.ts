@@ -1,6 +1,7 @@
 /**
- * Payment orders: what a payer's session key signs. An order pays one payee; a batch order pays up to 1,000, all or nothing,
- * signing the Merkle root over its items so that a payee's receipt shows that payee's item alone.
+ * Payment orders: what a payer's session key signs. An order pays one payee; a batch order pays up
+ * to 1,000, all or nothing, signing the Merkle root over its items so that a payee's receipt shows
+ * that payee's item alone.
  */
 import {
   CLOCK_LEAD_S_MAX,
@@ -48,7 +49,10 @@ interface OrderCommon {
 export interface Order extends OrderCommon {
   /** The treasury, when money is given back. */
   readonly payee: Party;
-  /** Thumbprint of the payee's key, as the payer looked it up; null for a classic account, which has none. */
+  /**
+   * Thumbprint of the payee's key, as the payer looked it up; null for a classic account, which has
+   * none.
+   */
   readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
   /** Text that only payee and payer can read. */
@@ -191,7 +195,10 @@ export function signBatchOrder(
   return signToken(BATCH, order, session.privateKey);
 }
 
-/** Parses an order of either kind without verifying it. Throws as {@linkcode verifySignedOrder} does. */
+/**
+ * Parses an order of either kind without verifying it. Throws as {@linkcode verifySignedOrder}
+ * does.
+ */
 export function parseOrder(text: unknown): Token<Order | BatchOrder> {
   return parseToken<Order | BatchOrder>(kindOf(text), text);
 }
@@ -202,11 +209,12 @@ function kindOf(text: unknown): TokenKind<Order | BatchOrder> {
 }
 
 /**
- * Parses an order of either kind with its delegation and verifies both signatures: the delegation under its own key, the
- * order under the delegation's session key. Delegations seen before come from `verifyDelegation`, which may remember them.
+ * Parses an order of either kind with its delegation and verifies both signatures: the delegation
+ * under its own key, the order under the delegation's session key. Delegations seen before come
+ * from `verifyDelegation`, which may remember them.
  *
- * @throws {SealwireError} `bad_token`, `bad_amount`, `bad_name`, `bad_key`, `bad_signature`, `payer_is_payee`, and
- * `wrong_delegation` when the two do not belong together.
+ * @throws {SealwireError} `bad_token`, `bad_amount`, `bad_name`, `bad_key`, `bad_signature`,
+ * `payer_is_payee`, and `wrong_delegation` when the two do not belong together.
  */
 export async function verifySignedOrder(
   orderText: unknown,
@@ -274,7 +282,8 @@ export function parseBatchItem(text: unknown): BatchItem {
 }
 
 /**
- * Parses a batch's items and checks that they are what the order signed: count, total, root, indexes, no payer among them.
+ * Parses a batch's items and checks that they are what the order signed: count, total, root,
+ * indexes, no payer among them.
  *
  * @throws {SealwireError} `bad_item`, `payer_is_payee`, or what an item's members' parsers throw.
  */

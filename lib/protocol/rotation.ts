@@ -1,6 +1,6 @@
 /**
- * A rotation replaces an account's RSA key. The old key signs it, and the new key countersigns the same claims, so nobody
- * can give an account a key that its holder does not have.
+ * A rotation replaces an account's RSA key. The old key signs it, and the new key countersigns the
+ * same claims, so nobody can give an account a key that its holder does not have.
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256 } from "../base/parse.ts";
@@ -85,7 +85,8 @@ export function parseRotation(text: unknown): Token<Rotation> {
 }
 
 /**
- * Parses both tokens and verifies them: the rotation under `oldKey`, the countersignature under the new key.
+ * Parses both tokens and verifies them: the rotation under `oldKey`, the countersignature under the
+ * new key.
  *
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_name`, `bad_signature`.
  */

@@ -1,10 +1,11 @@
 /**
- * Sealing to a payee: JWE (RFC 7516) with RSA-OAEP-256 and A256GCM only, made and opened by `jose`. Each kind has one
- * constant protected header, checked before any cryptography: no `zip` to inflate, no other algorithm to fall for.
+ * Sealing to a payee: JWE (RFC 7516) with RSA-OAEP-256 and A256GCM only, made and opened by `jose`.
+ * Each kind has one constant protected header, checked before any cryptography: no `zip` to
+ * inflate, no other algorithm to fall for.
  *
  * - An offer hands a signed order to the payee's own client: compact serialization, one recipient.
- * - A memo is text that payee and payer can read and the server cannot: general serialization, two recipients of one
- *   ciphertext, so that both read the same.
+ * - A memo is text that payee and payer can read and the server cannot: general serialization, two
+ *   recipients of one ciphertext, so that both read the same.
  */
 import type { KeyObject } from "node:crypto";
 import { compactDecrypt, CompactEncrypt, generalDecrypt, GeneralEncrypt } from "jose";
@@ -153,7 +154,10 @@ function parseBase64url(text: string, name: string, size_bytes_max: number): str
   );
 }
 
-/** The memo's text, or null when it is not sealed to this key: a memo is a remark, and never a reason to refuse money. */
+/**
+ * The memo's text, or null when it is not sealed to this key: a memo is a remark, and never a
+ * reason to refuse money.
+ */
 export async function openMemo(memo: SealedMemo, privateKey: KeyObject): Promise<string | null> {
   const { protected: header, recipients, iv, ciphertext, tag } = memo;
   try {

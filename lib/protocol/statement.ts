@@ -1,6 +1,7 @@
 /**
- * The server statement: the one thing that a server's RSA key signs. It vouches for the TLS certificate and for the Ed25519
- * key that signs the ledger's checkpoints, so that clients pin the RSA key alone.
+ * The server statement: the one thing that a server's RSA key signs. It vouches for the TLS
+ * certificate and for the Ed25519 key that signs the ledger's checkpoints, so that clients pin the
+ * RSA key alone.
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256 } from "../base/parse.ts";
@@ -56,7 +57,8 @@ export function signStatement(
 }
 
 /**
- * Parses a statement and verifies it under the key that it names. Whether that is the pinned key is for the caller.
+ * Parses a statement and verifies it under the key that it names. Whether that is the pinned key is
+ * for the caller.
  *
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_signature`.
  */
@@ -66,7 +68,9 @@ export async function verifyStatement(text: unknown): Promise<SignedStatement> {
   return token;
 }
 
-/** @throws {SealwireError} `wrong_server` when another RSA key than `server` signed the statement. */
+/**
+ * @throws {SealwireError} `wrong_server` when another RSA key than `server` signed the statement.
+ */
 export async function verifyStatementOf(
   text: unknown,
   server: RsaPublicKey,
@@ -79,7 +83,10 @@ export async function verifyStatementOf(
   return token;
 }
 
-/** Parses a statement without verifying it: to find out whose it says it is. Throws `bad_token`, `bad_key`. */
+/**
+ * Parses a statement without verifying it: to find out whose it says it is. Throws `bad_token`,
+ * `bad_key`.
+ */
 export function parseStatement(text: unknown): SignedStatement {
   return parseToken(STATEMENT, text);
 }

@@ -1,11 +1,12 @@
 /**
- * Strict signed tokens: JWS compact serialization (RFC 7515, section 7.1), made and verified by `jose`, with less freedom
- * than the RFC gives, so that one statement has one text.
+ * Strict signed tokens: JWS compact serialization (RFC 7515, section 7.1), made and verified by
+ * `jose`, with less freedom than the RFC gives, so that one statement has one text.
  *
- * - Each kind has one constant protected header. A token whose first segment is not exactly that is refused before any
- *   cryptography: no `alg` to choose, no `b64`, no `crit`, no `kid`.
+ * - Each kind has one constant protected header. A token whose first segment is not exactly that is
+ *   refused before any cryptography: no `alg` to choose, no `b64`, no `crit`, no `kid`.
  * - Every segment is canonical base64url. (`jose` accepts `QQ`, `QR` and `QQ==` alike.)
- * - The payload is the canonical JSON of the claims: the members in a fixed order, no white space, none unknown, none twice.
+ * - The payload is the canonical JSON of the claims: the members in a fixed order, no white space,
+ *   none unknown, none twice.
  */
 import { createHash, type KeyObject } from "node:crypto";
 import { CompactSign, compactVerify } from "jose";
@@ -62,7 +63,8 @@ export async function signToken<C>(
 /**
  * Parses a token without verifying its signature.
  *
- * @throws {SealwireError} `bad_token` when the text is not a strict token of this kind, or what the claims' own parser throws.
+ * @throws {SealwireError} `bad_token` when the text is not a strict token of this kind, or what the
+ * claims' own parser throws.
  */
 export function parseToken<C>(kind: TokenKind<C>, text: unknown): Token<C> {
   const bad = (why: string) => new SealwireError("bad_token", `${kind.name}: ${why}`);

@@ -44,7 +44,10 @@ export interface LoginAnswer {
   readonly balance: string;
   readonly size: number;
   readonly checkpoint?: string;
-  /** From the checkpoint that the client showed to this one, base64; null when the log did not grow out of that. */
+  /**
+   * From the checkpoint that the client showed to this one, base64; null when the log did not grow
+   * out of that.
+   */
   readonly consistency: readonly string[] | null;
 }
 

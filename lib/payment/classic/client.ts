@@ -1,5 +1,6 @@
 /**
- * A client's session with a classic server: one question at a time, for an answer does not say which question it answers.
+ * A client's session with a classic server: one question at a time, for an answer does not say
+ * which question it answers.
  */
 import { Buffer } from "node:buffer";
 import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
@@ -53,7 +54,10 @@ export class ClassicSession {
     if (answer !== ANSWERS.registered) throw refusalOf(answer);
   }
 
-  /** @throws {SealwireError} `login_refused`, `bad_port`, `bad_answer`, `connection_lost`, `timeout`. */
+  /**
+   * @throws {SealwireError} `login_refused`, `bad_port`, `bad_answer`, `connection_lost`,
+   * `timeout`.
+   */
   async login(name: string, port: number): Promise<ClassicList> {
     return await this.askList(formatLogin(name, port));
   }
@@ -63,7 +67,10 @@ export class ClassicSession {
     return await this.askList("List");
   }
 
-  /** Sends `<payer>#<amount>#<payee>` and gives the server's answer. Throws `connection_lost`, `timeout`. */
+  /**
+   * Sends `<payer>#<amount>#<payee>` and gives the server's answer. Throws `connection_lost`,
+   * `timeout`.
+   */
   order(text: string): Promise<string> {
     return this.ask(text);
   }

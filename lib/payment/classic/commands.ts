@@ -1,4 +1,7 @@
-/** The classic client's commands: each connects, logs in, does one thing, and prints it as a line of JSON or as text. */
+/**
+ * The classic client's commands: each connects, logs in, does one thing, and prints it as a line of
+ * JSON or as text.
+ */
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { printable } from "../../base/text.ts";
@@ -148,7 +151,9 @@ async function printPaid(
   aside(() => out.result({ event: "paid", ...paid }, text));
 }
 
-/** Pays from a session that is logged in as `name`, and prints what the server's balance says of it. */
+/**
+ * Pays from a session that is logged in as `name`, and prints what the server's balance says of it.
+ */
 export async function payFrom(
   context: CommandContext,
   name: ClassicName,
@@ -181,8 +186,8 @@ export async function payFrom(
 }
 
 /**
- * What the payee answers is a hint; the balance is the server's word. Throws the refusal, or `outcome_unknown` where the two
- * do not agree.
+ * What the payee answers is a hint; the balance is the server's word. Throws the refusal, or
+ * `outcome_unknown` where the two do not agree.
  */
 function requirePaid(answer: string | null, amount: Amount, before: bigint, after: bigint): void {
   const unchanged = after === before;
@@ -287,7 +292,10 @@ async function withLogin(
   }
 }
 
-/** A login must name a port: one on which every payer is turned away, rather than one where someone else may listen. */
+/**
+ * A login must name a port: one on which every payer is turned away, rather than one where someone
+ * else may listen.
+ */
 async function loginWithoutOffers(
   { p2pPort: port }: CommandContext,
   session: ClassicSession,

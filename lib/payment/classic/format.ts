@@ -1,6 +1,7 @@
 /**
- * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a client asks, what the server
- * answers, and what a payer's client hands to a payee's. Pure functions; docs/protocol/classic.md has the table.
+ * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a
+ * client asks, what the server answers, and what a payer's client hands to a payee's. Pure
+ * functions; docs/protocol/classic.md has the table.
  */
 import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -23,7 +24,9 @@ export interface ClassicOrder {
   readonly amount: Amount;
 }
 
-/** What a client asks. A name is null where it can be no account's, a port where it is out of range. */
+/**
+ * What a client asks. A name is null where it can be no account's, a port where it is out of range.
+ */
 export type ClassicRequest =
   | { readonly type: "register"; readonly name: ClassicName | null }
   | { readonly type: "login"; readonly name: ClassicName | null; readonly port: number | null }
@@ -60,7 +63,10 @@ export const ANSWERS = {
   invalidCommand: "Invalid command format.\r\n",
 } as const;
 
-/** Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another name to a person. */
+/**
+ * Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another
+ * name to a person.
+ */
 export function parseClassicName(written: string): ClassicName | null {
   if (!/^[\x21-\x7e]+$/.test(written)) return null;
   try {
@@ -142,8 +148,8 @@ export function formatClassicAmount(minor: bigint): string {
 }
 
 /**
- * The answer to login and List, with as many of `rows` as go into {@linkcode MESSAGE_BYTES_MAX}, the first ones; its count is
- * of those. All parts are ASCII.
+ * The answer to login and List, with as many of `rows` as go into {@linkcode MESSAGE_BYTES_MAX},
+ * the first ones; its count is of those. All parts are ASCII.
  */
 export function formatList({ balance, serverKey, rows }: ClassicList): {
   readonly text: string;

@@ -1,16 +1,19 @@
 /**
- * Messages out of a stream that does not say where one ends. A C++ peer sends one message as one TLS record; but neither
- * runtime promises that what is read at a time is one record (both hand over several at once when they come together), and
- * line ends are optional. So:
+ * Messages out of a stream that does not say where one ends. A C++ peer sends one message as one
+ * TLS record; but neither runtime promises that what is read at a time is one record (both hand
+ * over several at once when they come together), and line ends are optional. So:
  *
  * - A line end ends a message, whatever it is; several lines are several messages.
- * - What has no line end is a message at once if it reads as a request. A line end that follows shortly belongs to it.
- * - What does not is held for a moment: more of it may come, in another record. Then it is taken as it is.
+ * - What has no line end is a message at once if it reads as a request. A line end that follows
+ *   shortly belongs to it.
+ * - What does not is held for a moment: more of it may come, in another record. Then it is taken as
+ *   it is.
  * - `REGISTER#<name>#` with a PEM key, which has line ends of its own, goes to the end of that key.
  *
- * What this cannot tell apart, nobody can: a message in two records whose first is a request by itself (`REGISTER#al`,
- * `ice`), and two messages without line ends that arrive together. Money is safe from both: an order names its payee last,
- * and that must be the whole name of the account whose session sends it.
+ * What this cannot tell apart, nobody can: a message in two records whose first is a request by
+ * itself (`REGISTER#al`, `ice`), and two messages without line ends that arrive together. Money is
+ * safe from both: an order names its payee last, and that must be the whole name of the account
+ * whose session sends it.
  */
 import { Buffer } from "node:buffer";
 import { MESSAGE_BYTES_MAX, parseRequest } from "./format.ts";
@@ -30,7 +33,10 @@ export class MessageReader {
     return this.text !== "";
   }
 
-  /** The messages that are complete with these bytes, without their line ends. One byte is one character. */
+  /**
+   * The messages that are complete with these bytes, without their line ends. One byte is one
+   * character.
+   */
   push(bytes: Uint8Array, now_ms: number): string[] {
     this.text += Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
     const messages: string[] = [];
@@ -64,7 +70,10 @@ export class MessageReader {
     return isWhole(message) ? this.take(message.length, this.text.length, now_ms) : null;
   }
 
-  /** The first `length` characters, which `consumed` stand for; `unended_at_ms`: now, when no line end came. */
+  /**
+   * The first `length` characters, which `consumed` stand for; `unended_at_ms`: now, when no line
+   * end came.
+   */
   private take(length: number, consumed: number, unended_at_ms: number | null): string {
     const message = this.text.slice(0, length);
     this.text = this.text.slice(consumed);
@@ -84,7 +93,10 @@ export class MessageReader {
   }
 }
 
-/** A request that no further byte is needed for: a port that is too small may be the beginning of one. */
+/**
+ * A request that no further byte is needed for: a port that is too small may be the beginning of
+ * one.
+ */
 function isWhole(text: string): boolean {
   const request = parseRequest(text);
   return request !== null && !(request.type === "login" && request.port === null);

@@ -1,7 +1,8 @@
 /**
- * What a classic payer hands to a classic payee: `<payer>#<amount>#<payee>` under RSA-OAEP with SHA-1 and MGF1-SHA-1 (RFC
- * 8017, 7.1), 256 bytes under a key of 2048 bits. All clients share one pair, `B_public.pem` and `B_private.pem`. Nothing
- * in it is signed: whoever has the public key can say anybody's name.
+ * What a classic payer hands to a classic payee: `<payer>#<amount>#<payee>` under RSA-OAEP with
+ * SHA-1 and MGF1-SHA-1 (RFC 8017, 7.1), 256 bytes under a key of 2048 bits. All clients share one
+ * pair, `B_public.pem` and `B_private.pem`. Nothing in it is signed: whoever has the public key can
+ * say anybody's name.
  */
 import {
   constants,
@@ -33,7 +34,8 @@ export function loadOfferPublicKey(folder: string): KeyObject {
 }
 
 /**
- * The key that offers are opened with: `B_private.pem` of the keys folder, made with `B_public.pem` where both are missing.
+ * The key that offers are opened with: `B_private.pem` of the keys folder, made with `B_public.pem`
+ * where both are missing.
  *
  * @throws {SealwireError} what `openPair` throws, and `bad_key`.
  */
@@ -58,7 +60,10 @@ export function sealClassicOffer(text: string, publicKey: KeyObject): Uint8Array
   return publicEncrypt({ key: publicKey, ...PADDING }, new TextEncoder().encode(text));
 }
 
-/** @throws {SealwireError} `bad_offer`, one sentence for all causes: why it does not open is nobody's business. */
+/**
+ * @throws {SealwireError} `bad_offer`, one sentence for all causes: why it does not open is
+ * nobody's business.
+ */
 export function openClassicOffer(ciphertext: Uint8Array, privateKey: KeyObject): Uint8Array {
   try {
     if (!isBelowModulus(ciphertext, privateKey)) throw new RangeError("out of range");
@@ -68,7 +73,10 @@ export function openClassicOffer(ciphertext: Uint8Array, privateKey: KeyObject):
   }
 }
 
-/** RFC 8017, 5.1.2: else another ciphertext would open to the same text, and a replay would look new. */
+/**
+ * RFC 8017, 5.1.2: else another ciphertext would open to the same text, and a replay would look
+ * new.
+ */
 function isBelowModulus(ciphertext: Uint8Array, privateKey: KeyObject): boolean {
   const { n } = createPublicKey(privateKey).export({ format: "jwk" });
   const modulus = Uint8Array.fromBase64(n!, { alphabet: "base64url" });

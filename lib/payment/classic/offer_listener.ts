@@ -1,6 +1,7 @@
 /**
- * The door of a classic payee: takes offers from payers on 127.0.0.1, has the server decide over each, and passes its answer
- * back. Only an order that pays this account is passed on: a stranger's text must not become another command of this session.
+ * The door of a classic payee: takes offers from payers on 127.0.0.1, has the server decide over
+ * each, and passes its answer back. Only an order that pays this account is passed on: a stranger's
+ * text must not become another command of this session.
  */
 import type { KeyObject } from "node:crypto";
 import { Buffer } from "node:buffer";
@@ -51,7 +52,10 @@ export class ClassicListener {
     await this.listener.close();
   }
 
-  /** One offer a connection. What is refused gets no answer, as there is none in the protocol: the connection ends. */
+  /**
+   * One offer a connection. What is refused gets no answer, as there is none in the protocol: the
+   * connection ends.
+   */
   private async serve(connection: Connection): Promise<void> {
     const deadline = setTimeout(() => connection.destroy(), OFFER_DEADLINE_MS);
     try {

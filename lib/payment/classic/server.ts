@@ -1,7 +1,7 @@
 /**
- * The classic side of the payment server: C++ clients over TLS without ALPN. Their accounts are accounts of the same ledger,
- * without a key; who says a name there is believed, and therefore the rules let nobody say so much as to touch an account
- * that has a key (`ledger/settle.ts`).
+ * The classic side of the payment server: C++ clients over TLS without ALPN. Their accounts are
+ * accounts of the same ledger, without a key; who says a name there is believed, and therefore the
+ * rules let nobody say so much as to touch an account that has a key (`ledger/settle.ts`).
  */
 import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
@@ -27,7 +27,9 @@ import {
 
 /** Classic connections at once; more are closed as they come. */
 const CONNECTIONS_MAX = 2_000;
-/** Silence, before a login and after it: C++ clients send nothing while their person does nothing. */
+/**
+ * Silence, before a login and after it: C++ clients send nothing while their person does nothing.
+ */
 const LOGIN_SILENCE_MS = 60_000;
 const SESSION_SILENCE_MS = 12 * 3_600_000;
 /** How long the beginning of a message waits for the rest of it. */
@@ -179,7 +181,9 @@ export class ClassicPaymentServer {
     return await this.list(session, name);
   }
 
-  /** When not all go into one answer, the next List of the session goes on where this one was cut. */
+  /**
+   * When not all go into one answer, the next List of the session goes on where this one was cut.
+   */
   private async list(session: Session, name: ClassicName): Promise<string> {
     const account = await this.options.ledger.account(name.account);
     const sessions = [...this.online.values()];
@@ -210,8 +214,8 @@ export class ClassicPaymentServer {
   }
 
   /**
-   * An order comes from the session of its payee. To an account that has a key, and so no such session, it comes from the
-   * session of its payer.
+   * An order comes from the session of its payee. To an account that has a key, and so no such
+   * session, it comes from the session of its payer.
    */
   private async mayOrder(
     session: Session,
