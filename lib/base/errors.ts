@@ -173,7 +173,7 @@ export class SealwireError extends Error {
   }
 }
 
-/** What is thrown but is no {@linkcode SealwireError} is a fault of ours: code `internal`. */
+/** Anything else that is thrown is a fault of ours: code `internal`. */
 export function internalError(error: unknown): SealwireError {
   const message = error instanceof Error ? error.message : String(error);
   return new SealwireError("internal", message, { cause: error });

@@ -33,7 +33,7 @@ export function ed25519Jwk({ x }: Ed25519PublicKey): Ed25519Jwk {
 }
 
 /**
- * A public key out of its JWK; `what` names it in errors.
+ * Parses a public key from its JWK. `what` names it in errors.
  *
  * @throws {SealwireError} the code of `jwk` when it is no Ed25519 JWK; `bad_key` when the key is
  * not sound.
@@ -45,7 +45,8 @@ export function parseEd25519Jwk(jwk: Members, what: string): Ed25519PublicKey {
 }
 
 /**
- * A public key out of its 32 bytes: the canonical encoding of a point that is not of small order.
+ * Parses a public key from its 32 bytes: the canonical encoding of a point that is not of small
+ * order.
  * With a point of small order one signature would fit many messages, and runtimes disagree on
  * encodings that are not canonical (RFC 8032, 5.1.3 and 8.4). `what` names it in errors.
  *
@@ -62,12 +63,12 @@ export function ed25519PublicKey(bytes: Uint8Array, what: string): Ed25519Public
   return { x, key: createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" }) };
 }
 
-/** The 32 bytes of a public key (RFC 8032, 5.1.5). */
+/** Returns the 32 bytes of a public key (RFC 8032, 5.1.5). */
 export function ed25519Bytes({ x }: Ed25519PublicKey): Uint8Array {
   return decodeBase64url(x)!;
 }
 
-/** The pair of an Ed25519 private key. */
+/** Returns the pair of an Ed25519 private key. */
 export function ed25519KeyPair(privateKey: KeyObject): Ed25519KeyPair {
   const key = createPublicKey(privateKey);
   return { publicKey: { x: key.export({ format: "jwk" }).x!, key }, privateKey };

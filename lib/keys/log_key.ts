@@ -1,7 +1,7 @@
 /**
  * The log key: the Ed25519 key that signs the ledger's checkpoints, in `server_log_key.pem` (PKCS
  * #8). It is made where it is missing, named in the ledger's first entry, and never changed. Keys
- * that seal rows of the database are derived from it, so that whoever edits the database needs this
+ * that seal rows of the database are derived from it, so someone who edits the database needs this
  * file too.
  */
 import { generateKeyPairSync, hkdfSync, type KeyObject } from "node:crypto";
@@ -24,8 +24,7 @@ const SEAL_INFO = "sealwire/ledger-seal/v1";
 const SEAL_KEY_BYTES = 32;
 
 /**
- * The log key of the server whose keys are in `folder`; `made` lists its path when it was missing
- * and is made.
+ * Loads the log key from `folder`, and makes it where it is missing. `made` then lists its path.
  *
  * @throws {SealwireError} `key_missing` (only without `makeMissing`), `key_unreadable`, `bad_key`,
  * `folder_unwritable`.

@@ -13,7 +13,7 @@ export class Anchor {
   constructor(private readonly path: string, private readonly log: Log) {}
 
   /**
-   * Null where there is none.
+   * Reads the checkpoint. Returns null where there is none.
    *
    * @throws {SealwireError} `anchor_unreadable`, `bad_checkpoint`.
    */
@@ -42,8 +42,9 @@ export class Anchor {
   }
 
   /**
-   * Stores `checkpoint` in place of `lost`, which may be newer, once the operator has accepted
-   * that. What another process has stored meanwhile gives way to a newer one only.
+   * Stores `checkpoint` in place of `lost`, which may be newer. Use it when the operator has
+   * accepted the loss. A checkpoint that another process has stored meanwhile is only replaced by a
+   * newer one.
    */
   replace(checkpoint: Checkpoint, lost: Checkpoint | null): void {
     this.update(

@@ -56,7 +56,7 @@ import { emptyTree, type FullTile, type LogTree } from "./tiles.ts";
 const CHUNK_ENTRIES = 500;
 const ACCOUNTS_PAGE = 1_000;
 /**
- * Delegations whose verification is remembered; an account uses one for all its orders of a day.
+ * How many verified delegations to remember. An account uses one for all its orders of a day.
  */
 const DELEGATIONS_KEPT_MAX = 10_000;
 
@@ -68,33 +68,33 @@ export interface AuditOptions {
   readonly seals: Seals;
   /** Checkpoints that were kept elsewhere, and that must still be part of the log. */
   readonly expected: readonly Checkpoint[];
-  /** Called with how many entries have been replayed since. */
+  /** Called with the number of entries that were replayed since the last call. */
   readonly onProgress: (entries: number) => void;
 }
 
 export interface AuditResult {
   readonly entries: number;
-  /** Accounts that people hold; the treasury is none. */
+  /** The number of accounts, without the treasury. */
   readonly accounts: number;
-  /** Of the tree over all entries. */
+  /** The root of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
   /**
-   * Sizes of the expected checkpoints that are of a lost history, and that an entry of the
-   * operator's explains.
+   * Sizes of the expected checkpoints that belong to a lost history, if the operator's entry
+   * explains the loss.
    */
   readonly explained: readonly number[];
 }
 
 /**
- * @throws {SealwireError} `audit_failed` at the first thing that is wrong. `details.index` is the
- * entry; of what only the end of the log shows, it is the log's size.
+ * @throws {SealwireError} `audit_failed` at the first fault. `details.index` is the index of the
+ * faulty entry, or the log's size for a fault that only the end of the log shows.
  */
 export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
   let done = false;
   while (!done) {
-    // A writer, a signal and a progress bar get their turn between two snapshots.
+    // Between two snapshots a writer, a signal and a progress bar get their turn.
     await nextTurn();
     done = await options.store.snapshot(async () => {
       const before = replay.size;
@@ -124,7 +124,7 @@ function require(condition: boolean, what: string): asserts condition {
   if (!condition) throw new SealwireError("audit_failed", what);
 }
 
-/** An account as the entries make it. */
+/** An account as it follows from the entries. */
 interface Replayed {
   key: Sha256 | null;
   readonly opened: number;
@@ -143,7 +143,7 @@ class Replay {
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
-  /** The entry whose postings are being compared, after it was replayed. */
+  /** The replayed entry whose postings are being compared. */
   private posting: number | null = null;
   private endings = 0;
   private paidRequests = 0;
@@ -179,7 +179,7 @@ class Replay {
     return this.posting ?? this.size;
   }
 
-  /** Replays the next entries; true when those were the last. */
+  /** Replays the next entries. Returns true after the last ones. */
   async chunk(): Promise<boolean> {
     const { store, seals, server } = this.options;
     const head = await store.head();
@@ -349,7 +349,7 @@ class Replay {
     require(this.accounts.get(payer)?.key === payerKey, "the payer has another key");
     require(this.accounts.get(payee)?.key === payeeKey, "the payee has another key");
     require(payer !== payee, "payer and payee are the same account");
-    // Only the treasury, and accounts that have no key, are paid from without an order.
+    // Only the treasury and accounts without a key pay without an order.
     if (entry.orderSha256 === null) {
       await this.ending(entry, "settled", unsignedSha256(payee, amount));
     } else {
@@ -373,7 +373,8 @@ class Replay {
   }
 
   /**
-   * Verifies the order that an entry names, and that it orders just this. Gives a batch's items.
+   * Verifies the order that an entry names, and that the entry does what it orders. Returns the
+   * items of a batch.
    */
   private async ordered(
     entry: (Entry<Transfer> & { payer: AccountName }) | Entry<Batch>,
@@ -429,7 +430,7 @@ class Replay {
     require(time < request.expires_s, `request ${id} had expired`);
   }
 
-  /** All refunds of a payment add up to its amount at most. */
+  /** All refunds of a payment together are at most its amount. */
   private async refunded(order: Order, reference: PaymentReference, index: number): Promise<void> {
     const target = await this.refundTarget(reference);
     require(
@@ -570,8 +571,8 @@ class Replay {
   }
 
   /**
-   * What must hold at the end: the root, every account as replayed, none more, nothing left over,
-   * the sum zero.
+   * Checks what must hold at the end: the root is that of the entries, the accounts are those that
+   * were replayed and no others, and all balances add up to zero.
    */
   async finish(): Promise<void> {
     const { store } = this.options;
@@ -579,7 +580,7 @@ class Replay {
       encodeBase64url(this.tree.root) === this.head.root,
       "the entries do not lead to the root that is signed",
     );
-    // Only now, for the entry that explains a loss comes after it.
+    // Only now, because the entry that explains a loss comes after it.
     for (const kept of this.lost()) {
       require(
         this.rollbacks.some((rollback) => explains(rollback, kept)),
@@ -614,13 +615,13 @@ class Replay {
     require(sum === 0n, `all balances add up to ${formatAmount(sum)}, not to zero`);
   }
 
-  /** The expected checkpoints that are not of this history. */
+  /** The expected checkpoints that do not belong to this history. */
   private lost(): Checkpoint[] {
     return [...this.unlinked, ...this.expected];
   }
 
   private async compareAccounts(): Promise<void> {
-    // Before it first pays, nothing is stored of the treasury. Entry 0 pays nobody.
+    // The treasury has no row before its first payment. Entry 0 pays nobody.
     let missing = this.accounts.size - (this.accounts.get(TREASURY)!.changed === 0 ? 1 : 0);
     let after = "";
     while (true) {

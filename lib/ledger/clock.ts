@@ -10,14 +10,15 @@ export interface Clock {
   /** Seconds since 1970, whole. */
   now_s(): number;
   /**
-   * Whether the clock is where it was taken for right, give or take {@linkcode CLOCK_STEP_S_MAX}.
+   * Whether the clock has not jumped by more than {@linkcode CLOCK_STEP_S_MAX} since it was last
+   * trusted.
    */
   isSteady(): boolean;
-  /** Takes the clock for right as it is now; when it is made it is. */
+  /** Trusts the clock as it is now. A new clock is trusted. */
   trust(): void;
 }
 
-/** A clock over two sources of milliseconds: the wall clock, and one that never jumps. */
+/** Makes a clock from two sources of milliseconds: the wall clock, and one that never jumps. */
 export function watchedClock(
   wall_ms: () => number = Date.now,
   monotonic_ms: () => number = () => performance.now(),

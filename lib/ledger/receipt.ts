@@ -31,12 +31,12 @@ const PART_CHARACTERS_MAX = 24_576;
 export interface SettledTexts {
   readonly order: string;
   readonly delegation: string;
-  /** Of a batch: the item that was paid, and its path to the order's `items_root`. */
+  /** For a batch: the item that was paid, and its path to the order's `items_root`. */
   readonly item: { readonly text: string; readonly path: readonly string[] } | null;
   readonly entry: string;
 }
 
-/** A receipt before it is one text. */
+/** The parts of a receipt. */
 export interface Receipt extends SettledTexts {
   readonly statement: string;
   readonly index: number;
@@ -49,7 +49,7 @@ export interface Receipt extends SettledTexts {
 /** One payment that is settled beyond doubt. */
 export interface SettledPayment {
   readonly id: Uuid;
-  /** Which payment of a batch it is; null when it is none of a batch. */
+  /** The index of the payment in its batch. Null for a single payment. */
   readonly item: number | null;
   readonly payer: AccountName;
   readonly payee: Party;
@@ -74,7 +74,7 @@ export interface VerifiedReceipt extends SettledPayment {
   readonly checkpoint: Checkpoint;
 }
 
-/** The one text of a receipt. */
+/** Formats a receipt. Each receipt has exactly one text. */
 export function formatReceipt({ index, hashes, checkpoint, ...texts }: Receipt): string {
   const extra = new TextEncoder().encode(formatExtra(texts));
   return formatTlogProof({ extra, index, hashes, checkpoint });
@@ -119,7 +119,7 @@ function parseExtra(bytes: Uint8Array): Extra {
 }
 
 /**
- * Key of the server that a receipt says it is from. Nothing is verified.
+ * Returns the key of the server that a receipt claims to come from. Verifies nothing.
  *
  * @throws {SealwireError} `bad_proof`, `bad_receipt`, `bad_token`, `bad_key`.
  */
@@ -154,10 +154,10 @@ export async function verifyReceipt(
 }
 
 /**
- * Verifies that an entry of the log settled what an order says: both hashes, the delegation under
- * its own key and that key in the entry, the order under the session key, and that all of them
- * speak of one payment, at a time when the order held. That the entry is in the log is for the
- * caller.
+ * Verifies that an entry settled what an order says. It checks both hashes, the delegation under
+ * its own key, that this key is in the entry, the order under the session key, that all of them
+ * are about one payment, and that the order was valid at the entry's time. The caller checks that
+ * the entry is in the log.
  *
  * @throws {SealwireError} `bad_receipt`, or the code of the part that is wrong.
  */
@@ -214,7 +214,7 @@ function singlePayment(
   return { item: null, payee, payeeKey, amount };
 }
 
-/** The one item of the batch that this receipt is about. */
+/** Returns the item of the batch that this receipt is about. */
 function batchItem(
   { item }: SettledTexts,
   entry: Entry<Transfer> | Entry<Batch>,

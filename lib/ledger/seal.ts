@@ -3,7 +3,7 @@
  * decision rests. Someone who can write to the database, but does not have the key, cannot change a
  * balance or bring an id back: the row no longer verifies.
  *
- * A row that is deleted, or replaced by an older genuine one, is found by audit alone.
+ * Only the audit finds a row that was deleted or replaced by an older genuine one.
  */
 import { Buffer } from "node:buffer";
 import { createHmac, timingSafeEqual } from "node:crypto";
@@ -36,7 +36,7 @@ export class Seals {
     return { ...refund, seal: this.of(refundText(refund)) };
   }
 
-  /** All throw `store_damaged` when the row is not what was sealed. */
+  /** All of them throw `store_damaged` when the row is not what was sealed. */
   checkHead(head: Sealed<Head>): void {
     this.check(headText(head), head.seal, "the head of the ledger");
   }
@@ -96,7 +96,7 @@ function refundText({ reference: { payer, id, item }, total, changed }: RefundTo
   return JSON.stringify(["refund", payer, id, item, total.toString(), changed]);
 }
 
-/** The database holds something that this server did not write there. */
+/** The error for content of the database that this server did not write. */
 export function storeDamaged(what: string, cause?: unknown): SealwireError {
   return new SealwireError(
     "store_damaged",

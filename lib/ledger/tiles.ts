@@ -3,8 +3,8 @@
  * consecutive hashes of the tree, those of the perfect subtrees at tree level 8 · L from 256 · N
  * on; at level 0 they are leaf hashes, above it each is the root of a full tile one level below.
  * Hashing a tile's entries pairwise gives the 255 hashes above them, up to its own root: eight
- * levels of the tree. Any proof is then a matter of a few tiles: two or three for a log of a
- * million.
+ * levels of the tree. So a proof needs only a few tiles: two or three in a log of a million
+ * entries.
  *
  * A full tile never changes, so it is stored, as 8,192 bytes. The tiles at the right edge, one a
  * level, are partial; they are kept in memory, expanded, and {@linkcode loadTree} rebuilds them at
@@ -14,8 +14,8 @@
  * a committer appends inside a transaction and drops the result when that is rolled back. The two
  * share their tiles: appending costs the hashing and nothing more.
  *
- * What the store returns is not believed: each tile's root must be the hash that its parent tile,
- * up to the edge in memory, has for it. So proofs are right, or there are none.
+ * Tiles from the store are verified: the root of each tile must be the hash that its parent tile
+ * has for it, up to the edge in memory. So every proof that is given out is right.
  */
 import { Buffer } from "node:buffer";
 import { SealwireError } from "../base/errors.ts";
@@ -83,15 +83,15 @@ interface Tile {
 const EMPTY_TILE: Tile = { width: 0, slots: { bytes: new Uint8Array(), written: TILE_HASHES } };
 
 /**
- * The hash at `height` above a tile's own hashes, at `index` from the left. A view: not to be
- * changed.
+ * The hash at `height` above a tile's own hashes, at `index` from the left. The result
+ * is a view. Do not change it.
  */
 function slotAt(bytes: Uint8Array, height: number, index: number): Uint8Array {
   const start = (2 * TILE_HASHES - (2 * TILE_HASHES >> height) + index) * HASH_BYTES;
   return bytes.subarray(start, start + HASH_BYTES);
 }
 
-/** The tile with one more hash, and all hashes above it that this completes. */
+/** Returns the tile with one more hash, and with the hashes above it that this completes. */
 function pushHash(tile: Tile, hash: Uint8Array): Tile {
   const slots = tile.slots.written === tile.width ? tile.slots : copySlots(tile);
   slotAt(slots.bytes, 0, tile.width).set(hash);
@@ -130,9 +130,8 @@ function* splitHashes(bytes: Uint8Array): Generator<Uint8Array> {
 }
 
 /**
- * Full tiles that were made or read, under their roots, the ones used longest ago forgotten first.
- * A root names one content, so a tile that a rolled-back transaction made is of no use but does no
- * harm.
+ * A cache of full tiles, by their roots. It forgets the ones that were used longest ago. A root
+ * names one content, so a tile of a transaction that was rolled back does no harm.
  */
 class TileCache {
   readonly #tiles = new Map<string, Tile>();
@@ -182,8 +181,8 @@ export class LogTree {
   }
 
   /**
-   * The tree with these leaves appended, 32 bytes each, and the tiles that this fills. This tree
-   * stays as it is.
+   * Returns the tree with these leaves appended, 32 bytes each, and the tiles that they fill. This
+   * tree stays as it is.
    */
   appended(leafHashes: readonly Uint8Array[]): { tree: LogTree; fullTiles: FullTile[] } {
     const edge = [...this.#edge];
@@ -219,8 +218,8 @@ export class LogTree {
 
   /**
    * The inclusion proof of each entry of `indexes` in the tree of `size` entries (RFC 9162,
-   * 2.1.3.1), 32 bytes a step. All tiles that are not in memory are read in one round trip; what
-   * was appended last needs none.
+   * 2.1.3.1), 32 bytes a step. All tiles that are not in memory are read in one round trip. The
+   * newest entries need none.
    *
    * @throws {RangeError} when the log never was that large, or there is no such entry.
    * {SealwireError} `store_damaged`.

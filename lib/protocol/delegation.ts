@@ -1,7 +1,7 @@
 /**
- * A delegation: the one statement that an account's RSA key ever signs. It lends the account to an
- * Ed25519 session key, for one server behind one certificate, for a day at most; orders are then
- * signed by that session key, which is fifty times as fast to use.
+ * A delegation lends an account to an Ed25519 session key, for one server behind one certificate,
+ * for a day at most. The account's RSA key signs it. The session key then signs the orders, which
+ * is fifty times as fast.
  */
 import { generateKeyPairSync } from "node:crypto";
 import { SealwireError } from "../base/errors.ts";
@@ -22,12 +22,12 @@ import {
 import { Members, type Sha256 } from "../base/parse.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
-/** The longest that a delegation lives. */
+/** The longest life of a delegation. */
 export const DELEGATION_LIFE_S_MAX = 86_400;
 /** How far a peer's clock may run ahead of ours. */
 export const CLOCK_LEAD_S_MAX = 60;
 export const NONCE_BYTES = 32;
-/** A 4096-bit key, its modulus and its signature fit. */
+/** Room for a 4096-bit key and its signature. */
 const DELEGATION_CHARACTERS_MAX = 4096;
 
 export type SessionPublicKey = Ed25519PublicKey;
@@ -114,8 +114,8 @@ export function parseDelegation(text: unknown): Token<Delegation> {
 }
 
 /**
- * Parses a delegation and verifies it under the key it names. Whether that is the account's key,
- * whether it is for this server, and whether it still holds are for the caller: {@linkcode
+ * Parses a delegation and verifies it under the key that it names. The caller checks that this is
+ * the account's key, and that the delegation is for this server and still holds: {@linkcode
  * requireValidFor}, and the ledger.
  *
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_name`, `bad_signature`.
@@ -142,8 +142,8 @@ const FLAWS = {
 } as const;
 
 /**
- * Why `delegation` does not hold in `context`; undefined when it does. The certificate is judged at
- * login only: a renewed one must not kill orders that are under way.
+ * Returns why `delegation` does not hold in `context`, or undefined when it holds. The certificate
+ * is judged at login only: a renewed one must not end orders that are under way.
  */
 export function delegationFlaw(
   delegation: Delegation,

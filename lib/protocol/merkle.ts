@@ -63,8 +63,8 @@ export interface Subtree {
 }
 
 /**
- * The ranges whose hashes are the inclusion proof of leaf `index` in the tree of `size` leaves,
- * lowest first: PATH of 2.1.3.1. The proof of the only leaf of a tree is empty.
+ * Returns the ranges whose hashes are the inclusion proof of leaf `index` in the tree of `size`
+ * leaves, lowest first: PATH of 2.1.3.1. The proof of the only leaf of a tree is empty.
  *
  * @throws {RangeError} when there is no such leaf.
  */
@@ -88,9 +88,9 @@ export function inclusionRanges(index: number, size: number): LeafRange[] {
 }
 
 /**
- * The ranges whose hashes are the consistency proof from the tree of `oldSize` leaves to that of
- * `newSize`, lowest first: SUBPROOF of 2.1.4.1. Empty from the empty tree, and from a tree to
- * itself.
+ * Returns the ranges whose hashes are the consistency proof from the tree of `oldSize` leaves to
+ * that of `newSize`, lowest first: SUBPROOF of 2.1.4.1. Empty from the empty tree, and from a tree
+ * to itself.
  *
  * @throws {RangeError} when the old tree is the larger one.
  */
@@ -111,7 +111,7 @@ export function consistencyRanges(oldSize: number, newSize: number): LeafRange[]
       start = middle;
     }
   }
-  // From the left edge it is the old root itself, which the verifier has.
+  // A range from the left edge is the old root itself, which the verifier has.
   if (start !== 0) ranges.push({ start, end });
   return ranges.reverse();
 }
@@ -292,7 +292,7 @@ function badProof(message: string): SealwireError {
 export type MerkleTree = readonly (readonly Uint8Array[])[];
 
 /**
- * Builds the tree over `texts`, at least one. An odd node at the end of a level goes up as it is.
+ * Builds the tree over at least one text. An odd node at the end of a level goes up as it is.
  */
 export function merkleTree(texts: readonly string[]): MerkleTree {
   if (texts.length === 0) throw new RangeError("a Merkle tree has at least one leaf");

@@ -17,7 +17,7 @@ const MINOR_UNITS = 100n;
 const DECIMALS = 2;
 
 /**
- * What a person types: `12`, `12.5` or `12.50`.
+ * Parses an amount that a person typed: `12`, `12.5` or `12.50`.
  *
  * @throws {SealwireError} `bad_amount` for anything else: a sign, an exponent, a third decimal,
  * zero, more than {@linkcode AMOUNT_MAX}.
@@ -38,7 +38,7 @@ export function parseAmount(text: unknown): Amount {
 }
 
 /**
- * What goes over the wire and into tokens: exactly two decimals, so that one amount has one text.
+ * Parses an amount from the wire or a token: exactly two decimals, so that one amount has one text.
  *
  * @throws {SealwireError} `bad_amount`.
  */
@@ -50,13 +50,13 @@ export function parseWireAmount(text: unknown): Amount {
   return amount;
 }
 
-/** Minor units as decimal text with two decimals: `-1234` is `-12.34`. */
+/** Formats minor units as decimal text with two decimals: `-1234` is `-12.34`. */
 export function formatAmount(minor: bigint): string {
   const digits = (minor < 0n ? -minor : minor).toString().padStart(DECIMALS + 1, "0");
   return `${minor < 0n ? "-" : ""}${digits.slice(0, -DECIMALS)}.${digits.slice(-DECIMALS)}`;
 }
 
-/** What a new account opens with: an amount, or zero. Throws `bad_amount`. */
+/** Parses an opening balance: an amount, or zero. Throws `bad_amount`. */
 export function parseOpeningBalance(text: unknown): bigint {
   return text === "0" || text === "0.00" ? 0n : parseAmount(text);
 }
@@ -66,7 +66,7 @@ export type Unit = string & { readonly __brand: "Unit" };
 
 export const UNIT_DEFAULT = "EUR" as Unit;
 
-/** 1 to 12 letters and digits. Throws `bad_unit`. */
+/** Parses a unit: 1 to 12 letters and digits. Throws `bad_unit`. */
 export function parseUnit(value: unknown): Unit {
   if (typeof value === "string" && /^[A-Za-z0-9]{1,12}$/.test(value)) return value as Unit;
   throw new SealwireError("bad_unit", "a unit of money is 1 to 12 letters and digits, such as EUR");

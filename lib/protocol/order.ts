@@ -1,7 +1,7 @@
 /**
- * Payment orders: what a payer's session key signs. An order pays one payee; a batch order pays up
- * to 1,000, all or nothing, signing the Merkle root over its items so that a payee's receipt shows
- * that payee's item alone.
+ * Payment orders, which a payer's session key signs. An order pays one payee. A batch order pays up
+ * to 1,000 payees, all or none. It signs the Merkle root over its items, so that the receipt of a
+ * payee shows that payee's item alone.
  */
 import {
   CLOCK_LEAD_S_MAX,
@@ -25,12 +25,12 @@ import {
   verifyToken,
 } from "./token.ts";
 
-/** How long an order lives when its maker says nothing. */
+/** How long an order lives by default. */
 export const ORDER_LIFE_S_DEFAULT = 300;
-/** The longest that an order lives. */
+/** The longest life of an order. */
 export const ORDER_LIFE_S_MAX = 86_400;
 export const BATCH_ITEMS_MAX = 1_000;
-/** Of a batch item, and of a ledger entry. */
+/** The size of the salt of a batch item and of a ledger entry. */
 export const SALT_BYTES = 16;
 const ORDER_CHARACTERS_MAX = 8_192;
 const BATCH_CHARACTERS_MAX = 1_024;
@@ -47,11 +47,11 @@ interface OrderCommon {
 }
 
 export interface Order extends OrderCommon {
-  /** The treasury, when money is given back. */
+  /** The account that is paid, or the treasury when money is given back. */
   readonly payee: Party;
   /**
-   * Thumbprint of the payee's key, as the payer looked it up; null for a classic account, which has
-   * none.
+   * Thumbprint of the payee's key, as the payer looked it up. Null for a classic account, which has
+   * no key.
    */
   readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
@@ -67,7 +67,7 @@ export interface Order extends OrderCommon {
 export interface PaymentReference {
   readonly payer: AccountName;
   readonly id: Uuid;
-  /** Which payment of a batch; null for one that is none of a batch. */
+  /** The index of the payment in its batch. Null for a single payment. */
   readonly item: number | null;
 }
 
@@ -83,7 +83,7 @@ export interface BatchItem {
   readonly payee: AccountName;
   readonly payeeKey: Sha256 | null;
   readonly amount: Amount;
-  /** 16 random bytes, base64url: without them a neighbour's item is guessed from its hash. */
+  /** 16 random bytes, base64url. Without them another payee could guess an item from its hash. */
   readonly salt: string;
 }
 
@@ -228,7 +228,7 @@ export async function verifySignedOrder(
   return { order, delegation };
 }
 
-/** Why an order cannot be settled at `time_s`; undefined when it can. */
+/** Returns why an order cannot be settled at `time_s`, or undefined when it can. */
 export function untimely(
   order: OrderCommon,
   time_s: number,
@@ -252,7 +252,7 @@ export function isBatch(order: Order | BatchOrder): order is BatchOrder {
   return "itemsRoot" in order;
 }
 
-/** The exact text of one item, which the batch's Merkle root is over. */
+/** Formats one item. The batch's Merkle root is over these texts. */
 export function formatBatchItem({ index, payee, payeeKey, amount, salt }: BatchItem): string {
   return JSON.stringify({ index, payee, payee_key: payeeKey, amount: formatAmount(amount), salt });
 }

@@ -2,7 +2,7 @@
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 
 /**
- * Where money comes from, and no name that anyone can register. Only its balance may be negative.
+ * The party that money comes from. Nobody can register this name. Only its balance may be negative.
  */
 export const TREASURY = "@treasury";
 

@@ -1,7 +1,7 @@
 /**
- * Sealing to a payee: JWE (RFC 7516) with RSA-OAEP-256 and A256GCM only, made and opened by `jose`.
- * Each kind has one constant protected header, checked before any cryptography: no `zip` to
- * inflate, no other algorithm to fall for.
+ * Seals offers and memos to their readers: JWE (RFC 7516) with RSA-OAEP-256 and A256GCM only, made
+ * and opened by `jose`. Each kind has one constant protected header, which is checked before any
+ * cryptography. So there is no `zip` to inflate and no other algorithm to choose.
  *
  * - An offer hands a signed order to the payee's own client: compact serialization, one recipient.
  * - A memo is text that payee and payer can read and the server cannot: general serialization, two
@@ -46,7 +46,7 @@ interface WrappedKey {
   readonly encrypted_key: string;
 }
 
-/** What an offer carries, as text. */
+/** The content of an offer, as texts. */
 export interface Offer {
   readonly order: string;
   readonly delegation: string;
@@ -155,7 +155,7 @@ function parseBase64url(text: string, name: string, size_bytes_max: number): str
 }
 
 /**
- * The memo's text, or null when it is not sealed to this key: a memo is a remark, and never a
+ * Opens a memo. Returns null when it is not sealed to this key: a memo is a remark, and never a
  * reason to refuse money.
  */
 export async function openMemo(memo: SealedMemo, privateKey: KeyObject): Promise<string | null> {

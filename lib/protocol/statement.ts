@@ -1,7 +1,6 @@
 /**
- * The server statement: the one thing that a server's RSA key signs. It vouches for the TLS
- * certificate and for the Ed25519 key that signs the ledger's checkpoints, so that clients pin the
- * RSA key alone.
+ * The server statement vouches for the TLS certificate and for the Ed25519 key that signs the
+ * ledger's checkpoints. The server's RSA key signs nothing else, and clients pin only that key.
  */
 import { SealwireError } from "../base/errors.ts";
 import { Members, type Sha256 } from "../base/parse.ts";
@@ -9,7 +8,7 @@ import { ed25519Jwk, type Ed25519PublicKey, parseEd25519Jwk } from "../keys/ed25
 import { parseRsaPublicJwk, type RsaKeyPair, type RsaPublicKey } from "../keys/rsa.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
-/** A 4096-bit key and its signature fit. */
+/** Room for a 4096-bit key and its signature. */
 export const STATEMENT_CHARACTERS_MAX = 4096;
 
 export interface ServerStatement {
@@ -57,8 +56,8 @@ export function signStatement(
 }
 
 /**
- * Parses a statement and verifies it under the key that it names. Whether that is the pinned key is
- * for the caller.
+ * Parses a statement and verifies it under the key that it names. The caller checks that this is
+ * the pinned key.
  *
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_signature`.
  */
@@ -84,8 +83,8 @@ export async function verifyStatementOf(
 }
 
 /**
- * Parses a statement without verifying it: to find out whose it says it is. Throws `bad_token`,
- * `bad_key`.
+ * Parses a statement without verifying it, to find out which server it claims to be from. Throws
+ * `bad_token`, `bad_key`.
  */
 export function parseStatement(text: unknown): SignedStatement {
   return parseToken(STATEMENT, text);

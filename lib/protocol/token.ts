@@ -1,6 +1,6 @@
 /**
  * Strict signed tokens: JWS compact serialization (RFC 7515, section 7.1), made and verified by
- * `jose`, with less freedom than the RFC gives, so that one statement has one text.
+ * `jose`, with less freedom than the RFC gives. So one statement has exactly one text.
  *
  * - Each kind has one constant protected header. A token whose first segment is not exactly that is
  *   refused before any cryptography: no `alg` to choose, no `b64`, no `crit`, no `kid`.
@@ -15,11 +15,11 @@ import { decodeBase64url, encodeBase64url, type Sha256 } from "../base/parse.ts"
 
 /** One kind of token: its header, and its claims as a type and as JSON. */
 export interface TokenKind<Claims> {
-  /** What people call it, in errors: `order`. */
+  /** Its name in error messages: `order`. */
   readonly name: string;
   readonly alg: "EdDSA" | "PS256";
   readonly typ: string;
-  /** The one first segment: base64url of `{"alg":…,"typ":…}`. */
+  /** The constant first segment: base64url of `{"alg":…,"typ":…}`. */
   readonly header: string;
   readonly characters_max: number;
   /** Parses the claims; throws when they are not of this kind. */

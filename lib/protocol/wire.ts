@@ -1,18 +1,18 @@
-/** What the payment server and its clients agree on, besides JSON-RPC itself. */
+/** Names, limits and message types that the payment server and its clients share. */
 
 /** ALPN protocol name (RFC 7301) of version 2. */
 export const ALPN = "sealwire/2";
 export const PROTOCOL_VERSION = 2;
 /** Rows of a page of a list. */
 export const PAGE_ROWS_MAX = 100;
-/** Rows of a page of a history: the last entry of a page may be a batch. */
+/** Rows of a page of a history. The last entry of a page may be a batch. */
 export const HISTORY_ROWS_MAX = 1_100;
-/** A request with a batch's items. */
+/** The longest request with a batch's items. */
 export const BATCH_LINE_BYTES_MAX = 512 * 1024;
 /** The lowest port that a listener may publish. */
 export const P2P_PORT_MIN = 1024;
 
-/** Where someone online takes offers. */
+/** The address where an online account takes offers. */
 export interface OnlineRow {
   readonly name: string;
   readonly host: string;
@@ -35,7 +35,7 @@ export interface ProofAnswer {
   /** The inclusion proof, base64 as in a tlog-proof, 32 bytes a step. */
   readonly path: readonly string[];
   readonly size: number;
-  /** The signed note of that size; left out when this connection has been sent it before. */
+  /** The signed note of that size. Left out when this connection has received it before. */
   readonly checkpoint?: string;
 }
 
@@ -54,7 +54,7 @@ export interface LoginAnswer {
 /** Also what `payment.settled` brings. */
 export interface SettledAnswer extends ProofAnswer {
   readonly state: "settled";
-  /** Left out in the answer to whoever sent them, and for what nobody signed. */
+  /** Left out in the answer to the client that sent them, and for unsigned payments. */
   readonly order?: string;
   readonly delegation?: string;
   /** One item of a batch and its path to `items_root`, or all items for the batch's payer. */

@@ -1,6 +1,6 @@
 /**
- * A client's session with a classic server: one question at a time, for an answer does not say
- * which question it answers.
+ * A client's session with a classic server: one question at a time, because an answer does not
+ * say which question it answers.
  */
 import { Buffer } from "node:buffer";
 import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
@@ -15,9 +15,9 @@ import {
   refusalOf,
 } from "./format.ts";
 
-/** Longer than any answer: a server that sends more is none. */
+/** Longer than any answer. A peer that sends more is not a classic server. */
 const ANSWER_BYTES_MAX = 16 * 1024;
-/** What seems to lack something is taken as it is when nothing more of it comes. */
+/** How long to wait for the rest of an answer that looks incomplete. */
 const ANSWER_GAP_MS = 500;
 const EXIT_TIMEOUT_MS = 2_000;
 
@@ -29,7 +29,7 @@ interface Waiting {
 }
 
 export class ClassicSession {
-  /** Why the session ended, when it has. */
+  /** Why the session ended. Null while it lasts. */
   readonly closed: Promise<SealwireError>;
   private waiting: Waiting | null = null;
   private answer = "";
@@ -68,19 +68,19 @@ export class ClassicSession {
   }
 
   /**
-   * Sends `<payer>#<amount>#<payee>` and gives the server's answer. Throws `connection_lost`,
+   * Sends `<payer>#<amount>#<payee>` and returns the server's answer. Throws `connection_lost`,
    * `timeout`.
    */
   order(text: string): Promise<string> {
     return this.ask(text);
   }
 
-  /** Says Exit, and closes. */
+  /** Sends Exit and closes the connection. */
   async exit(): Promise<void> {
     try {
       await this.ask("Exit", undefined, EXIT_TIMEOUT_MS);
     } catch (error) {
-      // It is over either way.
+      // The session ends either way.
       if (!isSealwireError(error)) throw error;
     }
     this.connection.destroy();
@@ -112,12 +112,12 @@ export class ClassicSession {
     timeout_ms: number,
   ): Promise<string> {
     const { promise: answer, resolve, reject } = Promise.withResolvers<string>();
-    // After a failure of the write it may be rejected once more, and nobody waits then.
+    // The write may have failed before, and then nobody waits for this rejection.
     answer.catch(() => {});
     this.answer = "";
     this.waiting = { isWhole, resolve, reject };
     const timer = setTimeout(() => {
-      // A late answer would pass for that of the next question.
+      // A late answer would be taken for the answer to the next question.
       this.connection.destroy();
       const seconds = timeout_ms / 1000;
       reject(new SealwireError("timeout", `the server did not answer within ${seconds} s`));
@@ -153,9 +153,9 @@ export class ClassicSession {
   }
 
   private hear(text: string): void {
-    // What comes without a question answers none.
+    // No question is waiting, so this answers nothing.
     if (this.waiting === null) return;
-    // The C++ server sends the NUL that ends some of its texts.
+    // The C++ server also sends the NUL at the end of some of its texts.
     this.answer += text.replaceAll("\0", "");
     if (this.answer.length > ANSWER_BYTES_MAX) {
       throw new SealwireError("bad_answer", "the server's answer is too long");

@@ -1,18 +1,18 @@
 /**
- * Messages out of a stream that does not say where one ends. A C++ peer sends one message as one
- * TLS record; but neither runtime promises that what is read at a time is one record (both hand
- * over several at once when they come together), and line ends are optional. So:
+ * Finds messages in a stream that does not say where one ends. A C++ peer sends one message as one
+ * TLS record. But neither runtime promises that one read is one record (both hand over several
+ * records that arrive together), and line ends are optional. So:
  *
- * - A line end ends a message, whatever it is; several lines are several messages.
- * - What has no line end is a message at once if it reads as a request. A line end that follows
- *   shortly belongs to it.
- * - What does not is held for a moment: more of it may come, in another record. Then it is taken as
- *   it is.
+ * - A line end ends a message. Several lines are several messages.
+ * - A text without a line end is a message at once if it reads as a request. A line end that
+ *   follows shortly belongs to it.
+ * - Any other text waits a moment, because more of it may come in another record. Then it is taken
+ *   as it is.
  * - `REGISTER#<name>#` with a PEM key, which has line ends of its own, goes to the end of that key.
  *
- * What this cannot tell apart, nobody can: a message in two records whose first is a request by
- * itself (`REGISTER#al`, `ice`), and two messages without line ends that arrive together. Money is
- * safe from both: an order names its payee last, and that must be the whole name of the account
+ * Two cases cannot be told apart by anyone: a message in two records whose first is a request by
+ * itself (`REGISTER#al`, `ice`), and two messages without line ends that arrive together. Neither
+ * endangers money: an order names its payee last, and that must be the whole name of the account
  * whose session sends it.
  */
 import { Buffer } from "node:buffer";
@@ -25,28 +25,28 @@ const PEM_WHOLE = /^(REGISTER#[^#\r\n]*#-----BEGIN [A-Z ]+-----[^#]*?-----END [A
 
 export class MessageReader {
   private text = "";
-  /** When the last message came without a line end, if it did. */
+  /** When the last message came, if it had no line end. */
   private unended_at_ms: number | null = null;
 
-  /** Whether bytes are held that may be the beginning of a message. */
+  /** Whether it holds bytes that may be the beginning of a message. */
   get holding(): boolean {
     return this.text !== "";
   }
 
   /**
-   * The messages that are complete with these bytes, without their line ends. One byte is one
+   * Returns the messages that these bytes complete, without their line ends. One byte is one
    * character.
    */
   push(bytes: Uint8Array, now_ms: number): string[] {
     this.text += Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
     const messages: string[] = [];
     for (let message; (message = this.next(now_ms)) !== null;) messages.push(message);
-    // Longer than any message: what is cut off changes nothing.
+    // This is longer than any message, so the rest does not matter.
     this.text = this.text.slice(0, MESSAGE_BYTES_MAX + 1);
     return messages;
   }
 
-  /** What was held, taken as it is: no more of it has come. */
+  /** Returns what it holds as a message, because no more of it has come. */
   flush(now_ms: number): string[] {
     const message = this.text;
     this.text = "";
@@ -86,7 +86,7 @@ export class MessageReader {
     if (now_ms - this.unended_at_ms <= LINE_END_MS) {
       const lineEnd = /^(\r?\n|\r$)/.exec(this.text)?.[0] ?? "";
       this.text = this.text.slice(lineEnd.length);
-      // Of a line end in two pieces the second is still to come.
+      // The second half of a line end may still come.
       if (lineEnd === "\r") return;
     }
     this.unended_at_ms = null;
@@ -94,7 +94,7 @@ export class MessageReader {
 }
 
 /**
- * A request that no further byte is needed for: a port that is too small may be the beginning of
+ * Whether the text is a whole request. A port that is too small may be the beginning of a longer
  * one.
  */
 function isWhole(text: string): boolean {

@@ -1,8 +1,8 @@
 /**
- * What a classic payer hands to a classic payee: `<payer>#<amount>#<payee>` under RSA-OAEP with
- * SHA-1 and MGF1-SHA-1 (RFC 8017, 7.1), 256 bytes under a key of 2048 bits. All clients share one
- * pair, `B_public.pem` and `B_private.pem`. Nothing in it is signed: whoever has the public key can
- * say anybody's name.
+ * The offer that a classic payer hands to a classic payee: `<payer>#<amount>#<payee>` under
+ * RSA-OAEP with SHA-1 and MGF1-SHA-1 (RFC 8017, 7.1), 256 bytes under a key of 2048 bits. All
+ * clients share one pair, `B_public.pem` and `B_private.pem`. Nothing in it is signed: anyone with
+ * the public key can make an offer in anyone's name.
  */
 import {
   constants,
@@ -18,13 +18,13 @@ import { loadServerPublicKey, openPair } from "../../keys/key_files.ts";
 import { RSA_BITS_MIN } from "../../keys/rsa.ts";
 
 export const OFFER_BYTES = RSA_BITS_MIN / 8;
-/** Offers that are remembered, so that each counts once; the oldest is forgotten first. */
+/** How many offers to remember, so that each counts once. The oldest is forgotten first. */
 const REPLAYS_KEPT_MAX = 100_000;
 const OWNER = "B";
 const PADDING = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha1" };
 
 /**
- * The key that offers are sealed to: `B_public.pem` of the keys folder.
+ * Loads the key that offers are sealed to: `B_public.pem` of the keys folder.
  *
  * @throws {SealwireError} `key_missing`, `key_unreadable`, `bad_key`.
  */
@@ -34,7 +34,7 @@ export function loadOfferPublicKey(folder: string): KeyObject {
 }
 
 /**
- * The key that offers are opened with: `B_private.pem` of the keys folder, made with `B_public.pem`
+ * Loads the key that opens offers: `B_private.pem` of the keys folder. Makes it and `B_public.pem`
  * where both are missing.
  *
  * @throws {SealwireError} what `openPair` throws, and `bad_key`.
@@ -61,8 +61,8 @@ export function sealClassicOffer(text: string, publicKey: KeyObject): Uint8Array
 }
 
 /**
- * @throws {SealwireError} `bad_offer`, one sentence for all causes: why it does not open is
- * nobody's business.
+ * @throws {SealwireError} `bad_offer`, with one sentence for all causes, so that nobody learns why
+ * an offer does not open.
  */
 export function openClassicOffer(ciphertext: Uint8Array, privateKey: KeyObject): Uint8Array {
   try {
@@ -74,8 +74,8 @@ export function openClassicOffer(ciphertext: Uint8Array, privateKey: KeyObject):
 }
 
 /**
- * RFC 8017, 5.1.2: else another ciphertext would open to the same text, and a replay would look
- * new.
+ * RFC 8017, 5.1.2. Otherwise another ciphertext would open to the same text, and a replay would
+ * look new.
  */
 function isBelowModulus(ciphertext: Uint8Array, privateKey: KeyObject): boolean {
   const { n } = createPublicKey(privateKey).export({ format: "jwk" });
@@ -89,7 +89,7 @@ function isBelowModulus(ciphertext: Uint8Array, privateKey: KeyObject): boolean 
 export class ReplayMemory {
   private readonly seen = new Set<string>();
 
-  /** Whether `ciphertext` is new; from now on it is not. */
+  /** Returns whether `ciphertext` is new, and remembers it. */
   isNew(ciphertext: Uint8Array): boolean {
     const hash = createHash("sha256").update(ciphertext).digest("base64url");
     if (this.seen.has(hash)) return false;

@@ -1,7 +1,7 @@
 /**
  * The classic side of the payment server: C++ clients over TLS without ALPN. Their accounts are
- * accounts of the same ledger, without a key; who says a name there is believed, and therefore the
- * rules let nobody say so much as to touch an account that has a key (`ledger/settle.ts`).
+ * accounts of the same ledger, without a key. A name there is believed without proof, so the rules
+ * let such a client debit no account that has a key (`ledger/settle.ts`).
  */
 import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
@@ -25,16 +25,16 @@ import {
   parseRequest,
 } from "./format.ts";
 
-/** Classic connections at once; more are closed as they come. */
+/** Classic connections at once. Further ones are closed as they come. */
 const CONNECTIONS_MAX = 2_000;
 /**
- * Silence, before a login and after it: C++ clients send nothing while their person does nothing.
+ * Silence before a login and after it. A C++ client sends nothing while its user does nothing.
  */
 const LOGIN_SILENCE_MS = 60_000;
 const SESSION_SILENCE_MS = 12 * 3_600_000;
-/** How long the beginning of a message waits for the rest of it. */
+/** How long the beginning of a message waits for its rest. */
 const HOLD_MS = 100;
-/** Messages of one connection: so many at once, and then so many a second. What is more waits. */
+/** Messages of one connection: this many at once, then this many a second. Further ones wait. */
 const BURST_MESSAGES = 100;
 const MESSAGES_PER_S = 50;
 
@@ -42,7 +42,7 @@ export interface ClassicPaymentOptions {
   readonly ledger: Ledger;
   readonly serverKey: RsaPublicKey;
   readonly log: Log;
-  /** Tells an account that has a key of a payment that nobody signed, in entry `index`. */
+  /** Tells an account with a key about the unsigned payment in entry `index`. */
   readonly announce: (account: AccountName, index: number) => void;
 }
 
@@ -52,7 +52,7 @@ class Session {
   /** Null before login. */
   name: ClassicName | null = null;
   port = 0;
-  /** Who the next list begins with, when the last one was cut before them. */
+  /** The name that the next list begins with, if the last one was cut there. */
   listFrom: AccountName | null = null;
   closed = false;
   private allowance = BURST_MESSAGES;
@@ -60,7 +60,7 @@ class Session {
 
   constructor(readonly connection: Connection) {}
 
-  /** Waits until this session may have another message answered. */
+  /** Waits until this session may send another message. */
   async turn(): Promise<void> {
     const now_ms = performance.now();
     const earned = (now_ms - this.allowed_at_ms) / 1000 * MESSAGES_PER_S;
@@ -128,7 +128,7 @@ export class ClassicPaymentServer {
     }
   }
 
-  /** Answers one message; the answer is one write, so that it is one record. */
+  /** Answers one message in one write, so that the answer is one record. */
   private async answer(session: Session, message: string): Promise<string> {
     await session.turn();
     const request = parseRequest(message);
@@ -170,7 +170,7 @@ export class ClassicPaymentServer {
     if (port === null) return ANSWERS.portOutOfRange;
     const account = name && await this.options.ledger.account(name.account);
     if (name === null || account === null || account.key !== null) return ANSWERS.loginFailed;
-    // A session is one account's, and an account has one session.
+    // A session belongs to one account, and an account has one session.
     const other = session.name !== null && session.name.account !== name.account;
     const holder = this.online.get(name.account) ?? session;
     if (other || holder !== session || session.closed) return ANSWERS.loginFailed;
@@ -182,7 +182,7 @@ export class ClassicPaymentServer {
   }
 
   /**
-   * When not all go into one answer, the next List of the session goes on where this one was cut.
+   * When not all fit into one answer, the session's next List goes on where this one was cut.
    */
   private async list(session: Session, name: ClassicName): Promise<string> {
     const account = await this.options.ledger.account(name.account);
@@ -198,7 +198,7 @@ export class ClassicPaymentServer {
     return text;
   }
 
-  /** Answers when the outcome is durable. */
+  /** Settles an order. Returns the answer when the outcome is durable. */
   private async order(session: Session, { payer, payee, amount }: ClassicOrder): Promise<string> {
     if (payer === null || !this.online.has(payer.account)) return ANSWERS.senderNotLoggedIn;
     if (payee === null || !await this.mayOrder(session, payer, payee)) {
@@ -214,8 +214,8 @@ export class ClassicPaymentServer {
   }
 
   /**
-   * An order comes from the session of its payee. To an account that has a key, and so no such
-   * session, it comes from the session of its payer.
+   * Whether this session may send the order. The session of its payee sends it. A payee whose
+   * account has a key has no such session, so the payer's session sends it.
    */
   private async mayOrder(
     session: Session,
@@ -244,14 +244,14 @@ function refusalAnswer(outcome: Exclude<Outcome, { state: "settled" }>): string 
   return answer;
 }
 
-/** The next bytes. A failure that comes when nobody waits for them any more is nobody's. */
+/** Reads the next bytes. A failure after nobody waits for them any more is ignored. */
 function read(connection: Connection): Promise<Uint8Array | null> {
   const bytes = connection.read();
   bytes.catch(() => {});
   return bytes;
 }
 
-/** What `promise` gives, or `late` when that takes longer. */
+/** Resolves with the result of `promise`, or with `late` when it takes longer. */
 async function within<T>(promise: Promise<T>, timeout_ms: number): Promise<T | "late"> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<"late">((resolve) => {
