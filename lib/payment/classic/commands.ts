@@ -1,7 +1,4 @@
-/**
- * The classic client's commands: each connects, logs in, does one thing, and prints it as a line of
- * JSON or as text.
- */
+/** The classic client's commands: each connects, logs in, does one thing, and prints it as a line of JSON or as text. */
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { printable } from "../../base/text.ts";
@@ -24,7 +21,7 @@ import {
 import { ClassicListener, OFFER_HOST } from "./offer_listener.ts";
 import { loadOfferPublicKey, openOfferPrivateKey, sealClassicOffer } from "./offer.ts";
 
-/** How often to ask for the list. A list that is cut goes on in the next one. */
+/** A server whose list is cut goes on in the next one. */
 const LISTS_MAX = 200;
 
 export interface ClassicPayOptions {
@@ -33,7 +30,7 @@ export interface ClassicPayOptions {
   readonly amount: Amount;
 }
 
-/** A classic account that is online and takes offers. */
+/** Online as a classic account, taking offers. */
 export interface ClassicListening {
   readonly session: ClassicSession;
   readonly list: ClassicList;
@@ -65,7 +62,7 @@ export async function pay(
   await withLogin(context, name, (session, list) => payFrom(context, name, session, list, options));
 }
 
-/** Takes offers until Ctrl-C. Throws when the session ends earlier. */
+/** Takes offers until Ctrl-C. Throws why the session ended when it did so before. */
 export async function listen(context: CommandContext, name: ClassicName): Promise<void> {
   const { out, interrupted } = context;
   const listening = await startListening(context, name);
@@ -151,10 +148,7 @@ async function printPaid(
   aside(() => out.result({ event: "paid", ...paid }, text));
 }
 
-/**
- * Pays from a session that is logged in as `name`. Prints the outcome, judged by the server's
- * balance.
- */
+/** Pays from a session that is logged in as `name`, and prints what the server's balance says of it. */
 export async function payFrom(
   context: CommandContext,
   name: ClassicName,
@@ -187,8 +181,8 @@ export async function payFrom(
 }
 
 /**
- * The payee's answer is a hint, and the balance is the server's word. Throws the refusal, or
- * `outcome_unknown` where the two do not agree.
+ * What the payee answers is a hint; the balance is the server's word. Throws the refusal, or `outcome_unknown` where the two
+ * do not agree.
  */
 function requirePaid(answer: string | null, amount: Amount, before: bigint, after: bigint): void {
   const unchanged = after === before;
@@ -203,7 +197,7 @@ function requirePaid(answer: string | null, amount: Amount, before: bigint, afte
 }
 
 /**
- * Hands the order to the payee's client. Returns its answer, or null if none came.
+ * Hands the order to the payee's client and gives its answer; null when none came.
  *
  * @throws {SealwireError} `payee_unreachable`: nothing was sent; what the key file's reader throws.
  */
@@ -254,7 +248,7 @@ export async function printList(
   out.result({ account, balance, online, next: null }, [`balance ${balance}`, ...lines].join("\n"));
 }
 
-/** Returns everyone who is online. Asks until a list shows nobody new. */
+/** Everyone online: asks on until a list shows nobody new. */
 async function listAll(session: ClassicSession, first: ClassicList): Promise<ClassicRow[]> {
   const rows = new Map(first.rows.map((row) => [row.name, row]));
   for (let asked = 1; asked < LISTS_MAX; asked++) {
@@ -293,10 +287,7 @@ async function withLogin(
   }
 }
 
-/**
- * A login must name a port. This one turns every payer away, so that no payer reaches another
- * program.
- */
+/** A login must name a port: one on which every payer is turned away, rather than one where someone else may listen. */
 async function loginWithoutOffers(
   { p2pPort: port }: CommandContext,
   session: ClassicSession,
@@ -316,7 +307,7 @@ function minorOf(list: ClassicList): bigint {
   return BigInt(decimal(list).replace(".", ""));
 }
 
-/** Formats the balance with two decimals, as the other commands do. */
+/** The balance with two decimals, as the other commands print it. */
 function decimal({ balance }: ClassicList): string {
   const [units, cents = ""] = balance.split(".");
   return `${units}.${cents.padEnd(2, "0")}`;

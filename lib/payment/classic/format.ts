@@ -1,7 +1,6 @@
 /**
- * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a
- * client asks, what the server answers, and what a payer's client hands to a payee's. Pure
- * functions; docs/protocol/classic.md has the table.
+ * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a client asks, what the server
+ * answers, and what a payer's client hands to a payee's. Pure functions; docs/protocol/classic.md has the table.
  */
 import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -24,9 +23,7 @@ export interface ClassicOrder {
   readonly amount: Amount;
 }
 
-/**
- * A client's request. A name that no account can have is null, and so is a port out of range.
- */
+/** What a client asks. A name is null where it can be no account's, a port where it is out of range. */
 export type ClassicRequest =
   | { readonly type: "register"; readonly name: ClassicName | null }
   | { readonly type: "login"; readonly name: ClassicName | null; readonly port: number | null }
@@ -41,9 +38,9 @@ export interface ClassicRow {
   readonly port: number;
 }
 
-/** The answer to a login and to List. */
+/** What login and List are answered with. */
 export interface ClassicList {
-  /** Decimal text. A whole number has no decimals. */
+  /** Decimal text: of whole units without decimals. */
   readonly balance: string;
   /** The server's public key: base64 of its SPKI, on one line. */
   readonly serverKey: string;
@@ -63,10 +60,7 @@ export const ANSWERS = {
   invalidCommand: "Invalid command format.\r\n",
 } as const;
 
-/**
- * Folds capital letters. Folds only ASCII: other characters that fold to it (the Kelvin sign to k)
- * make another name to a person.
- */
+/** Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another name to a person. */
 export function parseClassicName(written: string): ClassicName | null {
   if (!/^[\x21-\x7e]+$/.test(written)) return null;
   try {
@@ -77,14 +71,14 @@ export function parseClassicName(written: string): ClassicName | null {
   }
 }
 
-/** Parses one message without its line end. Returns null for anything else. */
+/** One message, without its line end. Null for what is none. */
 export function parseRequest(text: string): ClassicRequest | null {
   if (text.length > MESSAGE_BYTES_MAX) return null;
   if (text === "List") return { type: "list" };
   if (text === "Exit") return { type: "exit" };
   const [first = "", second, third, ...more] = text.split("#");
   if (second === undefined || more.length > 0) return null;
-  // Some clients append their public key. It is not used.
+  // Some clients append their public key, which nothing here has a use for.
   if (first === "REGISTER") return { type: "register", name: parseClassicName(second) };
   if (third === undefined) {
     return { type: "login", name: parseClassicName(first), port: parsePort(second) };
@@ -105,7 +99,7 @@ function parseOrderFields(payer: string, amountText: string, payee: string) {
   return { type: "order", payer: payerName, payee: payeeName, amount } as const;
 }
 
-/** Parses a positive number of whole units. Returns null for anything else. */
+/** A number of whole units, more than none; null for anything else. */
 export function parseWholeAmount(text: string): Amount | null {
   if (!/^[1-9]\d*$/.test(text)) return null;
   try {
@@ -129,7 +123,7 @@ export function formatLogin(name: string, port: number): string {
   return `${name}#${port}`;
 }
 
-/** Formats an order, for the payee and for the server. `amount`: whole units. */
+/** What is both handed to the payee and sent to the server. `amount`: whole units. */
 export function formatOrder(payer: string, amount: Amount, payee: string): string {
   return `${payer}#${formatClassicAmount(amount)}#${payee}`;
 }
@@ -142,14 +136,14 @@ export function isTransferred(answer: string): boolean {
   return answer.startsWith("Transfer Successful");
 }
 
-/** Formats minor units: whole units as `12`, others as `12.50`. */
+/** Minor units as whole units where they are whole (`12`), else with two decimals (`12.50`). */
 export function formatClassicAmount(minor: bigint): string {
   return formatAmount(minor).replace(/\.00$/, "");
 }
 
 /**
- * Formats the answer to a login and to List. It holds the first `rows` that fit into
- * {@linkcode MESSAGE_BYTES_MAX}, and their number as the count. All parts are ASCII.
+ * The answer to login and List, with as many of `rows` as go into {@linkcode MESSAGE_BYTES_MAX}, the first ones; its count is
+ * of those. All parts are ASCII.
  */
 export function formatList({ balance, serverKey, rows }: ClassicList): {
   readonly text: string;
@@ -169,7 +163,7 @@ export function formatList({ balance, serverKey, rows }: ClassicList): {
   return { text: `${start}${listed}\n${text}`, listed };
 }
 
-/** Parses an answer to login or List, also an incomplete one. Null for anything else. */
+/** An answer to login or List as far as it has come; null when it is something else. */
 export function parseList(
   answer: string,
 ): (ClassicList & { readonly complete: boolean }) | null {
@@ -186,7 +180,7 @@ function parseRow(line: string): ClassicRow[] {
   return parseClassicName(name) === null ? [] : [{ name, host, port }];
 }
 
-/** Returns the error that an answer stands for, when it is not a success. */
+/** The error that an answer stands for, for an answer that is not what was hoped for. */
 export function refusalOf(answer: string): SealwireError {
   const codes: Readonly<Record<string, [ErrorCode, string]>> = {
     [ANSWERS.registerFailed]: ["name_taken", "the name is taken, or is none that the server takes"],

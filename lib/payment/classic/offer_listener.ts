@@ -1,7 +1,6 @@
 /**
- * The listener of a classic payee. It takes offers from payers on 127.0.0.1, sends each to the
- * server, and passes the server's answer back. It sends only orders that pay this account: a
- * stranger's text must not become another command of this session.
+ * The door of a classic payee: takes offers from payers on 127.0.0.1, has the server decide over each, and passes its answer
+ * back. Only an order that pays this account is passed on: a stranger's text must not become another command of this session.
  */
 import type { KeyObject } from "node:crypto";
 import { Buffer } from "node:buffer";
@@ -10,10 +9,10 @@ import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
 import { type ClassicName, type ClassicOrder, parseOrderText } from "./format.ts";
 import { OFFER_BYTES, openClassicOffer, ReplayMemory } from "./offer.ts";
 
-/** Classic clients reach each other only on their own machine. */
+/** Classic clients reach each other on their own machine alone. */
 export const OFFER_HOST = "127.0.0.1";
 const CONNECTIONS_MAX = 64;
-/** The time from the connection to the whole offer. */
+/** From the connection to the whole offer. */
 const OFFER_DEADLINE_MS = 3_000;
 
 export interface ClassicListenerOptions {
@@ -22,9 +21,9 @@ export interface ClassicListenerOptions {
   readonly privateKey: KeyObject;
   /** Who is logged in. */
   readonly name: ClassicName;
-  /** Sends an order to the server and returns the answer. */
+  /** Sends an order to the server and gives its answer. */
   readonly relay: (text: string, order: ClassicOrder) => Promise<string>;
-  /** Called when an offer was refused or could not be passed on. */
+  /** An offer that was refused, or could not be passed on. */
   readonly onRefused: (reason: SealwireError) => void;
 }
 
@@ -52,10 +51,7 @@ export class ClassicListener {
     await this.listener.close();
   }
 
-  /**
-   * Takes one offer of a connection. The protocol has no answer for a refused offer, so the
-   * connection just ends.
-   */
+  /** One offer a connection. What is refused gets no answer, as there is none in the protocol: the connection ends. */
   private async serve(connection: Connection): Promise<void> {
     const deadline = setTimeout(() => connection.destroy(), OFFER_DEADLINE_MS);
     try {

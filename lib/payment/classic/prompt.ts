@@ -62,7 +62,7 @@ export async function runClassicPrompt(context: CommandContext): Promise<void> {
 class ClassicPrompt {
   private online: { readonly name: ClassicName; readonly listening: ClassicListening } | null =
     null;
-  /** A command whose missing words are being asked for, and the words so far. */
+  /** A command that lacks words, which are being asked for, and the words so far. */
   private words: string[] = [];
 
   constructor(private readonly context: CommandContext) {}
@@ -73,9 +73,7 @@ class ClassicPrompt {
     return missing === null ? PROMPT : `${capitalized(missing)}: `;
   }
 
-  /**
-   * Takes a line. Returns false after Exit. A command that fails says so, and the prompt goes on.
-   */
+  /** Takes a line; false after Exit. A command that fails says so, and the prompt goes on. */
   async take(line: string): Promise<boolean> {
     if (this.words.length > 0) this.words.push(line);
     else if (line !== "") this.words = line.split(/\s+/);
@@ -101,7 +99,7 @@ class ClassicPrompt {
     return argument === "" || arity !== undefined ? null : argument;
   }
 
-  /** Returns false after Exit. */
+  /** False after Exit. */
   private async run({ name, args }: PromptCall<typeof COMMANDS>): Promise<boolean> {
     switch (name) {
       case "register":
@@ -138,7 +136,7 @@ class ClassicPrompt {
     this.context.out.result({ account }, `${account} is registered`);
   }
 
-  /** `port`: where to take payments; by default the port of the command line. */
+  /** `port`: to take payments on; by default the one of the command line. */
   private async login(name: ClassicName, port: string | undefined): Promise<void> {
     await this.logout();
     const p2pPort = port === undefined
