@@ -87,7 +87,7 @@ function documentedOptions(
   seen.add(name);
   const section = sections.get(name)!;
   const found = new Set(optionCells(section));
-  if (/the options above/.test(section)) {
+  if (/the\s+options above/.test(section)) {
     for (const option of optionCells(intro)) found.add(option);
   }
   for (const [, other] of section.matchAll(/\bthose of\s+\[`([\w-]+)`\]/g)) {
