@@ -174,7 +174,7 @@ async function giveBack(ledger: Ledger, refundOf: PaymentReference, text: string
   return (await ledger.submit(orderOf(await signedOrder(bob, alice, changed)))).state;
 }
 
-test("a ledger keeps the total of a payment's refunds, whoever races, and passes its audit", async () => {
+test("a ledger keeps the total of a payment's refunds in every race, and passes its audit", async () => {
   const { ledger, folder, store, refundOf, close } = await paidLedger();
   const other = await temporaryLedger(folder);
   const states = await Promise.all(

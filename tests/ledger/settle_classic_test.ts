@@ -110,7 +110,7 @@ test("an account opened with a key in the same commit is not debited by an unsig
   assert.deepEqual(outcomes[2], { state: "refused", reason: "signature_required" });
 });
 
-test("no order that someone signed debits a classic account, whoever's key it is", () => {
+test("no signed order debits a classic account, under any key", () => {
   const world = mixedWorld();
   const impostor = { ...alice, name: carla };
   assertRefused(world, order(impostor, bob), "wrong_key");

@@ -503,7 +503,7 @@ test("money can be given back to the treasury, under the server's key", () => {
   assertRefused(world, order(alice, bob, wrong), "payee_key_changed");
 });
 
-test("no order debits the treasury, whoever's key it is under", () => {
+test("no order debits the treasury, under any key", () => {
   const world = worldOf(alice);
   const impostor = { ...alice, name: TREASURY as typeof alice.name };
   assertRefused(world, order(impostor, alice), "wrong_key");

@@ -16,7 +16,7 @@ import { openRawChannel, runClient, startServer } from "../../support/aes.ts";
 import { temporaryFolder } from "../../support/support.ts";
 import { offerByHand, partialPath, refusalCode, sendByHand, tree } from "../../support/transfer.ts";
 
-test("no name leads out of the folder, whoever sends it", async () => {
+test("no name leads out of the folder, under any sender", async () => {
   const parent = temporaryFolder();
   const out = join(parent, "out");
   const server = await startServer({ out });

@@ -352,19 +352,23 @@ describe("the door", () => {
     }
   });
 
-  test("shows out who brings no offer within three seconds, however busy", OPTIONS, async () => {
-    const [silent, dripping, pinging] = await Promise.all([1, 2, 3].map(() => Stranger.come()));
-    dripping!.socket.write('{"jsonrpc":"2.0",');
-    const busy = setInterval(() => {
-      dripping!.socket.write(" ");
-      pinging!.socket.write('{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}\n');
-    }, 200);
-    const strangers = [silent!, dripping!, pinging!];
-    for (const stranger of strangers) await stranger.untilEnded(OFFER_MS_MAX + 3_000);
-    clearInterval(busy);
-    await allLeave(strangers);
-    await assertTakesOffers();
-  });
+  test(
+    "ends a connection that brings no offer within three seconds, however busy",
+    OPTIONS,
+    async () => {
+      const [silent, dripping, pinging] = await Promise.all([1, 2, 3].map(() => Stranger.come()));
+      dripping!.socket.write('{"jsonrpc":"2.0",');
+      const busy = setInterval(() => {
+        dripping!.socket.write(" ");
+        pinging!.socket.write('{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}\n');
+      }, 200);
+      const strangers = [silent!, dripping!, pinging!];
+      for (const stranger of strangers) await stranger.untilEnded(OFFER_MS_MAX + 3_000);
+      clearInterval(busy);
+      await allLeave(strangers);
+      await assertTakesOffers();
+    },
+  );
 
   test("lets eight of one address in, and the next when one has left", OPTIONS, async () => {
     const eight = await Promise.all(Array.from({ length: PER_ADDRESS_MAX }, () => Stranger.come()));

@@ -213,7 +213,7 @@ describe("a payment that is refused", () => {
 });
 
 describe("a cancel", () => {
-  test("ends a settled payment's id as settled, whoever asks later", OPTIONS, async () => {
+  test("ends a settled payment's id as settled, for every later question", OPTIONS, async () => {
     const [id, had] = [randomUUID(), await balance()];
     assertPaid(await alice("pay", "bob", "1", "--id", id), id);
     assert.equal(await cancel(id), "settled");

@@ -99,7 +99,7 @@ async function judge(evidence: string): Promise<Json> {
 }
 
 test(
-  "a ledger replaced by an older one in secret: whoever saw more stops, whoever did not is served",
+  "a ledger replaced by an older one in secret: clients that saw more stop, the others are served",
   SLOW,
   async () => {
     const world = await secretlyRolledBackWorld();
@@ -129,7 +129,7 @@ test(
 );
 
 test(
-  "a second history that has grown past what was seen: whoever saw the first stops",
+  "a second history that has grown past what was seen: clients that saw the first stop",
   SLOW,
   async () => {
     const world = await secretlyRolledBackWorld();

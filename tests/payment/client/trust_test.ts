@@ -236,7 +236,7 @@ describe("a renewed certificate", () => {
 });
 
 test(
-  "another key at a known address is an alarm nobody overlooks, until the old one is forgotten",
+  "another key at a known address is an unmissable alarm, until the old one is forgotten",
   OPTIONS,
   async () => {
     const world = await PaymentWorld.start();

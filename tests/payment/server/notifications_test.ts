@@ -76,7 +76,7 @@ test(
 );
 
 test(
-  "one who stops reading while being paid costs little memory and disturbs nobody",
+  "a payee who stops reading costs little memory and disturbs nobody",
   OPTIONS,
   async () => {
     const proxy = await StallingProxy.start(wire.world.port);
@@ -104,29 +104,33 @@ test(
   },
 );
 
-test("one who asks without reading the answers is cut off, and nobody else", OPTIONS, async () => {
-  // A page that is filled by a batch has some 250 KB.
-  await alices.settle(batchToBob());
-  const after = await bobs.size() - 2;
-  const proxy = await StallingProxy.start(wire.world.port);
-  const stalled = await WireClient.enter(wire.world, bob, "session.login", {}, proxy.port);
-  proxy.stall();
-  const asked: Promise<unknown>[] = [];
-  const grown_bytes = await growthOf(async () => {
-    for (let request = 0; request < 250; request++) {
-      asked.push(stalled.call("payment.history", { after }));
-    }
-    const ends = Promise.allSettled(asked);
-    await delay(1_000);
-    await wire.assertServes();
-    proxy.resume();
-    const lost = (await ends).filter(({ status }) => status === "rejected");
-    assert.ok(lost.length > 0);
-  });
-  assert.ok(grown_bytes < GROWTH_BYTES_MAX, `grown by ${grown_bytes} bytes`);
-  await stalled.peer.closed;
-  proxy.close();
-});
+test(
+  "a client that asks without reading the answers is cut off, and nobody else",
+  OPTIONS,
+  async () => {
+    // A page that is filled by a batch has some 250 KB.
+    await alices.settle(batchToBob());
+    const after = await bobs.size() - 2;
+    const proxy = await StallingProxy.start(wire.world.port);
+    const stalled = await WireClient.enter(wire.world, bob, "session.login", {}, proxy.port);
+    proxy.stall();
+    const asked: Promise<unknown>[] = [];
+    const grown_bytes = await growthOf(async () => {
+      for (let request = 0; request < 250; request++) {
+        asked.push(stalled.call("payment.history", { after }));
+      }
+      const ends = Promise.allSettled(asked);
+      await delay(1_000);
+      await wire.assertServes();
+      proxy.resume();
+      const lost = (await ends).filter(({ status }) => status === "rejected");
+      assert.ok(lost.length > 0);
+    });
+    assert.ok(grown_bytes < GROWTH_BYTES_MAX, `grown by ${grown_bytes} bytes`);
+    await stalled.peer.closed;
+    proxy.close();
+  },
+);
 
 test("after all of this the sum is zero and the audit passes", OPTIONS, async () => {
   await wire.assertAuditPasses();

@@ -138,7 +138,7 @@ test(
 );
 
 test(
-  "a client killed after the payee has its order has paid once by its next command, whoever settles it",
+  "a client killed after the payee has its order has paid once by its next command, settled by either",
   SLOW,
   async () => {
     const scene = await Scene.start();
