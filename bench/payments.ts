@@ -1,15 +1,19 @@
 /**
  * Payments end to end, with the real server as a process of its own:
  *
- * - latency: alice pays bob directly, both clients running and nobody else there; from `pay` to the verified receipt;
- * - throughput: 64 clients over TLS, orders signed beforehand, each with 16 under way at a time, payees connected and told.
+ * - latency: alice pays bob directly, both clients running and nobody else there; from `pay` to the
+ *   verified receipt;
+ * - throughput: 64 clients over TLS, orders signed beforehand, each with 16 under way at a time,
+ *   payees connected and told.
  *
- * Beside it, on the same machine in the same run: round trips of lines as long over the same 64 TLS connections, which cost
- * the server nothing but to read and answer, and durable SQLite commits one after the other.
+ * Beside it, on the same machine in the same run: round trips of lines as long over the same 64 TLS
+ * connections, which cost the server nothing but to read and answer, and durable SQLite commits one
+ * after the other.
  *
  *     deno run -A bench/payments.ts        bun bench/payments.ts
  *
- * Takes less than a minute. Everything is in the system's temporary folder (TMPDIR), whose disk decides what a commit costs.
+ * Takes less than a minute. Everything is in the system's temporary folder (TMPDIR), whose disk
+ * decides what a commit costs.
  */
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -27,7 +31,10 @@ import { type SignedTexts, WireClient } from "../tests/support/wire_client.ts";
 
 const PAYMENTS_WARM_UP = 30;
 const PAYMENTS_TIMED = 300;
-/** Between two payments, so that the payee's client is done with the first: it shows it, and remembers that it did. */
+/**
+ * Between two payments, so that the payee's client is done with the first: it shows it, and
+ * remembers that it did.
+ */
 const PAUSE_MS = 25;
 const CLIENTS = 64;
 const ORDERS_PER_CLIENT = 150;

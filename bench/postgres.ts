@@ -1,11 +1,13 @@
 /**
- * How many payments a second 1, 2 and 3 ledgers settle on one PostgreSQL, each in a process of its own. Beside it, on the same
- * database server in the same run, pgbench with a transfer script: two updates and one insert, a transaction each.
+ * How many payments a second 1, 2 and 3 ledgers settle on one PostgreSQL, each in a process of its
+ * own. Beside it, on the same database server in the same run, pgbench with a transfer script: two
+ * updates and one insert, a transaction each.
  *
  *     deno run -A bench/postgres.ts        bun bench/postgres.ts
  *
- * It starts PostgreSQL itself, with its default settings, in the system's temporary folder (TMPDIR). Orders are signed
- * beforehand, and their signatures are not verified: this measures the ledger. Takes about a minute and a half.
+ * It starts PostgreSQL itself, with its default settings, in the system's temporary folder
+ * (TMPDIR). Orders are signed beforehand, and their signatures are not verified: this measures the
+ * ledger. Takes about a minute and a half.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";

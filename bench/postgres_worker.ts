@@ -1,4 +1,7 @@
-/** One server's ledger, for `postgres.ts`: says "ready", waits for a line, pays for some seconds, and prints what it did. */
+/**
+ * One server's ledger, for `postgres.ts`: says "ready", waits for a line, pays for some seconds,
+ * and prints what it did.
+ */
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -24,7 +27,10 @@ const now_s = () => Math.floor(Date.now() / 1000);
 
 const [url, keysFolder, name, run_s] = process.argv.slice(2);
 
-/** Accounts share one RSA key, for each costs 0.2 s to make and none of them is the other's secret here. */
+/**
+ * Accounts share one RSA key, for each costs 0.2 s to make and none of them is the other's secret
+ * here.
+ */
 async function makeAccounts(pair: RsaKeyPair) {
   return await Promise.all(Array.from({ length: ACCOUNTS }, async (_, index) => {
     const account = parseAccountName(`${name}-${index}`);

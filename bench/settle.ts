@@ -1,12 +1,13 @@
 /**
- * How many payments a second the ledger settles, without a network: single orders of 64 streams, and batches of 1,000 from 20
- * payers. Orders are signed beforehand; verifying them counts. Beside it, on the same machine in the same run: Ed25519
- * verification alone, and durable SQLite commits alone.
+ * How many payments a second the ledger settles, without a network: single orders of 64 streams,
+ * and batches of 1,000 from 20 payers. Orders are signed beforehand; verifying them counts. Beside
+ * it, on the same machine in the same run: Ed25519 verification alone, and durable SQLite commits
+ * alone.
  *
  *     deno run -A bench/settle.ts [--entries N]        bun bench/settle.ts [--entries N]
  *
- * `--entries`: how many entries the ledger has before the measurement (0). The database is in the system's temporary folder
- * (TMPDIR), whose disk decides what a commit costs.
+ * `--entries`: how many entries the ledger has before the measurement (0). The database is in the
+ * system's temporary folder (TMPDIR), whose disk decides what a commit costs.
  */
 import { generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -68,7 +69,10 @@ function rsaPair(): RsaKeyPair {
   return { publicKey: rsaPublicKeyFromPem(pem), privateKey };
 }
 
-/** Accounts that share one RSA key: each would cost 0.2 s to make, and none of them is the other's secret here. */
+/**
+ * Accounts that share one RSA key: each would cost 0.2 s to make, and none of them is the other's
+ * secret here.
+ */
 async function makeAccounts(server: RsaKeyPair) {
   const pair = rsaPair();
   return await Promise.all(Array.from({ length: STREAMS }, async (_, index) => {

@@ -1,5 +1,6 @@
 /**
- * 200 clients, logged in, pay at random for 30 seconds; then the balances must add up and the audit must pass.
+ * 200 clients, logged in, pay at random for 30 seconds; then the balances must add up and the audit
+ * must pass.
  *
  *     deno run -A bench/soak.ts        bun bench/soak.ts
  */

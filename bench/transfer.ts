@@ -13,9 +13,9 @@
  *                                   [--line-mib 256] [--resume-mib 4096]
  *     bun bench/transfer.ts …
  *
- * The tools take turns, and each row shows medians. Everything lies in the system's temporary folder
- * (TMPDIR). Nothing is deleted before the end of a row, because file systems are slow to hand out
- * again what was just given back.
+ * The tools take turns, and each row shows medians. Everything lies in the system's temporary
+ * folder (TMPDIR). Nothing is deleted before the end of a row, because file systems are slow to
+ * hand out again what was just given back.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -120,7 +120,9 @@ async function startOurs(folder: string) {
   return { server, port: Number(port) };
 }
 
-/** Runs both tools and times the client from its start to its exit. `through` gives another port. */
+/**
+ * Runs both tools and times the client from its start to its exit. `through` gives another port.
+ */
 async function sendWithOurs(
   path: string,
   through: (port: number) => Promise<number> = (port) => Promise.resolve(port),
@@ -230,7 +232,9 @@ interface Sshd {
   stop(): void;
 }
 
-/** An sshd of this run's own on loopback, and how to copy with it; null where none can be started. */
+/**
+ * An sshd of this run's own on loopback, and how to copy with it; null where none can be started.
+ */
 async function startSshd(): Promise<Sshd | null> {
   if (!existsSync(SSHD)) return null;
   const folder = newFolder();

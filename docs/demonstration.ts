@@ -105,8 +105,8 @@ async function listen(name: string, port: number): Promise<Tool> {
 const online = new Map<unknown, Json>();
 
 /**
- * The operator's front before one of the servers, with the keys of both. It passes on every line, and
- * lets members of either history find one another, so that nobody notices that there are two.
+ * The operator's front before one of the servers, with the keys of both. It passes on every line,
+ * and lets members of either history find one another, so that nobody notices that there are two.
  */
 async function startFront(port: number): Promise<number> {
   const { keys } = history("one");

@@ -46,7 +46,9 @@ export function commitRecord(
   };
 }
 
-/** The keys of the accounts that this commit opens or gives another key; null for a classic account. */
+/**
+ * The keys of the accounts that this commit opens or gives another key; null for a classic account.
+ */
 function newKeys({ openings, rotations }: Settlement): Map<string, RsaPublicJwk | null> {
   const keys = new Map<string, RsaPublicJwk | null>(
     openings.map(({ name, delegation }) => [name, delegation?.claims.key.jwk ?? null]),

@@ -1,7 +1,7 @@
 /**
- * Copies a ledger from one store into another, empty one, of whatever kind: page by page, in one transaction, so that the
- * copy is whole or is not there. Rows keep their seals. The tree is built anew from the entries, and must have the root that
- * the head names.
+ * Copies a ledger from one store into another, empty one, of whatever kind: page by page, in one
+ * transaction, so that the copy is whole or is not there. Rows keep their seals. The tree is built
+ * anew from the entries, and must have the root that the head names.
  */
 import { rmSync } from "node:fs";
 import { SealwireError } from "../base/errors.ts";
@@ -21,10 +21,12 @@ const PAGE_ROWS = 1_000;
 export type CopyProgress = (done: number, total: number) => void;
 
 /**
- * Does nothing when `to` holds the same ledger already, so it may be run again after it was cut off.
+ * Does nothing when `to` holds the same ledger already, so it may be run again after it was cut
+ * off.
  *
- * @throws {SealwireError} `ledger_missing` when `from` is empty, `store_unusable` when `to` holds another ledger,
- * `store_damaged` when the entries do not lead to the head, and what the stores throw.
+ * @throws {SealwireError} `ledger_missing` when `from` is empty, `store_unusable` when `to` holds
+ * another ledger, `store_damaged` when the entries do not lead to the head, and what the stores
+ * throw.
  */
 export async function copyLedger(
   from: LedgerStore,
@@ -193,7 +195,10 @@ class Copy {
     });
   }
 
-  /** `copyPage` gives the key of the last row of its page; undefined for an empty page, which is the last. */
+  /**
+   * `copyPage` gives the key of the last row of its page; undefined for an empty page, which is the
+   * last.
+   */
   private async pages<Key>(first: Key, copyPage: (after: Key) => Promise<Key | undefined>) {
     let after: Key | undefined = first;
     while (after !== undefined) after = await copyPage(after);

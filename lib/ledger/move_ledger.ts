@@ -1,6 +1,7 @@
 /**
- * Moves a ledger to another database. A ledger has one future: so the log ends in the old one with an entry that both
- * databases have, and goes on after it in the new one alone. Checkpoints stay what they were, and clients notice nothing.
+ * Moves a ledger to another database. A ledger has one future: so the log ends in the old one with
+ * an entry that both databases have, and goes on after it in the new one alone. Checkpoints stay
+ * what they were, and clients notice nothing.
  */
 import { SealwireError } from "../base/errors.ts";
 import { copyLedger, type CopyProgress } from "./copy_ledger.ts";
@@ -19,11 +20,12 @@ export interface MoveOptions extends Omit<OpenLedgerOptions, "store" | "create">
 }
 
 /**
- * May be run again with the same databases after it was cut off. Servers on the old database refuse everything from the
- * moment that it begins.
+ * May be run again with the same databases after it was cut off. Servers on the old database refuse
+ * everything from the moment that it begins.
  *
- * @throws {SealwireError} `store_unusable` when the new database holds another ledger, `ledger_moved` when this one has been
- * moved elsewhere, and what `openLedger` and `copyLedger` throw.
+ * @throws {SealwireError} `store_unusable` when the new database holds another ledger,
+ * `ledger_moved` when this one has been moved elsewhere, and what `openLedger` and `copyLedger`
+ * throw.
  */
 export async function moveLedger(options: MoveOptions): Promise<void> {
   const { from, to, toName, onProgress, ...others } = options;

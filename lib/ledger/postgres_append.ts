@@ -1,9 +1,13 @@
-/** Writes one commit: at most a dozen statements, sent together, whatever the number of payments. */
+/**
+ * Writes one commit: at most a dozen statements, sent together, whatever the number of payments.
+ */
 import { arrayOf, bytesArrayOf, NO_ITEM } from "./postgres_rows.ts";
 import type { PostgresSession } from "./postgres_session.ts";
 import type { CommitRecord } from "./store.ts";
 
-/** Servers on this database hear of each commit on this channel. The payload is the log's new size. */
+/**
+ * Servers on this database hear of each commit on this channel. The payload is the log's new size.
+ */
 export const COMMITTED_CHANNEL = "sealwire_committed";
 
 /** A statement with its parameters. */

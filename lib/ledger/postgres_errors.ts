@@ -1,6 +1,6 @@
 /**
- * What PostgreSQL's errors mean to the ledger, by SQLSTATE (PostgreSQL documentation, appendix A). Which of them leave
- * open whether a COMMIT has happened is decided here too.
+ * What PostgreSQL's errors mean to the ledger, by SQLSTATE (PostgreSQL documentation, appendix A).
+ * Which of them leave open whether a COMMIT has happened is decided here too.
  */
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
@@ -88,8 +88,8 @@ function isCertificateCode(code: string): boolean {
 }
 
 /**
- * What a failed statement means. A broken constraint and a statement that cannot be right are faults of ours and stay
- * what they are; everything else is the database's, and passes.
+ * What a failed statement means. A broken constraint and a statement that cannot be right are
+ * faults of ours and stay what they are; everything else is the database's, and passes.
  */
 export function statementError(error: unknown): unknown {
   if (error instanceof SealwireError) return error;

@@ -1,6 +1,7 @@
 /**
- * Between rows and what the ledger works with. Whole columns travel as one array each, so that a commit of a thousand
- * payments is a few statements. Numbers of 64 bits travel as text and are never a float.
+ * Between rows and what the ledger works with. Whole columns travel as one array each, so that a
+ * commit of a thousand payments is a few statements. Numbers of 64 bits travel as text and are
+ * never a float.
  */
 import { Buffer } from "node:buffer";
 import type { Sha256, Uuid } from "../base/parse.ts";

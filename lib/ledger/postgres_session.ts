@@ -1,7 +1,8 @@
 /**
- * One session with PostgreSQL: one connection, over which statements are sent without waiting for each other's answers.
- * A session that is lost stays lost. The driver would connect again by itself, and the next statement of a transaction
- * would then run outside of it; so here each driver gets one socket and no second.
+ * One session with PostgreSQL: one connection, over which statements are sent without waiting for
+ * each other's answers. A session that is lost stays lost. The driver would connect again by
+ * itself, and the next statement of a transaction would then run outside of it; so here each driver
+ * gets one socket and no second.
  */
 import type { Socket } from "node:net";
 import type postgres from "postgres";
@@ -14,7 +15,9 @@ import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
 const CONNECT_TIMEOUT_MS = 5_000;
 /** The database ends a statement that takes longer. */
 const STATEMENT_TIMEOUT_MS = 10_000;
-/** The database ends a transaction whose server has stopped in the middle, so that others may go on. */
+/**
+ * The database ends a transaction whose server has stopped in the middle, so that others may go on.
+ */
 const IDLE_TIMEOUT_MS = 5_000;
 /** A snapshot counts whole tables, and a copy writes elsewhere between two reads of it. */
 const SNAPSHOT_TIMEOUT_MS = 120_000;
@@ -91,7 +94,9 @@ export class PostgresSession {
     return await this.answered(this.client.unsafe(text, [...parameters], { prepare: true }));
   }
 
-  /** Gives the command that the database says it has carried out: a COMMIT may turn out a ROLLBACK. */
+  /**
+   * Gives the command that the database says it has carried out: a COMMIT may turn out a ROLLBACK.
+   */
   async command(text: string): Promise<string> {
     const { command } = await this.answered(this.client.unsafe(text));
     return command;
@@ -132,7 +137,10 @@ export class PostgresSession {
     return this.socket;
   }
 
-  /** The driver forgets some statements when the connection ends between two of its steps. So they are ended here. */
+  /**
+   * The driver forgets some statements when the connection ends between two of its steps. So they
+   * are ended here.
+   */
   private answered<Answer>(query: PromiseLike<Answer>): Promise<Answer> {
     // Not sent before somebody waits for it.
     if (this.isLost) return Promise.reject(new ConnectionLostError("the connection was lost"));
@@ -215,7 +223,10 @@ const SERVER_SETTINGS = `
     current_setting('transaction_read_only') AS read_only,
     pg_is_in_recovery() AS standby`;
 
-/** @throws {SealwireError} `store_unusable` for a database that would lose or not take what is committed. */
+/**
+ * @throws {SealwireError} `store_unusable` for a database that would lose or not take what is
+ * committed.
+ */
 function requireKeeping([settings]: readonly PostgresRow[], target: PostgresTarget): void {
   const { version, encoding, fsync, synchronous_commit, standbys, read_only, standby } = settings!;
   const flaw = Number(version) < SERVER_VERSION_MIN

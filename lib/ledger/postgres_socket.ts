@@ -1,9 +1,9 @@
 /**
- * The socket to PostgreSQL, with TLS where the target asks for it: the SSLRequest of the protocol (PostgreSQL
- * documentation, 54.2.11), then a handshake that verifies certificate and name.
+ * The socket to PostgreSQL, with TLS where the target asks for it: the SSLRequest of the protocol
+ * (PostgreSQL documentation, 54.2.11), then a handshake that verifies certificate and name.
  *
- * It is opened here and not by the driver for two reasons. A connection that hangs can be destroyed. And a database
- * without TLS is told apart from one whose certificate is wrong.
+ * It is opened here and not by the driver for two reasons. A connection that hangs can be
+ * destroyed. And a database without TLS is told apart from one whose certificate is wrong.
  */
 import { Buffer } from "node:buffer";
 import { connect, isIP, type Socket } from "node:net";
@@ -19,8 +19,8 @@ const ANSWER_TLS = "S".charCodeAt(0);
 /**
  * Connected, and ready for the startup message.
  *
- * @throws {SealwireError} `store_unusable` when the database has no TLS. System and TLS errors as they come, and
- * ConnectionLostError when it takes longer than `timeout_ms`.
+ * @throws {SealwireError} `store_unusable` when the database has no TLS. System and TLS errors as
+ * they come, and ConnectionLostError when it takes longer than `timeout_ms`.
  */
 export async function openPostgresSocket(
   target: PostgresTarget,
@@ -51,7 +51,8 @@ async function secure(
 ): Promise<Socket> {
   socket.write(SSL_REQUEST);
   const answer = await settled(socket, "data") as Uint8Array;
-  // More than the one byte would be data that someone slipped in before the handshake (CVE-2021-23222).
+  // More than the one byte would be data that someone slipped in before the handshake
+  // (CVE-2021-23222).
   if (answer[0] !== ANSWER_TLS || answer.length !== 1) {
     throw new SealwireError(
       "store_unusable",

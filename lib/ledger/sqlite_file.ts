@@ -1,5 +1,6 @@
 /**
- * The SQLite file that a ledger is in: making it, knowing it again, and refusing what is something else.
+ * The SQLite file that a ledger is in: making it, knowing it again, and refusing what is something
+ * else.
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
@@ -89,9 +90,11 @@ const SCHEMA = `
 `;
 
 /**
- * Opens the ledger at `path` twice, for the one who writes and for those who read. `create`: makes it where there is none.
+ * Opens the ledger at `path` twice, for the one who writes and for those who read. `create`: makes
+ * it where there is none.
  *
- * @throws {SealwireError} `store_unusable`: not there, no ledger of ours, of another version, or not to be read and written.
+ * @throws {SealwireError} `store_unusable`: not there, no ledger of ours, of another version, or
+ * not to be read and written.
  */
 export function openLedgerFile(
   path: string,
@@ -110,7 +113,10 @@ export function openLedgerFile(
   }
 }
 
-/** An empty file is an empty database. Made here, because SQLite would let others read it, and its log after it. */
+/**
+ * An empty file is an empty database. Made here, because SQLite would let others read it, and its
+ * log after it.
+ */
 function createFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   closeSync(openSync(path, "a", 0o600));

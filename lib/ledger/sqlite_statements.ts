@@ -11,8 +11,9 @@ const SQLITE_CONSTRAINT = 19;
 export type Row = Record<string, SQLOutputValue>;
 
 /**
- * Prepared once, used often: five times as fast as preparing each time. All throw `store_unavailable` when the database
- * refuses, but for a broken constraint, which is a fault of ours.
+ * Prepared once, used often: five times as fast as preparing each time. All throw
+ * `store_unavailable` when the database refuses, but for a broken constraint, which is a fault of
+ * ours.
  */
 export class Statements {
   private readonly prepared = new Map<string, StatementSync>();

@@ -337,7 +337,8 @@ test("two processes that start at once make one ledger", async () => {
 test("a process that starts while another makes the ledger does not take it for one without an anchor", async () => {
   const folder = temporaryFolder();
   let other: Awaited<ReturnType<typeof temporaryLedger>> | undefined;
-  // The other one starts and commits between this one's look at the anchor and its look at the head.
+  // The other one starts and commits between this one's look at the anchor and its look at the
+  // head.
   const slow = (store: LedgerStore): LedgerStore =>
     new Proxy(store, {
       get(target, name) {

@@ -105,7 +105,10 @@ test("another server's key passes nothing, and neither does another log key", as
 const ALICES = `payer = 'alice' AND entry_index = ${PAYMENT}`;
 const CAROLS = `payer = 'carol' AND entry_index = ${BATCH}`;
 
-/** Each column of each table that the ledger means something by: what is done to it, the index named, the sentence. */
+/**
+ * Each column of each table that the ledger means something by: what is done to it, the index
+ * named, the sentence.
+ */
 const TAMPERINGS: [string, string, number, RegExp][] = [
   [
     "a balance raised",

@@ -1,4 +1,7 @@
-/** Entries carry the clock's time and orders expire by it, so a clock that jumps decides about nothing. */
+/**
+ * Entries carry the clock's time and orders expire by it, so a clock that jumps decides about
+ * nothing.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { watchedClock } from "../../lib/ledger/clock.ts";

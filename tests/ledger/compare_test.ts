@@ -22,7 +22,10 @@ import { tamper } from "../support/tamper.ts";
 
 const bob = person("bob");
 
-/** Two histories of one log: both share 3 entries, then `shown` entries were shown and `kept` entries are there. */
+/**
+ * Two histories of one log: both share 3 entries, then `shown` entries were shown and `kept`
+ * entries are there.
+ */
 async function forkedLedger(
   sizes: { shown: number; kept: number },
 ): Promise<TemporaryLedger & { shown: Checkpoint }> {

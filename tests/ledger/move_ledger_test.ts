@@ -104,7 +104,8 @@ test(
     const { root, size } = running.checkpoint;
     await withLedger(to, folder, async (moved) => assert.deepEqual(await moved.rootAt(size), root));
     await running.close();
-    // A server that is started with it is told where the ledger is now, whatever the operator accepts.
+    // A server that is started with it is told where the ledger is now, whatever the operator
+    // accepts.
     for (const acceptRollback of [false, true]) {
       await assert.rejects(sharedLedger(from, folder, { acceptRollback }), {
         code: "ledger_moved",

@@ -20,7 +20,10 @@ import {
 import { grant, openClassic } from "../support/settle_world.ts";
 
 const ENTRIES = 100_000;
-/** Of the partial tiles: 160 entries, 134 roots of tiles of them, one root of those. And the first entry and the last. */
+/**
+ * Of the partial tiles: 160 entries, 134 roots of tiles of them, one root of those. And the first
+ * entry and the last.
+ */
 const EDGE = { entries: ENTRIES % 256 + 2, tileRoots: Math.floor(ENTRIES / 256) % 256 + 1 };
 const bob = person("bob");
 

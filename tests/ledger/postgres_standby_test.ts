@@ -1,6 +1,7 @@
 /**
- * Synchronous replication whose standby is away. COMMIT waits for it; a backend that is ended or cancelled meanwhile has
- * committed on the primary alone, where everybody sees it. A failover would lose it, so nobody may be told.
+ * Synchronous replication whose standby is away. COMMIT waits for it; a backend that is ended or
+ * cancelled meanwhile has committed on the primary alone, where everybody sees it. A failover would
+ * lose it, so nobody may be told.
  */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";

@@ -1,4 +1,7 @@
-/** What a ledger on PostgreSQL does when connections break, the database goes away, or others use it too. */
+/**
+ * What a ledger on PostgreSQL does when connections break, the database goes away, or others use it
+ * too.
+ */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,7 +35,10 @@ interface Opened {
   readonly close: () => Promise<void>;
 }
 
-/** A new ledger with accounts of alice and bob. `url`: how it is reached, from where the database really is. */
+/**
+ * A new ledger with accounts of alice and bob. `url`: how it is reached, from where the database
+ * really is.
+ */
 async function newLedger(
   server: PostgresServer = database!,
   reach: (url: string) => string = (url) => url,

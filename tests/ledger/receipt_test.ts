@@ -54,7 +54,10 @@ const bob = person("bob");
 const carol = person("carol");
 const server = serverPair().publicKey;
 
-/** Receipts of a ledger as it really makes them: two of five payments with a memo in one, and two of a batch's. */
+/**
+ * Receipts of a ledger as it really makes them: two of five payments with a memo in one, and two of
+ * a batch's.
+ */
 let plain: string;
 let another: string;
 let batched: string;
@@ -288,8 +291,8 @@ test("any part swapped for that of another sound receipt makes none", async () =
         ] as const,
       ];
       for (const [part, text] of candidates) {
-        // One order's two receipts share some parts, and all share the statement. Another item of the batch, with its path,
-        // makes the receipt of that item.
+        // One order's two receipts share some parts, and all share the statement. Another item of
+        // the batch, with its path, makes the receipt of that item.
         if ([one, other].includes(text)) continue;
         swapped++;
         assert.notEqual(await verdict(text), "accepted", `${part} of ${otherName} in ${name}`);
@@ -327,7 +330,10 @@ test("one of a batch shows that payee's item and nothing of the others", () => {
   }
 });
 
-/** What a dishonest server can make, which has all its own keys: a log with any entry, and a receipt of that. */
+/**
+ * What a dishonest server can make, which has all its own keys: a log with any entry, and a receipt
+ * of that.
+ */
 async function forge(
   signed: SignedOrder,
   changed: Partial<Entry<Transfer>> | Entry,

@@ -108,7 +108,8 @@ test("a refund, a grant and a classic payment are not given back", () => {
   assertRefused(world, back, "refund_of_refund");
   const id = uuid();
   world.one(grant(alice, "5.00", id));
-  // The treasury's name parses as no account's, so no order can name it; a rule says no all the same.
+  // The treasury's name parses as no account's, so no order can name it; a rule says no all the
+  // same.
   const granted = { payer: TREASURY as unknown as typeof bob.name, id, item: null };
   const toTreasury = { payee: TREASURY, payeeKey: serverPair().publicKey.thumbprint } as const;
   const giveBack = order(alice, bob, { refundOf: granted, ...toTreasury });

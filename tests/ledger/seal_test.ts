@@ -1,4 +1,7 @@
-/** What is changed in the database is noticed before anything is signed that rests on it, or before it is sent. */
+/**
+ * What is changed in the database is noticed before anything is signed that rests on it, or before
+ * it is sent.
+ */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import type { Submission } from "../../lib/ledger/submission.ts";

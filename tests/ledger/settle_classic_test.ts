@@ -1,4 +1,7 @@
-/** Accounts that a classic client opened: they have no key, nobody signs for them, and nobody else pays for that. */
+/**
+ * Accounts that a classic client opened: they have no key, nobody signs for them, and nobody else
+ * pays for that.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

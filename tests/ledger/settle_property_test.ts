@@ -169,7 +169,10 @@ function lasting(outcome: Outcome): string {
   return `${outcome.state} ${outcome.index}`;
 }
 
-/** Whether what the entries pay was paid by the key of that moment, asked for once, and given back in part at most. */
+/**
+ * Whether what the entries pay was paid by the key of that moment, asked for once, and given back
+ * in part at most.
+ */
 function assertPurposes(world: World, orders: ReadonlyMap<string, OrderSubmission>): void {
   const keys = new Map<string, string | null>();
   const paid = new Map<string, { payee: string; amount: bigint; isRefund: boolean }>();

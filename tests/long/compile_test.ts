@@ -154,7 +154,10 @@ test(
   },
 );
 
-/** Deno compiles with an archive of its runtime that it downloads: where it cannot, there is nothing to test. */
+/**
+ * Deno compiles with an archive of its runtime that it downloads: where it cannot, there is nothing
+ * to test.
+ */
 function whyNotDenoCompile(): string | false {
   if (RUNTIME !== "deno") return "Deno's own runner tests this";
   const script = join(temporaryFolder(), "nothing.ts");

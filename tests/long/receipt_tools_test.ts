@@ -1,4 +1,7 @@
-/** A receipt is accepted by tools that share none of our code: openssl for the signatures, Python for the hashes. */
+/**
+ * A receipt is accepted by tools that share none of our code: openssl for the signatures, Python
+ * for the hashes.
+ */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -74,7 +74,10 @@ test("a nonce has 32 bytes, and hashes have 32 bytes", async () => {
   }
 });
 
-/** The encodings of points whose order divides 8 (RFC 8032, 5.1; order 1, 2, 4, 4, and 8 four times). */
+/**
+ * The encodings of points whose order divides 8 (RFC 8032, 5.1; order 1, 2, 4, 4, and 8 four
+ * times).
+ */
 const SMALL_ORDER = [
   "0100000000000000000000000000000000000000000000000000000000000000",
   "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
@@ -86,7 +89,10 @@ const SMALL_ORDER = [
   "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
 ];
 
-/** y of p and above, which is y - p once more, with either sign of x; and x = 0 with the sign of a negative x. */
+/**
+ * y of p and above, which is y - p once more, with either sign of x; and x = 0 with the sign of a
+ * negative x.
+ */
 function nonCanonical(): string[] {
   const encodings = [`01${"00".repeat(30)}80`, `ec${"ff".repeat(30)}ff`];
   for (let low = 0xed; low <= 0xff; low++) {
@@ -175,8 +181,9 @@ test("an account's RSA key of 1024 or 8192 bits, or with another exponent, is ba
 });
 
 test("signatures under a session key with a part of small order get one verdict on every runtime", async () => {
-  // Verification with the cofactor (RFC 8032, 5.1.7, which allows both) would take all of these, without it about an eighth.
-  // A key like this is its maker's own trouble, as long as all who verify a receipt agree.
+  // Verification with the cofactor (RFC 8032, 5.1.7, which allows both) would take all of these,
+  // without it about an eighth. A key like this is its maker's own trouble, as long as all who
+  // verify a receipt agree.
   const { Point } = ed25519;
   const order = Point.Fn.ORDER;
   const torsion = Point.fromHex(SMALL_ORDER[4]!);

@@ -42,7 +42,10 @@ function rfcTreeHash(leaves: readonly Uint8Array[]): Uint8Array {
   return sha256(Uint8Array.of(1), rfcTreeHash(leaves.slice(0, k)), rfcTreeHash(leaves.slice(k)));
 }
 
-/** The tree that Certificate Transparency's implementations test against: its eight leaves and the root of the first n. */
+/**
+ * The tree that Certificate Transparency's implementations test against: its eight leaves and the
+ * root of the first n.
+ */
 const CT_LEAVES = [
   "",
   "00",
@@ -65,7 +68,8 @@ const CT_ROOTS = [
 ];
 
 test("the tree is Certificate Transparency's: the published roots come out of it", () => {
-  // Leaves here are text, and the sixth to eighth of theirs are ASCII anyway. All eight are valid UTF-8.
+  // Leaves here are text, and the sixth to eighth of theirs are ASCII anyway. All eight are valid
+  // UTF-8.
   const leaves = CT_LEAVES.map((hex) => {
     const bytes = Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16));
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);

@@ -237,7 +237,8 @@ test("a memo of another form is bad_token before anything is opened", async () =
 test("a longest memo between keys of 4096 bits fits into an order, and that into an offer", {
   timeout: 60_000,
 }, async () => {
-  // The wrapped keys of 4096-bit accounts have 512 bytes each; two of 2048 bits are swapped for such.
+  // The wrapped keys of 4096-bit accounts have 512 bytes each; two of 2048 bits are swapped for
+  // such.
   const wide = { encrypted_key: randomBytes(512).toString("base64url") };
   const memo = await sealMemo("x".repeat(MEMO_BYTES_MAX), bob.pair.publicKey, alice.pair.publicKey);
   const { order } = await signedOrder(alice, bob, { memo: { ...memo, recipients: [wide, wide] } });

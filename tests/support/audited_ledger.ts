@@ -1,8 +1,9 @@
 /**
- * One ledger with everything in it, for the tests of audit and of damage. Entry 0 opens it; 1 to 6 open alice, bob and carol,
- * 7 and 8 dora, who has no key; 9 and 10 are payments of alice and bob; 11 is a batch of carol's, 12 a grant, 13 a cancel of
- * alice's, 14 new settings, 15 an unsigned payment of dora's, 16 a payment of alice's to the treasury. The grants after it
- * fill the first tile.
+ * One ledger with everything in it, for the tests of audit and of damage. Entry 0 opens it; 1 to 6
+ * open alice, bob and carol, 7 and 8 dora, who has no key; 9 and 10 are payments of alice and bob;
+ * 11 is a batch of carol's, 12 a grant, 13 a cancel of alice's, 14 new settings, 15 an unsigned
+ * payment of dora's, 16 a payment of alice's to the treasury. The grants after it fill the first
+ * tile.
  */
 import type { Uuid } from "../../lib/base/parse.ts";
 import { parseAccountName } from "../../lib/keys/rsa.ts";

@@ -11,7 +11,9 @@ export interface Certificate {
 
 const EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
-/** `openssl ca` alone of all subcommands signs for a time that is past in every version of OpenSSL. */
+/**
+ * `openssl ca` alone of all subcommands signs for a time that is past in every version of OpenSSL.
+ */
 const CA_CONFIG = `
 [ca]
 default_ca = this
@@ -27,14 +29,19 @@ commonName = supplied
 basicConstraints = CA:TRUE
 `;
 
-/** A P-256 key and a certificate over it, valid for 30 days: `<name>_key.pem` and `<name>_cert.pem` in the folder. */
+/**
+ * A P-256 key and a certificate over it, valid for 30 days: `<name>_key.pem` and `<name>_cert.pem`
+ * in the folder.
+ */
 export function makeCertificate(folder: string, name: string): Certificate {
   const files = ["-keyout", `${name}_key.pem`, "-out", `${name}_cert.pem`];
   openssl(folder, ["req", "-x509", ...EC_KEY, ...files, "-subj", `/CN=${name}`, "-days", "30"]);
   return readCertificate(folder, name);
 }
 
-/** The same, but it was valid in January 2020 only; X.509 version 3, or 1, which has no extensions. */
+/**
+ * The same, but it was valid in January 2020 only; X.509 version 3, or 1, which has no extensions.
+ */
 export function makeExpiredCertificate(
   folder: string,
   name: string,

@@ -1,6 +1,7 @@
 /**
- * The C++ programs as far as their bytes go, written from docs/protocol/classic.md alone and sharing no code with what it
- * tests: one message is one write, one answer is one read of at most 1,023 bytes; OAEP and AES are `openssl`'s.
+ * The C++ programs as far as their bytes go, written from docs/protocol/classic.md alone and
+ * sharing no code with what it tests: one message is one write, one answer is one read of at most
+ * 1,023 bytes; OAEP and AES are `openssl`'s.
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
@@ -120,7 +121,9 @@ export function readList(answer: string | null): PeerList {
   return { balance: match[1]!, key: match[2]!, count: rows.length, rows };
 }
 
-/** `openssl s_client` as a client: what is typed is sent as it is, without a line end of its own. */
+/**
+ * `openssl s_client` as a client: what is typed is sent as it is, without a line end of its own.
+ */
 export class OpensslClient {
   private readonly child: ChildProcessWithoutNullStreams;
   private text = "";
@@ -173,7 +176,10 @@ export function decryptOffer(ciphertext: Uint8Array, privateKeyPath: string): st
   return execFileSync("openssl", args, { input: ciphertext }).toString("latin1");
 }
 
-/** A C++ payee's side: takes one ciphertext a connection on its port and gives it to `relay`, whose answer goes back. */
+/**
+ * A C++ payee's side: takes one ciphertext a connection on its port and gives it to `relay`, whose
+ * answer goes back.
+ */
 export async function listenForOffers(
   privateKeyPath: string,
   relay: (text: string) => Promise<string | null>,

@@ -1,6 +1,7 @@
 /**
- * A TLS server for the tests that have to look at a whole process: it sends back what comes, prints its port first and
- * its notices after. Arguments: certificate file, key file, handshake timeout in milliseconds.
+ * A TLS server for the tests that have to look at a whole process: it sends back what comes, prints
+ * its port first and its notices after. Arguments: certificate file, key file, handshake timeout in
+ * milliseconds.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";

@@ -17,7 +17,10 @@ function withMethods<T extends object>(original: T, replaced: Partial<T>): T {
   });
 }
 
-/** `store` whose next commits do as `fail` says: nothing was recorded, or all was and the answer was lost. */
+/**
+ * `store` whose next commits do as `fail` says: nothing was recorded, or all was and the answer was
+ * lost.
+ */
 export class FailingStore {
   fail: "never" | "before COMMIT" | "after COMMIT" = "never";
   /** What else happens once a transaction is over. */

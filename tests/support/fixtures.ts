@@ -1,6 +1,7 @@
 /**
- * What the tests of the money core share: people with keys, delegations, orders and cancels that they signed, and a ledger
- * in a temporary folder. RSA key pairs are made once a process, because each costs 0.2 s.
+ * What the tests of the money core share: people with keys, delegations, orders and cancels that
+ * they signed, and a ledger in a temporary folder. RSA key pairs are made once a process, because
+ * each costs 0.2 s.
  */
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from "node:crypto";
 import { cpSync, mkdirSync } from "node:fs";

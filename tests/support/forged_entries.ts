@@ -1,6 +1,6 @@
 /**
- * What a dishonest operator does, who has the log key but not the payers' keys: further entries of any kind, with the rows,
- * the seals and the root that belong to them.
+ * What a dishonest operator does, who has the log key but not the payers' keys: further entries of
+ * any kind, with the rows, the seals and the root that belong to them.
  */
 import { encodeBase64url, type Sha256 } from "../../lib/base/parse.ts";
 import { deriveSealKey } from "../../lib/keys/log_key.ts";

@@ -1,4 +1,6 @@
-/** Go's sumdb/note and sumdb/tlog, which share no code with ours, and what they say of what we made. */
+/**
+ * Go's sumdb/note and sumdb/tlog, which share no code with ours, and what they say of what we made.
+ */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

@@ -1,7 +1,7 @@
 /**
- * A second process on the same ledger: issues 0.01 to an account again and again, a commit each, until its standard input
- * ends, and prints each outcome with the size and the root that it then signs. Arguments: the folder of the ledger, the
- * thumbprint of the server's key, the account.
+ * A second process on the same ledger: issues 0.01 to an account again and again, a commit each,
+ * until its standard input ends, and prints each outcome with the size and the root that it then
+ * signs. Arguments: the folder of the ledger, the thumbprint of the server's key, the account.
  */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";

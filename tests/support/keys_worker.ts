@@ -1,4 +1,7 @@
-/** One of several processes that work on the same keys folder at once: `keys_worker.ts <task> <folder> [<word>…]`. */
+/**
+ * One of several processes that work on the same keys folder at once: `keys_worker.ts <task>
+ * <folder> [<word>…]`.
+ */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";

@@ -1,6 +1,6 @@
 /**
- * A long line to a server: a proxy on which every byte takes as long as on the way around the world,
- * and so many come a second. It counts how many were under way at once.
+ * A long line to a server: a proxy on which every byte takes as long as on the way around the
+ * world, and so many come a second. It counts how many were under way at once.
  */
 import { once } from "node:events";
 import net from "node:net";

@@ -155,7 +155,10 @@ export class OtherHistory {
   }
 }
 
-/** What is said in place of an answer or a notification; an error in place of an answer; `cut`: the connection ends. */
+/**
+ * What is said in place of an answer or a notification; an error in place of an answer; `cut`: the
+ * connection ends.
+ */
 export type Said = Json | SealwireError | "cut";
 /**
  * `told`: the server's own answer, empty where that is an error; `params`: of the request; `notify`
@@ -338,7 +341,10 @@ export class Member {
     );
   }
 
-  /** `work` fails with `code`; what was remembered before still is, and the evidence proves what is `proven`. */
+  /**
+   * `work` fails with `code`; what was remembered before still is, and the evidence proves what is
+   * `proven`.
+   */
   async requireDistrust(
     code: string,
     proven: boolean,

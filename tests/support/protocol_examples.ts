@@ -1,9 +1,9 @@
 /**
  * The worked examples in docs/protocol: reads them, and makes them.
  *
- * The pages hold the keys of the examples. RSA-PSS signatures and sealed texts are random, so a page
- * is the only source of those (`RandomParts`). Everything else follows from them, byte for byte:
- * `buildExamples`. `tests/docs/make_examples.ts` writes the pages' examples anew.
+ * The pages hold the keys of the examples. RSA-PSS signatures and sealed texts are random, so a
+ * page is the only source of those (`RandomParts`). Everything else follows from them, byte for
+ * byte: `buildExamples`. `tests/docs/make_examples.ts` writes the pages' examples anew.
  */
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * Tokens that our own code would never make, signed as they should be, so that nothing but strictness can refuse them. Made
- * with node:crypto alone.
+ * Tokens that our own code would never make, signed as they should be, so that nothing but
+ * strictness can refuse them. Made with node:crypto alone.
  */
 import { Buffer } from "node:buffer";
 import { constants, type KeyObject, sign } from "node:crypto";

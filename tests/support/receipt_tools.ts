@@ -1,4 +1,7 @@
-/** Tools that share none of our code, and what they say of a receipt: Python for the hashes, openssl for the signatures. */
+/**
+ * Tools that share none of our code, and what they say of a receipt: Python for the hashes, openssl
+ * for the signatures.
+ */
 import { execFileSync } from "node:child_process";
 import type { KeyObject } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -31,7 +34,10 @@ export function checkReceipt(receipt: string, serverKey: KeyObject): CheckedRece
 const PSS = ["rsa_padding_mode:pss", "rsa_pss_saltlen:32", "rsa_mgf1_md:sha256"]
   .flatMap((option) => ["-sigopt", option]);
 
-/** Verifies the signature of a JWS under an RSA key in DER. Throws what openssl says when it is wrong. */
+/**
+ * Verifies the signature of a JWS under an RSA key in DER. Throws what openssl says when it is
+ * wrong.
+ */
 export function verifyRsa(folder: string, name: string, key: string): string {
   const files = ["-signature", `${name}.signature`, `${name}.input`];
   return openssl(folder, "dgst", "-sha256", ...PSS, "-keyform", "DER", "-verify", key, ...files);

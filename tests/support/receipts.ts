@@ -1,4 +1,7 @@
-/** Receipts of a ledger as a server makes them: the server statement, and the texts beside the proof. */
+/**
+ * Receipts of a ledger as a server makes them: the server statement, and the texts beside the
+ * proof.
+ */
 import assert from "node:assert/strict";
 import type { Ed25519KeyPair } from "../../lib/keys/ed25519.ts";
 import type { Ledger } from "../../lib/ledger/ledger.ts";

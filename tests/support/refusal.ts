@@ -5,7 +5,9 @@ import process from "node:process";
 import { SealwireError } from "../../lib/base/errors.ts";
 import { temporaryFolder } from "./support.ts";
 
-/** The error that `work` refuses with, now or later; anything but a SealwireError fails the test. */
+/**
+ * The error that `work` refuses with, now or later; anything but a SealwireError fails the test.
+ */
 export async function refusalOf(work: () => unknown): Promise<SealwireError> {
   try {
     await work();

@@ -1,4 +1,6 @@
-/** Runs of a tool that must be refused: with a sentence, the right exit status, and no stack trace. */
+/**
+ * Runs of a tool that must be refused: with a sentence, the right exit status, and no stack trace.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { jsonLines } from "./payment_world.ts";
@@ -23,7 +25,9 @@ const SENTENCE_CHARACTERS_MAX = 600;
 /** The runs that are under way, each followed by those that wait for its end. */
 const turns: Promise<unknown>[] = new Array(AT_A_TIME).fill(Promise.resolve());
 
-/** One test for each run. All begin at once, a few at a time, for each costs the start of a process. */
+/**
+ * One test for each run. All begin at once, a few at a time, for each costs the start of a process.
+ */
 export function testRefusals(tool: string, runs: readonly RefusedRun[]): void {
   for (const [index, run] of runs.entries()) {
     const outcome = turns[index % AT_A_TIME]!.then(async () =>

@@ -1,6 +1,7 @@
 /**
- * A ledger in memory for the tests of the rules: what a store would hold, and nothing that the rules decide. Signatures have
- * been verified before the rules are asked, so tokens here are any text.
+ * A ledger in memory for the tests of the rules: what a store would hold, and nothing that the
+ * rules decide. Signatures have been verified before the rules are asked, so tokens here are any
+ * text.
  */
 import assert from "node:assert/strict";
 import type { Uuid } from "../../lib/base/parse.ts";
@@ -170,7 +171,9 @@ export function closeRequest(
   return { type: "close-request", by: by.name, payee: request.payee, id: request.id };
 }
 
-/** `holder` with another key in place of the one that entry `replaces` gave, signed by `holder`'s. */
+/**
+ * `holder` with another key in place of the one that entry `replaces` gave, signed by `holder`'s.
+ */
 export function rotate(
   holder: Person,
   newPair: Person["pair"],
@@ -217,7 +220,10 @@ export class World {
     this.settings = { openingBalance, registration, ...settings };
   }
 
-  /** Makes one commit and returns all of it. The rules see those accounts and ids alone that they asked for. */
+  /**
+   * Makes one commit and returns all of it. The rules see those accounts and ids alone that they
+   * asked for.
+   */
   commit(...submissions: Submission[]): Settlement {
     const names = new Set<string>(submissions.flatMap(accountsOf));
     const ids = new Set(

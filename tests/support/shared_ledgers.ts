@@ -1,6 +1,6 @@
 /**
- * Ledgers by the real clock, for stores that have a clock of their own. Several of them may be on one database, with the keys
- * in one folder, as several servers have them.
+ * Ledgers by the real clock, for stores that have a clock of their own. Several of them may be on
+ * one database, with the keys in one folder, as several servers have them.
  */
 import { audit, type AuditResult } from "../../lib/ledger/audit.ts";
 import { deriveSealKey } from "../../lib/keys/log_key.ts";

@@ -1,6 +1,6 @@
 /**
- * A crowd that is logged in and pays at random, each client one payment after the other. Every answer is one that the rules
- * give, and at the end every balance is what the answers add up to.
+ * A crowd that is logged in and pays at random, each client one payment after the other. Every
+ * answer is one that the rules give, and at the end every balance is what the answers add up to.
  */
 import assert from "node:assert/strict";
 import { isSealwireError } from "../../lib/base/errors.ts";
@@ -34,12 +34,16 @@ interface Client {
   balance: bigint;
 }
 
-/** An account of this process that shares its RSA key with all others, for each costs 0.2 s to make. */
+/**
+ * An account of this process that shares its RSA key with all others, for each costs 0.2 s to make.
+ */
 export function cheapPerson(name: string): Person {
   return { name: parseAccountName(name), pair: rsaPair("everyone"), session: sessionKeyOf(name) };
 }
 
-/** @throws {AssertionError} at the first answer that is no rule's, and when balances do not add up. */
+/**
+ * @throws {AssertionError} at the first answer that is no rule's, and when balances do not add up.
+ */
 export async function soak(
   world: PaymentWorld,
   { clients: count, duration_ms }: { clients: number; duration_ms: number },

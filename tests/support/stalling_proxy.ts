@@ -1,4 +1,7 @@
-/** A way to a server on which a client can stop reading: node:tls alone reads on in Deno, paused or not. */
+/**
+ * A way to a server on which a client can stop reading: node:tls alone reads on in Deno, paused or
+ * not.
+ */
 import { once } from "node:events";
 import net from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";

@@ -1,6 +1,6 @@
 /**
- * What the tests share: temporary folders, and the tools run as real processes on the runtime that runs the tests.
- * Folders and processes left over when the tests end are removed and killed.
+ * What the tests share: temporary folders, and the tools run as real processes on the runtime that
+ * runs the tests. Folders and processes left over when the tests end are removed and killed.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -32,7 +32,8 @@ function cleanUp(): void {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 }
 
-// `deno test` tells a test file of its end with `unload` and no process event; `bun test` the other way round.
+// `deno test` tells a test file of its end with `unload` and no process event; `bun test` the other
+// way round.
 if (RUNTIME === "deno") globalThis.addEventListener("unload", cleanUp);
 else process.on("exit", cleanUp);
 
@@ -118,7 +119,10 @@ export class ToolProcess {
     return this.stderr;
   }
 
-  /** The next line of standard output. Throws, with what was printed, when the process ends before there is one. */
+  /**
+   * The next line of standard output. Throws, with what was printed, when the process ends before
+   * there is one.
+   */
   async nextLine(): Promise<string> {
     while (this.lines.length === 0) {
       if (this.outcome) throw new Error(`no more lines; it ended: ${JSON.stringify(this.outcome)}`);
@@ -127,7 +131,10 @@ export class ToolProcess {
     return this.lines.shift()!;
   }
 
-  /** The next line of standard output that is a JSON object for which `matches` holds; others are passed over. */
+  /**
+   * The next line of standard output that is a JSON object for which `matches` holds; others are
+   * passed over.
+   */
   async nextJson(
     matches: (line: Record<string, unknown>) => boolean = () => true,
   ): Promise<Record<string, unknown>> {
@@ -148,7 +155,8 @@ export class ToolProcess {
   }
 
   kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGHUP"): void {
-    // Not `child.kill`: Deno then reports the signal as the cause of the end, whatever status the process exits with.
+    // Not `child.kill`: Deno then reports the signal as the cause of the end, whatever status the
+    // process exits with.
     try {
       process.kill(this.pid, signal);
     } catch {
@@ -196,7 +204,10 @@ function commandLine(tool: string, { runtime = RUNTIME, files_max }: ToolOptions
   return [...limit, command, ...run, join(ROOT, tool)];
 }
 
-/** A tool gets the permissions that `deno task` gives it, and is refused anything else; a test's own script gets all. */
+/**
+ * A tool gets the permissions that `deno task` gives it, and is refused anything else; a test's own
+ * script gets all.
+ */
 function permissions(tool: string): string[] {
   const set = PERMISSION_SETS[tool];
   return set === undefined ? ["-A"] : [`-P=${set}`, "--no-prompt"];

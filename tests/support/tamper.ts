@@ -3,7 +3,10 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { databasePath } from "./fixtures.ts";
 
-/** Runs statements, each of which must change something: tampering that changes nothing would prove nothing. */
+/**
+ * Runs statements, each of which must change something: tampering that changes nothing would prove
+ * nothing.
+ */
 export function tamper(folder: string, ...statements: string[]): void {
   const database = new DatabaseSync(databasePath(folder));
   try {

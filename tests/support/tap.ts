@@ -1,6 +1,7 @@
 /**
- * Someone between a client and the server who holds the server's own TLS key, so that neither sees a difference: passes every
- * line on, and lets a test hold, change or lose any of them, or cut the line.
+ * Someone between a client and the server who holds the server's own TLS key, so that neither sees
+ * a difference: passes every line on, and lets a test hold, change or lose any of them, or cut the
+ * line.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -68,7 +69,10 @@ export class Tap {
     await this.listener.close();
   }
 
-  /** Resolves with the first line for which `matches` holds, which is held back for ever; the others pass. */
+  /**
+   * Resolves with the first line for which `matches` holds, which is held back for ever; the others
+   * pass.
+   */
   hold(matches: (line: Line) => boolean): Promise<Line> {
     return new Promise((resolve) => {
       this.judge = (line) => {

@@ -152,7 +152,9 @@ export class WireClient {
     return Number((await this.call("ledger.checkpoint")).size);
   }
 
-  /** The entry of an answer, which must be proven under a checkpoint that this connection was sent. */
+  /**
+   * The entry of an answer, which must be proven under a checkpoint that this connection was sent.
+   */
   provenEntry(answer: Json): Entry {
     const { entry: text, path, size } = answer as unknown as ProofAnswer;
     const entry = parseEntry(text);
@@ -161,7 +163,10 @@ export class WireClient {
     return entry;
   }
 
-  /** Verifies the receipt that follows from an answer and what was signed; `index`: which payment of a batch. */
+  /**
+   * Verifies the receipt that follows from an answer and what was signed; `index`: which payment of
+   * a batch.
+   */
   async verifiedReceipt(
     { order, delegation, items }: SignedTexts,
     answer: Json,
@@ -173,7 +178,10 @@ export class WireClient {
     return await this.receipt({ order, delegation, item }, answer);
   }
 
-  /** Verifies the receipt that an answer of `payment.receipt`, or a notification, holds all parts of. */
+  /**
+   * Verifies the receipt that an answer of `payment.receipt`, or a notification, holds all parts
+   * of.
+   */
   async receivedReceipt(answer: Json): Promise<VerifiedReceipt> {
     const { order, delegation, item: text, item_path: path } = answer as unknown as SettledAnswer;
     const item = text === undefined ? null : { text, path: path! };
@@ -211,7 +219,10 @@ export class WireClient {
     };
   }
 
-  /** A delegation of `by` with `changes` made to its claims, signed by `key`, which is `by`'s own by default. */
+  /**
+   * A delegation of `by` with `changes` made to its claims, signed by `key`, which is `by`'s own by
+   * default.
+   */
   delegate(by: Person, changes: Json = {}, key = by.pair.privateKey): string {
     const claims = { ...this.delegationClaims(by), ...changes };
     return rawToken(DELEGATION_HEADER, JSON.stringify(claims), key);
@@ -231,7 +242,10 @@ export class WireClient {
     };
   }
 
-  /** An order of 1.00 from `payer` with `changes` made to its claims, under this connection's delegation. */
+  /**
+   * An order of 1.00 from `payer` with `changes` made to its claims, under this connection's
+   * delegation.
+   */
   order(payer: Person, payee: Person, changes: Json = {}): SignedTexts {
     const claims = JSON.stringify({ ...this.orderClaims(payer, payee), ...changes });
     const order = rawToken(ORDER_HEADER, claims, payer.session.privateKey);
@@ -253,7 +267,9 @@ export class WireClient {
     return { order, delegation: this.delegation, items };
   }
 
-  /** `payer`'s cancel of `id` with `changes` made to its claims, under this connection's delegation. */
+  /**
+   * `payer`'s cancel of `id` with `changes` made to its claims, under this connection's delegation.
+   */
   cancel(payer: Person, id: string, changes: Json = {}): CancelTexts {
     const claims = { v: 1, id, server: this.server, payer: payer.name, iat: now_s(), ...changes };
     const cancel = rawToken(CANCEL_HEADER, JSON.stringify(claims), payer.session.privateKey);

@@ -9,7 +9,10 @@ import { jsonLines, PaymentWorld, type WorldOptions } from "./payment_world.ts";
 import { refusalOf } from "./refusal.ts";
 import { idOf, type SignedTexts, WireClient } from "./wire_client.ts";
 
-/** The codes that docs/protocol/payments.md lists as a server's or a listener's: the first cells of that table. */
+/**
+ * The codes that docs/protocol/payments.md lists as a server's or a listener's: the first cells of
+ * that table.
+ */
 const LISTED_CODES: ReadonlySet<string> = new Set(
   readFileSync(new URL("../../docs/protocol/payments.md", import.meta.url), "utf8")
     .split("\n### Codes on the wire\n")[1]!.split("\n### ")[0]!
@@ -97,7 +100,10 @@ export class WireWorld {
     client.close();
   }
 
-  /** `signed` moves its money, as an honest order does; returns the entry that says so, which the answer proves. */
+  /**
+   * `signed` moves its money, as an honest order does; returns the entry that says so, which the
+   * answer proves.
+   */
   async assertSettles(by: WireClient, signed: SignedTexts): Promise<string> {
     const answer = await by.settle(signed);
     assert.equal(answer.state, "settled");
@@ -110,7 +116,10 @@ export class WireWorld {
     return String(answer.entry);
   }
 
-  /** Stops the server, whose ledger must then be valid and sum to zero. `others`: accounts that a test opened besides. */
+  /**
+   * Stops the server, whose ledger must then be valid and sum to zero. `others`: accounts that a
+   * test opened besides.
+   */
   async assertAuditPasses(others = 0): Promise<void> {
     const total = Object.values(await this.balances())
       .reduce((sum, balance) => sum + BigInt(balance.replace(".", "")), 0n);

@@ -158,7 +158,9 @@ export class RecordCipher {
 
 let fastHere: boolean | null = null;
 
-/** Whether AES of this text belongs on this thread. The first large text measures how fast it is. */
+/**
+ * Whether AES of this text belongs on this thread. The first large text measures how fast it is.
+ */
 function staysHere(text: Uint8Array): boolean {
   return text.length < BULK_BYTES || (fastHere ??= isFastHere());
 }
@@ -213,8 +215,8 @@ function withoutPadding(padded: Uint8Array): Uint8Array {
 }
 
 /**
- * HMAC stays on this thread in every runtime: `node:crypto` is as fast as WebCrypto there, and takes
- * the parts as they lie, where WebCrypto wants them joined.
+ * HMAC stays on this thread in every runtime: `node:crypto` is as fast as WebCrypto there, and
+ * takes the parts as they lie, where WebCrypto wants them joined.
  */
 function tagOf(
   macKey: Uint8Array,

@@ -1,7 +1,7 @@
 /**
- * The channel: sends and receives encrypted, authenticated frames over one connection. It is made of
- * the handshake (`handshake.ts`), the records (`records.ts`) and the cipher (`cbc_hs256.ts`). What
- * the frames mean is in `frames.ts`. docs/protocol/aes_channel.md specifies all of it.
+ * The channel: sends and receives encrypted, authenticated frames over one connection. It is made
+ * of the handshake (`handshake.ts`), the records (`records.ts`) and the cipher (`cbc_hs256.ts`).
+ * What the frames mean is in `frames.ts`. docs/protocol/aes_channel.md specifies all of it.
  *
  * After the first failure the channel releases and sends nothing more.
  */

@@ -153,8 +153,8 @@ export class RecordReader {
 }
 
 /**
- * Buffers of records, which are used again: fresh memory costs more than what is done with it. There
- * are at most as many as records in flight.
+ * Buffers of records, which are used again: fresh memory costs more than what is done with it.
+ * There are at most as many as records in flight.
  */
 class SpareBuffers {
   private readonly spare: Uint8Array[] = [];

@@ -12,7 +12,9 @@ import { HASH_STEP_BYTES, type Hashed, protocolError } from "../channel/frames.t
 import type { PrefixHash } from "./file_hash.ts";
 
 export class ContentCheck {
-  /** Where the receiver's content is known to differ: behind so many bytes. Null while it is not. */
+  /**
+   * Where the receiver's content is known to differ: behind so many bytes. Null while it is not.
+   */
   equal_bytes: number | null = null;
   private readonly received: Hashed[] = [];
   private received_bytes = -1;

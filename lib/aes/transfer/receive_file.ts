@@ -207,8 +207,8 @@ export class IncomingFile {
   }
 
   /**
-   * Syncs what is written so far. A failure is kept for the end of the file, because the system tells
-   * of a lost page only once.
+   * Syncs what is written so far. A failure is kept for the end of the file, because the system
+   * tells of a lost page only once.
    */
   private sync(fd: number): void {
     const began_bytes = this.received_bytes;

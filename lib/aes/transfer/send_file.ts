@@ -1,4 +1,6 @@
-/** Reads a file to send: its content in pieces, from where the receiver can go on, and its hashes. */
+/**
+ * Reads a file to send: its content in pieces, from where the receiver can go on, and its hashes.
+ */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { BufferPair, fillNow, hashPrefixes, type PrefixHash, readAt } from "./file_hash.ts";

@@ -5,9 +5,9 @@
  *
  * So it follows the line, as BBR does (draft-ietf-ccwg-bbr): twice the rate at which the receiver
  * writes, times the shortest time from the sending of a piece to the news that it is written. While
- * the window limits the rate, that doubles it each round trip. When the line limits the rate, pieces
- * begin to wait in queues, the rate rises no more, and neither does the window. On a local network
- * it stays at its minimum.
+ * the window limits the rate, that doubles it each round trip. When the line limits the rate,
+ * pieces begin to wait in queues, the rate rises no more, and neither does the window. On a local
+ * network it stays at its minimum.
  */
 
 export const WINDOW_BYTES_MIN = 2 * 1024 * 1024;

@@ -18,7 +18,10 @@ import { KeptReceipts } from "./kept_receipts.ts";
 import { PaymentClient } from "./payer.ts";
 import { RememberedCheckpoint } from "./remembered.ts";
 
-/** Lists the servers: address, fingerprint, the key that other tools verify checkpoints with, newest checkpoint. */
+/**
+ * Lists the servers: address, fingerprint, the key that other tools verify checkpoints with, newest
+ * checkpoint.
+ */
 export function listServers(out: Output, keysFolder: string): void {
   const servers = [...new KnownServers(keysFolder).all()];
   if (servers.length === 0) out.note(`${keysFolder} trusts no server yet`);
@@ -75,8 +78,8 @@ export function forgetServer(out: Output, keysFolder: string, host: string, port
 }
 
 /**
- * Goes on with a server whose operator has put back an older ledger, and lists the receipts of payments that are lost. The
- * operator's own entry must prove the loss.
+ * Goes on with a server whose operator has put back an older ledger, and lists the receipts of
+ * payments that are lost. The operator's own entry must prove the loss.
  */
 export async function acceptRollback(context: CommandContext, account: AccountName): Promise<void> {
   const { out, keysFolder } = context;

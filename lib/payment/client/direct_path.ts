@@ -1,6 +1,6 @@
 /**
- * The direct path: an order goes from the payer's client to the payee's, who has the server settle it; the receipt comes to
- * the payer from the server.
+ * The direct path: an order goes from the payer's client to the payee's, who has the server settle
+ * it; the receipt comes to the payer from the server.
  */
 import { connectTcp } from "../../net/net.ts";
 import type { Sha256 } from "../../base/parse.ts";
@@ -22,8 +22,8 @@ export class DirectPath {
   }
 
   /**
-   * Hands the order to the payee's own client, with the newest checkpoint that the payer knows. Returns when a verified
-   * receipt has come; null when none came in time, whatever the payee said.
+   * Hands the order to the payee's own client, with the newest checkpoint that the payer knows.
+   * Returns when a verified receipt has come; null when none came in time, whatever the payee said.
    */
   async offer(
     { order, delegation }: Pending,

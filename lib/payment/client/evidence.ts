@@ -1,6 +1,7 @@
 /**
- * Evidence: what a client keeps when a server's ledger does not hold together. Two checkpoints of one size with different
- * roots, both signed by the log key, prove a fork to anyone. Everything else proves nothing yet, and the file says so.
+ * Evidence: what a client keeps when a server's ledger does not hold together. Two checkpoints of
+ * one size with different roots, both signed by the log key, prove a fork to anyone. Everything
+ * else proves nothing yet, and the file says so.
  */
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -105,7 +106,8 @@ export async function judgeEvidence(text: string): Promise<Verdict> {
 /**
  * Judges two receipts: under one log key, one place of the log has one entry.
  *
- * @throws {SealwireError} `bad_evidence` when they are no receipts of one server, or do not contradict each other.
+ * @throws {SealwireError} `bad_evidence` when they are no receipts of one server, or do not
+ * contradict each other.
  */
 export async function judgeReceipts(one: string, other: string): Promise<Verdict> {
   const bad = (why: string, cause?: unknown) =>

@@ -61,7 +61,9 @@ export interface LogLinkOptions {
   readonly linkTimeout_ms?: number;
 }
 
-/** An operator's entry that entries were lost, proven: in the log, and after what it says was kept. */
+/**
+ * An operator's entry that entries were lost, proven: in the log, and after what it says was kept.
+ */
 interface ProvenRollback {
   readonly rollback: LedgerRollback;
   /** Of the log that it is in. */
@@ -135,7 +137,8 @@ export class LogLink {
    * Links what a login shows to what is remembered; on the first login, makes sure whose ledger it
    * is.
    *
-   * @throws {SealwireError} `ledger_not_linked`, `ledger_rolled_back`, `ledger_forked`, `bad_answer`.
+   * @throws {SealwireError} `ledger_not_linked`, `ledger_rolled_back`, `ledger_forked`,
+   * `bad_answer`.
    */
   async begin(login: Members): Promise<void> {
     const { linked } = this;
@@ -446,10 +449,11 @@ export class LogLink {
   }
 
   /**
-   * Begins anew at the server's ledger, in place of one whose end is lost. `shown`: the ledger of the
-   * login, which the operator's entry must be in.
+   * Begins anew at the server's ledger, in place of one whose end is lost. `shown`: the ledger of
+   * the login, which the operator's entry must be in.
    *
-   * @throws {SealwireError} `ledger_rolled_back`, `ledger_not_linked`, `ledger_forked`, `bad_answer`.
+   * @throws {SealwireError} `ledger_rolled_back`, `ledger_not_linked`, `ledger_forked`,
+   * `bad_answer`.
    */
   private async goBack(
     { rollback, checkpoint }: ProvenRollback,

@@ -1,7 +1,8 @@
 /**
- * The outbox: orders that were signed and are not yet known to be settled or void. An order is stored here, synced, before
- * it leaves, and removed only when its end is known; so whatever crashes, the same bytes are resolved at the next start, and
- * no second order is ever signed in their place.
+ * The outbox: orders that were signed and are not yet known to be settled or void. An order is
+ * stored here, synced, before it leaves, and removed only when its end is known; so whatever
+ * crashes, the same bytes are resolved at the next start, and no second order is ever signed in
+ * their place.
  */
 import { readdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -36,8 +37,8 @@ export class Outbox {
   /**
    * Stores an order before it leaves; returns when it is on disk.
    *
-   * @throws {SealwireError} `outbox_full`, `order_conflict` (the id is in the outbox), `folder_unwritable`, `write_failed`:
-   * the order must not leave then.
+   * @throws {SealwireError} `outbox_full`, `order_conflict` (the id is in the outbox),
+   * `folder_unwritable`, `write_failed`: the order must not leave then.
    */
   add({ order, delegation, items, direct }: Pending): void {
     makeFolder(this.folder);

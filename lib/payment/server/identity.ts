@@ -1,6 +1,6 @@
 /**
- * Who a server is: its RSA pair, its TLS certificate, its log key, and the statement that ties them together
- * (`server_statement.txt`). A new statement is signed when the certificate has changed.
+ * Who a server is: its RSA pair, its TLS certificate, its log key, and the statement that ties them
+ * together (`server_statement.txt`). A new statement is signed when the certificate has changed.
  */
 import { join } from "node:path";
 import { isSealwireError } from "../../base/errors.ts";
@@ -25,8 +25,8 @@ export interface ServerIdentity {
 }
 
 /**
- * The identity whose files are in `folder`; what is missing is made, and `made` lists its paths. `hosts`: names of this
- * machine, for a new certificate.
+ * The identity whose files are in `folder`; what is missing is made, and `made` lists its paths.
+ * `hosts`: names of this machine, for a new certificate.
  *
  * @throws {SealwireError} what loading keys and writing files throws.
  */

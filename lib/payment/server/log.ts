@@ -1,4 +1,7 @@
-/** The server's log: one line an event on standard error, for people (`text`) or for programs (`json`). Never a secret. */
+/**
+ * The server's log: one line an event on standard error, for people (`text`) or for programs
+ * (`json`). Never a secret.
+ */
 import process from "node:process";
 import { printable } from "../../base/text.ts";
 

@@ -1,10 +1,13 @@
 /**
- * Sends settlement notifications no faster than the session reads them. Someone who is paid a thousand times at once must not
- * lose the connection over it.
+ * Sends settlement notifications no faster than the session reads them. Someone who is paid a
+ * thousand times at once must not lose the connection over it.
  */
 import type { RpcPeer } from "../../rpc/peer.ts";
 
-/** Waiting for one session to read. Past it the oldest are left out; the account's history has them all. */
+/**
+ * Waiting for one session to read. Past it the oldest are left out; the account's history has them
+ * all.
+ */
 const WAITING_MAX = 256;
 /** No more is sent while so much waits to be read. */
 const UNREAD_BYTES_MAX = 64 * 1024;

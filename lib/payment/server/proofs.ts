@@ -52,7 +52,10 @@ export class LogAnswers {
     return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint), path };
   }
 
-  /** The operator's entry that tells why the log lacks a checkpoint of this size; `entry` null where there is none. */
+  /**
+   * The operator's entry that tells why the log lacks a checkpoint of this size; `entry` null where
+   * there is none.
+   */
   async rollback({ session }: LoggedIn, params: Members): Promise<object> {
     const size = params.integer("size", 0, Number.MAX_SAFE_INTEGER);
     const proven = await this.ledger.findRollback((rollback) => explains(rollback, { size }));

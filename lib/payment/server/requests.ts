@@ -1,4 +1,6 @@
-/** Payment requests: a payee asks, and the payer accepts by an order, declines, or lets it expire. */
+/**
+ * Payment requests: a payee asks, and the payer accepts by an order, declines, or lets it expire.
+ */
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { parseAccountName } from "../../keys/rsa.ts";
@@ -75,7 +77,10 @@ export class Requests {
   }
 }
 
-/** Canonical JSON of a memo that is sealed to payee and payer, or of a clear text where anyone may pay. */
+/**
+ * Canonical JSON of a memo that is sealed to payee and payer, or of a clear text where anyone may
+ * pay.
+ */
 function parseMemo(params: Members, clear: boolean): string | null {
   if (params.raw("memo") === null) return null;
   if (!clear) return JSON.stringify(parseSealedMemo(params.raw("memo")));

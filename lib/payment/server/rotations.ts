@@ -23,7 +23,10 @@ export class Rotations {
     return proofAnswer(session, await this.ledger.proveOne(stored!.keyed));
   }
 
-  /** Gives the asker's account another key. All its sessions end: their delegations are by the old one. */
+  /**
+   * Gives the asker's account another key. All its sessions end: their delegations are by the old
+   * one.
+   */
   async rotate(asker: LoggedIn, params: Members): Promise<ProofAnswer> {
     const stored = await this.ledger.account(asker.account);
     const signed = await verifyRotation(

@@ -1,6 +1,6 @@
 /**
- * The worked examples in docs/protocol/aes_channel.md, computed again: another implementation checks itself against
- * that text.
+ * The worked examples in docs/protocol/aes_channel.md, computed again: another implementation
+ * checks itself against that text.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * A payment made by the real tools, and its receipt as `client.ts receipt` prints it: openssl, Python
- * and Go's sumdb, which share no code with ours, accept it.
+ * A payment made by the real tools, and its receipt as `client.ts receipt` prints it: openssl,
+ * Python and Go's sumdb, which share no code with ours, accept it.
  */
 import assert from "node:assert/strict";
 import { createPublicKey } from "node:crypto";

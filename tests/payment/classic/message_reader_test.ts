@@ -23,7 +23,8 @@ const anyRequest = fc.constantFrom(
 
 test("messages with line ends come out the same, in whatever pieces they come", () => {
   const lineEnd = fc.constantFrom("\r\n", "\n");
-  // What reads as a request by itself (bob#5000 of bob#50001) is not to be told apart without its line end.
+  // What reads as a request by itself (bob#5000 of bob#50001) is not to be told apart without its
+  // line end.
   const lines = fc.array(fc.tuple(fc.constantFrom("Lis", "a#b#c#d", "nonsense", ""), lineEnd));
   fc.assert(fc.property(lines, fc.array(fc.nat(20)), (lines, cuts) => {
     const reader = new MessageReader();

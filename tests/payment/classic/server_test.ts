@@ -313,7 +313,8 @@ test(
     await new Promise((resolve) => setTimeout(resolve, 20));
     peer.send(`${name}`);
     const answers = [await peer.read(), ...await peer.quiet(300)];
-    // The first part reads as an order to nobody, so both parts are answered; money moves for a whole order alone.
+    // The first part reads as an order to nobody, so both parts are answered; money moves for a
+    // whole order alone.
     assert.deepEqual(answers, ["Recipient not found.\r\n", "Invalid command format.\r\n"]);
     assert.equal(await balanceOf(payer.peer), "10000");
   },

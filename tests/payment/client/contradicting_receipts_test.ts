@@ -15,7 +15,10 @@ import { runTool, temporaryFolder } from "../../support/support.ts";
 
 const [alice, bob] = [person("alice"), person("bob")];
 
-/** The receipts of a payment in each of two copies of one ledger, as an operator with all keys can make them. */
+/**
+ * The receipts of a payment in each of two copies of one ledger, as an operator with all keys can
+ * make them.
+ */
 async function forkedReceipts(): Promise<{ folder: string; paths: string[] }> {
   const { ledger, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);

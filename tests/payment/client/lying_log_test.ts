@@ -37,7 +37,10 @@ after(async () => {
   await server.stop();
 });
 
-/** Alice on a machine of her own, where she remembers the log as it is; then it grows, until the proof has two hashes. */
+/**
+ * Alice on a machine of her own, where she remembers the log as it is; then it grows, until the
+ * proof has two hashes.
+ */
 async function returning(): Promise<Member> {
   const alice = new Member(server, "alice");
   await alice.visit();
@@ -49,7 +52,10 @@ async function returning(): Promise<Member> {
   return alice;
 }
 
-/** Says `shown` wherever the server would show its newest checkpoint, and gives no sound proof to it. */
+/**
+ * Says `shown` wherever the server would show its newest checkpoint, and gives no sound proof to
+ * it.
+ */
 function lieAboutHead(shown: Json): void {
   const path = [encodeBase64(ROOT)];
   liar.lie("session.login", (told) => ({ ...told, ...shown, consistency: path }));

@@ -1,4 +1,7 @@
-/** A server that holds the right keys and answers with whatever it likes: the client believes nothing and shows no harm. */
+/**
+ * A server that holds the right keys and answers with whatever it likes: the client believes
+ * nothing and shows no harm.
+ */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";

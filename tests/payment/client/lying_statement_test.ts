@@ -1,4 +1,7 @@
-/** Someone with the server's TLS key, who lacks its RSA key or has an old statement, is found out before any login. */
+/**
+ * Someone with the server's TLS key, who lacks its RSA key or has an old statement, is found out
+ * before any login.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { KnownServers } from "../../../lib/keys/known_keys.ts";
@@ -34,7 +37,10 @@ async function stated(changed: object, pair = server.identity.keys.pair): Promis
 
 const OTHER_LOG = ed25519PairOfSeed(new Uint8Array(32)).publicKey;
 
-/** By what is wrong: the statement, and what a client that knows the server, and one that does not, say. */
+/**
+ * By what is wrong: the statement, and what a client that knows the server, and one that does not,
+ * say.
+ */
 const STATEMENTS: Record<string, [() => Promise<unknown>, string, string | null]> = {
   "by another RSA key": [
     () => stated({}, rsaPair("another server")),
@@ -97,7 +103,8 @@ describe("a statement", () => {
   }
 
   test("that was true at the first hello is judged anew at the second", OPTIONS, async () => {
-    // A client that does not know the certificate says hello twice: to see it, and on a connection that shows it.
+    // A client that does not know the certificate says hello twice: to see it, and on a connection
+    // that shows it.
     const alice = new Member(server, "alice");
     const other = await stated({}, rsaPair("another server"));
     let hellos = 0;

@@ -1,4 +1,6 @@
-/** The checkpoint that a payer's client sends along: it can accuse a server that lies, and no other. */
+/**
+ * The checkpoint that a payer's client sends along: it can accuse a server that lies, and no other.
+ */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { type SealwireError } from "../../../lib/base/errors.ts";
@@ -117,7 +119,10 @@ describe("no server is accused, and the payment is direct, when a payer sends", 
   });
 });
 
-/** The history that an operator shows to alice alone: another payment stands in the place of a true one. */
+/**
+ * The history that an operator shows to alice alone: another payment stands in the place of a true
+ * one.
+ */
 async function shownToAlice(size = server.ledger.size): Promise<string> {
   const texts = await server.entries();
   const changed = texts.map((text, at) => at === 4 ? text.replace("bob", "eve") : text);

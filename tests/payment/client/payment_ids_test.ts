@@ -1,4 +1,7 @@
-/** What becomes of a payment's id: `pay --id` run again, orders that an earlier run left behind, and cancels. */
+/**
+ * What becomes of a payment's id: `pay --id` run again, orders that an earlier run left behind, and
+ * cancels.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -65,7 +68,10 @@ function assertRefused(outcome: Outcome, code: string, id: string, status = 1): 
   assert.deepEqual([(error as Json).code, payment], [code, id]);
 }
 
-/** Runs alice's `pay` until its order is in the outbox and the server is out of reach; what the server then knows. */
+/**
+ * Runs alice's `pay` until its order is in the outbox and the server is out of reach; what the
+ * server then knows.
+ */
 async function payAndLoseTheServer(
   reached: "settled" | "unheard",
   ...args: string[]

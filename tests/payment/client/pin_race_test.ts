@@ -19,7 +19,10 @@ before(async () => {
 
 after(() => server.stop());
 
-/** What another process records while a person compares the fingerprint, and what comes of the connection then. */
+/**
+ * What another process records while a person compares the fingerprint, and what comes of the
+ * connection then.
+ */
 const MEANWHILE: Record<string, [(own: KnownIdentity) => KnownIdentity, string | null]> = {
   "another server's key": [
     (own) => ({ ...own, serverKey: rsaPair("another server").publicKey.jwk }),

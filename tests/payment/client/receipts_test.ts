@@ -1,4 +1,7 @@
-/** Receipts as people handle them: printed, kept, sent about, and verified by whoever has the server's key. */
+/**
+ * Receipts as people handle them: printed, kept, sent about, and verified by whoever has the
+ * server's key.
+ */
 import assert from "node:assert/strict";
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -48,7 +48,10 @@ function copyLedger(from: string, to: string): void {
   }
 }
 
-/** Alice, bob and dave have accounts: 7 entries. Then alice pays bob twice, and a copy from before is put back. */
+/**
+ * Alice, bob and dave have accounts: 7 entries. Then alice pays bob twice, and a copy from before
+ * is put back.
+ */
 async function rolledBackWorld(): Promise<PaymentWorld> {
   const world = await PaymentWorld.start();
   await world.register("alice", "bob", "dave");
@@ -68,7 +71,9 @@ function anchorPath(world: PaymentWorld): string {
   return join(world.serverKeys, "server_anchor.txt");
 }
 
-/** As {@linkcode rolledBackWorld}, by an operator who hides it: with a server that notices nothing. */
+/**
+ * As {@linkcode rolledBackWorld}, by an operator who hides it: with a server that notices nothing.
+ */
 async function secretlyRolledBackWorld(): Promise<PaymentWorld> {
   const world = await rolledBackWorld();
   copyFileSync(join(world.folder, "backup", "anchor.txt"), anchorPath(world));
@@ -76,7 +81,10 @@ async function secretlyRolledBackWorld(): Promise<PaymentWorld> {
   return world;
 }
 
-/** Every command of someone who saw more than the server shows stops; what was seen stays remembered. */
+/**
+ * Every command of someone who saw more than the server shows stops; what was seen stays
+ * remembered.
+ */
 async function requireStopped(world: PaymentWorld, name: string, code: string): Promise<string[]> {
   const before = readFileSync(checkpointPath(world, name), "utf8");
   const outcomes = [];
@@ -179,7 +187,8 @@ test("a login is no alarm when a payment settles while it is answered", SLOW, as
   const tap = await Tap.start(world);
   tap.judge = async ({ kind, method }): Promise<Verdict> => {
     if (kind !== "answer" || method !== "session.login") return "pass";
-    // The other client of the account, in the same keys folder, now sees a longer ledger than this answer's.
+    // The other client of the account, in the same keys folder, now sees a longer ledger than this
+    // answer's.
     const payment = { payee: "bob" as AccountName, amount: parseAmount("1"), memo: null };
     await client.pay({ ...payment, way: "via-server", id: null });
     await client.end();
@@ -283,7 +292,8 @@ test(
     const first = await world.listen("bob");
     const one = await pay();
     assert.equal((await first.nextJson(paidEvent)).payment, one);
-    // A kill between the line and the memory of it would have it shown again: nothing may be missed.
+    // A kill between the line and the memory of it would have it shown again: nothing may be
+    // missed.
     await shownTo(world, "bob", 5);
     await first.stop("SIGKILL");
     const meanwhile = [await pay(), await pay()];

@@ -1,4 +1,6 @@
-/** A server that says that entries were lost must prove it; one that does is not accused of a fork. */
+/**
+ * A server that says that entries were lost must prove it; one that does is not accused of a fork.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SealwireError } from "../../../lib/base/errors.ts";
@@ -60,7 +62,10 @@ async function rolledBack(
   return new OtherHistory(server, [...texts, entry, ...new Array(more).fill("an entry")]);
 }
 
-/** Answers as a server whose log is `history`, whose entry {@linkcode KEPT} is said to explain the loss. */
+/**
+ * Answers as a server whose log is `history`, whose entry {@linkcode KEPT} is said to explain the
+ * loss.
+ */
 function serve(history: OtherHistory, told: (answer: Json) => Json | Promise<Json> = (one) => one) {
   liar.honest();
   liar.lie("session.login", async (login, { checkpoint }) => {

@@ -40,7 +40,8 @@ test(
       await openSession(world, "alice", { register: true }),
       await openSession(world, "bob", { register: true }),
     ];
-    // Alice asks for nobody's notifications, and is sent a checkpoint with each. Her answers come between them.
+    // Alice asks for nobody's notifications, and is sent a checkpoint with each. Her answers come
+    // between them.
     for (let payment = 0; payment < PAYMENTS; payment++) {
       const lookups = Array.from(
         { length: LOOKUPS_EACH },

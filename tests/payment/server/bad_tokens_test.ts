@@ -1,4 +1,6 @@
-/** Tokens that are not in their one strict form, each sent over a real connection to a real server. */
+/**
+ * Tokens that are not in their one strict form, each sent over a real connection to a real server.
+ */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHmac } from "node:crypto";

@@ -48,7 +48,10 @@ interface Case {
 }
 
 const FIELD = 2n ** 255n - 19n;
-/** The y of every point of small order, as it is written (https://cr.yp.to/ecdh.html); x may have either sign. */
+/**
+ * The y of every point of small order, as it is written (https://cr.yp.to/ecdh.html); x may have
+ * either sign.
+ */
 const SMALL_ORDER = [
   "00".repeat(32),
   "01" + "00".repeat(31),
@@ -56,7 +59,10 @@ const SMALL_ORDER = [
   "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
   "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
 ];
-/** Numbers past the field's size that still fit in 255 bits stand for smaller ones: 19 encodings too many. */
+/**
+ * Numbers past the field's size that still fit in 255 bits stand for smaller ones: 19 encodings too
+ * many.
+ */
 const NOT_CANONICAL = Array.from({ length: 19 }, (_, above) => FIELD + BigInt(above));
 
 /** Refused at a login and at a registration alike. */

@@ -1,4 +1,7 @@
-/** Batches of a thousand, and the pages of a history that they are in: over real connections to a real server. */
+/**
+ * Batches of a thousand, and the pages of a history that they are in: over real connections to a
+ * real server.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseEntry } from "../../../lib/ledger/entry.ts";

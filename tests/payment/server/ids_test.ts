@@ -1,4 +1,7 @@
-/** One id is paid once, by whoever it is handed in and however often: over real connections to a real server. */
+/**
+ * One id is paid once, by whoever it is handed in and however often: over real connections to a
+ * real server.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";

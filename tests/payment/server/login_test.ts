@@ -1,4 +1,7 @@
-/** Who is let in, and as whom: hello, registrations and logins over real connections to a real server. */
+/**
+ * Who is let in, and as whom: hello, registrations and logins over real connections to a real
+ * server.
+ */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Payees hear of what they are paid. Nobody loses a connection, or the server its memory, over how fast another reads. */
+/**
+ * Payees hear of what they are paid. Nobody loses a connection, or the server its memory, over how
+ * fast another reads.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -34,7 +37,10 @@ async function pushesUpTo(client: WireClient, balance: string): Promise<Json[]> 
   throw new assert.AssertionError({ message: `no push brought the balance ${balance}` });
 }
 
-/** What the server has grown by, at its highest, while `work` was done; 0 where the system does not say. */
+/**
+ * What the server has grown by, at its highest, while `work` was done; 0 where the system does not
+ * say.
+ */
 async function growthOf(work: () => Promise<unknown>): Promise<number> {
   if (!CAN_LOOK_INTO_PROCESSES) {
     await work();

@@ -1,4 +1,6 @@
-/** A payment is its payer's and its payee's business alone: over real connections to a real server. */
+/**
+ * A payment is its payer's and its payee's business alone: over real connections to a real server.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";

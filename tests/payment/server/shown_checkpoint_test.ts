@@ -1,4 +1,7 @@
-/** Logins that carry the checkpoint which the client remembers: the server learns from them what it lacks. */
+/**
+ * Logins that carry the checkpoint which the client remembers: the server learns from them what it
+ * lacks.
+ */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { randomBytes, randomUUID } from "node:crypto";

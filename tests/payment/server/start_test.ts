@@ -76,7 +76,10 @@ function bare(...args: string[]): () => string[] {
   return () => [...args, "--keys", goodKeys(), "--db", join(newFolder(), "ledger.db")];
 }
 
-/** Arguments of a server that has run once and is stopped, in whose keys or ledger `spoil` changes something. */
+/**
+ * Arguments of a server that has run once and is stopped, in whose keys or ledger `spoil` changes
+ * something.
+ */
 async function afterOneRun(
   spoil: (keys: string, db: string) => void,
   command: readonly string[] = ["0", "--host", "127.0.0.1"],
@@ -94,7 +97,10 @@ function rsaPem(modulusLength: number): string {
   return privateKey.export({ type: "pkcs8", format: "pem" }) as string;
 }
 
-/** A path that no user can make anything under, be it root, whom permissions do not hold: a regular file is in the way. */
+/**
+ * A path that no user can make anything under, be it root, whom permissions do not hold: a regular
+ * file is in the way.
+ */
 function underAFile(): string {
   const path = join(newFolder(), "file");
   writeFileSync(path, "");

@@ -29,7 +29,9 @@ class Scene {
     return spawnTool("client.ts", command);
   }
 
-  /** Kills alice's client when the first line comes for which `at` holds; that line gets no further. */
+  /**
+   * Kills alice's client when the first line comes for which `at` holds; that line gets no further.
+   */
   async payAndDieAt(at: (line: Line) => boolean, ...args: string[]): Promise<Line> {
     const held = this.tap.hold(at);
     const client = this.pay(...args);
@@ -177,7 +179,10 @@ test(
   },
 );
 
-/** The ways in which a client that pays directly or not at all can die, and what must have become of its payment. */
+/**
+ * The ways in which a client that pays directly or not at all can die, and what must have become of
+ * its payment.
+ */
 const DIRECT_DEATHS: Record<string, (scene: Scene) => Promise<"settled" | "cancelled">> = {
   "with the order at a payee who does nothing": async (scene) => {
     const { promise: offered, resolve: onOffer } = Promise.withResolvers<void>();

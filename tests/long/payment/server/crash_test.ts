@@ -29,7 +29,10 @@ import {
 
 const CRASHES = Number(process.env.SEALWIRE_CRASHES ?? 50);
 const PAYERS = 32;
-/** One in five servers dies while the payers log in, the others while they pay, so long after half of them have begun. */
+/**
+ * One in five servers dies while the payers log in, the others while they pay, so long after half
+ * of them have begun.
+ */
 const DIES_AT_LOGIN_SHARE = 0.2;
 const LOGIN_MS_MAX = 300;
 const PAYING_MS_MAX = 600;
@@ -48,7 +51,9 @@ const people = Array.from({ length: PAYERS }, (_, index) => cheapPerson(`payer${
 
 type End = "settled" | "cancelled";
 
-/** One order, and what its payer was told of it; null while no answer said that the id has ended. */
+/**
+ * One order, and what its payer was told of it; null while no answer said that the id has ended.
+ */
 interface Attempt {
   readonly id: string;
   readonly payee: string;
@@ -265,7 +270,8 @@ test(
       const onBegin = () => ++begun === PAYERS / 2 && onHalf();
       const paying = payers.map((payer) => payer.payUntilLost(onBegin));
       await Promise.all([killAtRandom(world.server, halfHaveBegun), ...paying]);
-      // Whoever opens the database clears up after the kill; every other time that is the next server.
+      // Whoever opens the database clears up after the kill; every other time that is the next
+      // server.
       if (crash % 2 === 0) await requireAnchorBehind(world, server);
       if (crash % 10 === 0) {
         const audited = jsonLines(await world.operate("audit"))[0]!;

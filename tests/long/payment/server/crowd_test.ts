@@ -13,7 +13,10 @@ const OPTIONS = { timeout: 180_000 };
 const CROWD = 2_000;
 const AT_A_TIME = 100;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** Sockets that Deno's listener may keep before node:tls takes the port over, and what a process opens besides. */
+/**
+ * Sockets that Deno's listener may keep before node:tls takes the port over, and what a process
+ * opens besides.
+ */
 const KEPT_MAX = 128 + 32;
 const RETURN_MS_MAX = 30_000;
 const MIB = 1024 * 1024;
@@ -52,7 +55,8 @@ test(
     const [files_before, bytes_before] = [openFiles(pid), residentBytes(pid)];
     const crowd = await gather(wire.world.port);
 
-    // Who is logged in notices nothing; a newcomer may lose one attempt while the port changes hands.
+    // Who is logged in notices nothing; a newcomer may lose one attempt while the port changes
+    // hands.
     await alices.settle(alices.order(alice, bob));
     await wire.assertServes().catch(() => wire.assertServes());
     const until_ms = Date.now() + HANDSHAKE_TIMEOUT_MS + RETURN_MS_MAX;

@@ -28,7 +28,10 @@ const slow = {
   talking: talkWithoutLogin(await connect()),
 };
 
-/** Sends `line` at one byte a second after its first `head_bytes`; resolves with what came back, and when. */
+/**
+ * Sends `line` at one byte a second after its first `head_bytes`; resolves with what came back, and
+ * when.
+ */
 async function drip(client: RawClient, line: string, head_bytes = 1) {
   const started_at_ms = performance.now();
   client.send(line.slice(0, head_bytes));
