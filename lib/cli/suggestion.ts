@@ -1,8 +1,8 @@
-/** Finds the word that a mistyped one was meant to be. */
+/** Suggests the word that a mistyped one was meant to be. */
 
-/** Characters that a suggestion may differ in: one, and one more for each so many of the word. */
+/** A suggestion may differ in one character, and in one more for each this many of the word. */
 const CHARACTERS_PER_EDIT = 3;
-/** A word of at least this many characters also suggests what begins with it. */
+/** A word of at least this many characters also suggests words that begin with it. */
 const PREFIX_CHARACTERS_MIN = 2;
 
 /** The candidate nearest to `word`, or null when none is near. */
@@ -24,8 +24,8 @@ export function didYouMean(word: string, candidates: Iterable<string>): string {
 }
 
 /**
- * How many characters must be inserted, deleted, replaced, or swapped with their neighbour, to make
- * `left` into `right` (the optimal string alignment distance).
+ * Counts the characters to insert, delete, replace or swap with their neighbour to turn `left` into
+ * `right` (the optimal string alignment distance).
  */
 export function editDistance(left: string, right: string): number {
   let beforeLast: number[] = [];

@@ -1,4 +1,4 @@
-/** What the database stores of one commit. */
+/** The rows that the database stores for one commit. */
 import type { Sha256 } from "../base/parse.ts";
 import type { RsaPublicJwk } from "../keys/rsa.ts";
 import { formatBatchItem } from "../protocol/order.ts";

@@ -1,7 +1,7 @@
 /**
- * Copies a ledger from one store into another, empty one, of whatever kind: page by page, in one
- * transaction, so that the copy is whole or is not there. Rows keep their seals. The tree is built
- * anew from the entries, and must have the root that the head names.
+ * Copies a ledger into another, empty store of any kind. It copies page by page in one transaction,
+ * so there is a whole copy or none. Rows keep their seals. The tree is built again from the
+ * entries, and must have the root that the head names.
  */
 import { rmSync } from "node:fs";
 import { SealwireError } from "../base/errors.ts";
@@ -15,14 +15,13 @@ import { openSqlite } from "./sqlite.ts";
 import type { CommitRecord, Head, LedgerStore, LedgerTransaction, Sealed } from "./store.ts";
 import { emptyTree } from "./tiles.ts";
 
-/** Rows that are in memory at a time. */
+/** Rows in memory at a time. */
 const PAGE_ROWS = 1_000;
 
 export type CopyProgress = (done: number, total: number) => void;
 
 /**
- * Does nothing when `to` holds the same ledger already, so it may be run again after it was cut
- * off.
+ * Does nothing when `to` holds the same ledger already, so it may run again after an interruption.
  *
  * @throws {SealwireError} `ledger_missing` when `from` is empty, `store_unusable` when `to` holds
  * another ledger, `store_damaged` when the entries do not lead to the head, and what the stores
@@ -56,7 +55,7 @@ export async function copyLedger(
   });
 }
 
-/** Copies into a new SQLite file. What is left of a copy that fails is removed. */
+/** Copies into a new SQLite file. Removes the rest of a copy that fails. */
 export async function copyToNewFile(
   from: LedgerStore,
   path: string,

@@ -1,7 +1,7 @@
 /**
- * Moves a ledger to another database. A ledger has one future: so the log ends in the old one with
- * an entry that both databases have, and goes on after it in the new one alone. Checkpoints stay
- * what they were, and clients notice nothing.
+ * Moves a ledger to another database. A ledger has one future: the log ends in the old database
+ * with an entry that both have, and goes on only in the new one. Checkpoints stay as they were, and
+ * clients notice nothing.
  */
 import { SealwireError } from "../base/errors.ts";
 import { copyLedger, type CopyProgress } from "./copy_ledger.ts";
@@ -14,13 +14,13 @@ import type { OperatorFact } from "./submission.ts";
 export interface MoveOptions extends Omit<OpenLedgerOptions, "store" | "create"> {
   readonly from: LedgerStore;
   readonly to: LedgerStore;
-  /** The new database as people are told of it: no password. At most 200 characters. */
+  /** The name of the new database for people: without a password, at most 200 characters. */
   readonly toName: string;
   readonly onProgress: CopyProgress;
 }
 
 /**
- * May be run again with the same databases after it was cut off. Servers on the old database refuse
+ * May run again with the same databases after an interruption. Servers on the old database refuse
  * everything from the moment that it begins.
  *
  * @throws {SealwireError} `store_unusable` when the new database holds another ledger,

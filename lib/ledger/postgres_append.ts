@@ -1,5 +1,5 @@
 /**
- * Writes one commit: at most a dozen statements, sent together, whatever the number of payments.
+ * Writes one commit: at most a dozen statements, sent together, for any number of payments.
  */
 import { arrayOf, bytesArrayOf, NO_ITEM } from "./postgres_rows.ts";
 import type { PostgresSession } from "./postgres_session.ts";

@@ -1,6 +1,6 @@
 /**
- * What PostgreSQL's errors mean to the ledger, by SQLSTATE (PostgreSQL documentation, appendix A).
- * Which of them leave open whether a COMMIT has happened is decided here too.
+ * Translates PostgreSQL's errors for the ledger, by SQLSTATE (PostgreSQL documentation, appendix
+ * A). It also decides which errors leave open whether a COMMIT has happened.
  */
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
@@ -8,7 +8,7 @@ import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
 const SERIALIZATION_FAILURE = "40001";
 const DEADLOCK_DETECTED = "40P01";
 
-/** What the database said; other errors come from the connection. */
+/** An error of the database. Other errors come from the connection. */
 interface DatabaseError extends Error {
   readonly code: string;
   readonly severity: string;
@@ -54,7 +54,7 @@ export function connectError(error: unknown, target: PostgresTarget): SealwireEr
   );
 }
 
-/** What trying again does not change. */
+/** Errors that another try does not change. */
 function refusedForGood(code: string, { password }: PostgresTarget): string | undefined {
   switch (code) {
     case "28P01":
@@ -88,8 +88,8 @@ function isCertificateCode(code: string): boolean {
 }
 
 /**
- * What a failed statement means. A broken constraint and a statement that cannot be right are
- * faults of ours and stay what they are; everything else is the database's, and passes.
+ * Translates the error of a failed statement. A broken constraint or an impossible statement is our
+ * fault and stays as it is. Everything else is the database's fault, and passes.
  */
 export function statementError(error: unknown): unknown {
   if (error instanceof SealwireError) return error;

@@ -1,7 +1,6 @@
 /**
- * Between rows and what the ledger works with. Whole columns travel as one array each, so that a
- * commit of a thousand payments is a few statements. Numbers of 64 bits travel as text and are
- * never a float.
+ * Converts rows to the ledger's values and back. Each column travels as one array, so a commit of a
+ * thousand payments takes a few statements. Numbers of 64 bits travel as text, never as a float.
  */
 import { Buffer } from "node:buffer";
 import type { Sha256, Uuid } from "../base/parse.ts";
@@ -23,7 +22,7 @@ import type {
 } from "./store.ts";
 import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 
-/** In the place of an item's index: the payment is none of a batch. */
+/** Stands for an item's index when the payment is not part of a batch. */
 export const NO_ITEM = -1;
 
 /** An array as PostgreSQL writes it (documentation, 8.15.2). */

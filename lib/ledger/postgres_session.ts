@@ -11,7 +11,7 @@ import { connectError, ConnectionLostError } from "./postgres_errors.ts";
 import { openPostgresSocket } from "./postgres_socket.ts";
 import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
 
-/** From the first packet to the end of the login. */
+/** The time from the first packet to the end of the login. */
 const CONNECT_TIMEOUT_MS = 5_000;
 /** The database ends a statement that takes longer. */
 const STATEMENT_TIMEOUT_MS = 10_000;
@@ -21,7 +21,7 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 5_000;
 /** A snapshot counts whole tables, and a copy writes elsewhere between two reads of it. */
 const SNAPSHOT_TIMEOUT_MS = 120_000;
-/** Longer than the database's own limit by this much, and the session does not answer at all. */
+/** A session that answers this much later than the database's own limit is given up. */
 const ANSWER_DELAY_MS = 5_000;
 const CLOSE_TIMEOUT_S = 2;
 /** Statements that are sent without waiting for an answer. */
@@ -95,21 +95,21 @@ export class PostgresSession {
   }
 
   /**
-   * Gives the command that the database says it has carried out: a COMMIT may turn out a ROLLBACK.
+   * Returns the command that the database has carried out: a COMMIT may have become a ROLLBACK.
    */
   async command(text: string): Promise<string> {
     const { command } = await this.answered(this.client.unsafe(text));
     return command;
   }
 
-  /** The last warning since this was asked before; null where there was none. */
+  /** Returns the last warning since the last call, or null where there was none. */
   takeWarning(): string | null {
     const { warning } = this;
     this.warning = null;
     return warning;
   }
 
-  /** Statements under way fail at once. */
+  /** Closes the session. Statements under way fail at once. */
   destroy(error = new ConnectionLostError("the connection was given up")): void {
     this.end(error);
     this.socket.destroy();
@@ -138,11 +138,10 @@ export class PostgresSession {
   }
 
   /**
-   * The driver forgets some statements when the connection ends between two of its steps. So they
-   * are ended here.
+   * Ends the statements that the driver forgets when the connection ends between two of its steps.
    */
   private answered<Answer>(query: PromiseLike<Answer>): Promise<Answer> {
-    // Not sent before somebody waits for it.
+    // The driver sends a statement only when somebody waits for it.
     if (this.isLost) return Promise.reject(new ConnectionLostError("the connection was lost"));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
@@ -189,7 +188,7 @@ function driverOptions(
     max_lifetime: null,
     fetch_types: false,
     connect_timeout: CONNECT_TIMEOUT_MS / 1000,
-    // What is not said here the driver takes from variables of the environment that are its own.
+    // The driver would take missing options from its own environment variables.
     sslnegotiation: null,
     idle_timeout: undefined,
     max_pipeline: PIPELINED_MAX,

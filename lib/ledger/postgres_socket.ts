@@ -51,7 +51,7 @@ async function secure(
 ): Promise<Socket> {
   socket.write(SSL_REQUEST);
   const answer = await settled(socket, "data") as Uint8Array;
-  // More than the one byte would be data that someone slipped in before the handshake
+  // More than one byte would be data that someone injected before the handshake
   // (CVE-2021-23222).
   if (answer[0] !== ANSWER_TLS || answer.length !== 1) {
     throw new SealwireError(
@@ -79,7 +79,7 @@ async function settled(socket: Socket, event: string): Promise<unknown> {
     const onClose = () => finish(() => reject(new ConnectionLostError("it closed the connection")));
     const finish = (settle: () => void) => {
       socket.off(event, onEvent).off("error", onError).off("close", onClose);
-      // What comes late has nobody to hear it.
+      // Nobody waits for a late error.
       socket.on("error", () => {});
       settle();
     };

@@ -72,7 +72,7 @@ function formatSignature({ name, keyId, signature }: NoteSignature): string {
 
 /** A note whose signature by one key is verified. */
 export interface OpenedNote {
-  /** What is signed, its last newline included. */
+  /** The signed text, with its last newline. */
   readonly text: string;
   /**
    * The note with that signature and no other. Anyone may add signatures, 131,072 characters of
@@ -82,8 +82,8 @@ export interface OpenedNote {
 }
 
 /**
- * Opens a note once the signature by `key` is verified. Should there be several by that key, all
- * must hold.
+ * Verifies the signature by `key` and opens the note. If there are several by that key, all must
+ * hold.
  *
  * @throws {SealwireError} `bad_checkpoint` when it is no note, carries more than 16 signatures,
  * none by `key`, or a wrong one.
@@ -102,7 +102,7 @@ export function openNote(note: unknown, key: NoteKey): OpenedNote {
   return { text, alone: `${text}\n${formatSignature(known[0]!)}` };
 }
 
-/** The text and the signature lines; nothing is verified. */
+/** Splits a note into its text and signature lines. Verifies nothing. */
 function parseNote(note: unknown): { text: string; signatures: NoteSignature[] } {
   if (typeof note !== "string" || note.length > NOTE_CHARACTERS_MAX) {
     throw badNote(`is not text of at most ${NOTE_CHARACTERS_MAX} characters`);
@@ -157,7 +157,7 @@ export function parseVerifierKey(text: string): NoteKey {
   return key;
 }
 
-/** 4 bytes that, with the name, say which key made a signature. */
+/** Returns 4 bytes that, with the name, say which key made a signature. */
 function keyId({ name, publicKey }: NoteKey): Uint8Array {
   const hash = createHash("sha256").update(`${name}\n`, "utf8").update(typedKey(publicKey));
   return hash.digest().subarray(0, KEY_ID_BYTES);

@@ -1,6 +1,5 @@
 /**
- * The SQLite file that a ledger is in: making it, knowing it again, and refusing what is something
- * else.
+ * The SQLite file of a ledger: makes it, recognizes it, and refuses anything else.
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
@@ -90,8 +89,8 @@ const SCHEMA = `
 `;
 
 /**
- * Opens the ledger at `path` twice, for the one who writes and for those who read. `create`: makes
- * it where there is none.
+ * Opens the ledger at `path` twice: once for writing and once for reading. `create`: makes it where
+ * there is none.
  *
  * @throws {SealwireError} `store_unusable`: not there, no ledger of ours, of another version, or
  * not to be read and written.
@@ -114,8 +113,8 @@ export function openLedgerFile(
 }
 
 /**
- * An empty file is an empty database. Made here, because SQLite would let others read it, and its
- * log after it.
+ * Makes an empty file, which is an empty database. SQLite itself would make one that others can
+ * read, and a log that they can read.
  */
 function createFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });

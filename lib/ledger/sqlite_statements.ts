@@ -1,5 +1,5 @@
 /**
- * SQL statements of one connection, and what SQLite's errors mean to the ledger.
+ * SQL statements of one connection. Translates SQLite's errors for the ledger.
  */
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { SealwireError } from "../base/errors.ts";
@@ -52,7 +52,7 @@ function attempt<T>(run: () => T): T {
   }
 }
 
-/** SQLite's primary result code; undefined for what is no error of SQLite's. */
+/** Returns SQLite's primary result code, or undefined for any other error. */
 export function resultCode(error: unknown): number | undefined {
   const { errcode } = (error ?? {}) as { errcode?: number };
   return errcode === undefined ? undefined : errcode & 0xff;

@@ -11,9 +11,8 @@
  *     sealwire/jbMZ3-9ZYl6vQnNO0kSe…       the checkpoint, whole
  *     …
  *
- * This module reads and writes the text. Whether it proves anything is for `verifyCheckpoint`
- * (checkpoint.ts) and `verifyInclusion` (protocol/merkle.ts) to say; `extra` is not authenticated
- * by the format.
+ * This module only reads and writes the text. `verifyCheckpoint` (checkpoint.ts) and
+ * `verifyInclusion` (protocol/merkle.ts) verify it. The format does not authenticate `extra`.
  */
 import { SealwireError } from "../base/errors.ts";
 import { HASH_BYTES, PATH_STEPS_MAX } from "../protocol/merkle.ts";

@@ -88,7 +88,7 @@ export function connectTls(options: ConnectTlsOptions): Promise<Connection> {
   );
 }
 
-/** A TLS connection to nobody knows whom, with the certificate that was shown. */
+/** A TLS connection to an unverified server, with the certificate that it showed. */
 export interface UnverifiedConnection {
   readonly connection: Connection;
   /** DER. */
@@ -96,9 +96,9 @@ export interface UnverifiedConnection {
 }
 
 /**
- * Connects over TLS without checking who answers: only to ask who that claims to be. Send no secret
- * on it, and connect again with {@linkcode connectTls}. Deno may not even check the handshake's
- * signature. Throws `no_connection`.
+ * Connects over TLS without checking who answers. Use it only to ask who the server claims to be.
+ * Send no secret on it, and connect again with {@linkcode connectTls}. Deno may not even check the
+ * handshake's signature. Throws `no_connection`.
  */
 export function connectTlsUnverified(
   options: ConnectOptions & { alpn: string[] },
@@ -152,7 +152,7 @@ function serverOutOfDate({ validFrom, validTo }: X509Certificate, cause?: Error)
   );
 }
 
-/** What a failed handshake says about the pinned certificate. Null where it says nothing. */
+/** Returns what a failed handshake says about the pinned certificate, or null. */
 function certificateError(error: Error, pinned: X509Certificate): SealwireError | null {
   if (!CERTIFICATE_ERROR_CODES.has(systemErrorCode(error) ?? "")) return null;
   return isInDate(pinned) ? serverChanged(error) : serverOutOfDate(pinned, error);

@@ -1,6 +1,6 @@
 /**
- * The direct path: an order goes from the payer's client to the payee's, who has the server settle
- * it; the receipt comes to the payer from the server.
+ * The direct path: the payer's client hands an order to the payee's client, which has the server
+ * settle it. The server sends the receipt to the payer.
  */
 import { connectTcp } from "../../net/net.ts";
 import type { Sha256 } from "../../base/parse.ts";
@@ -9,21 +9,22 @@ import { sealOffer } from "../../protocol/sealing.ts";
 import type { Pending } from "./outbox.ts";
 import type { Payee, Settled } from "./session.ts";
 
-/** Without a verified receipt by then, the payer goes to the server. */
+/** If no verified receipt has come by then, the payer goes to the server. */
 const DIRECT_DEADLINE_MS = 3_000;
 
 export class DirectPath {
-  /** Who waits for the receipt of an order, by the order's SHA-256. */
+  /** The waits for receipts, by the SHA-256 of their orders. */
   private readonly waiting = new Map<Sha256, (settled: Settled) => void>();
 
-  /** Takes every settled payment that the session hears of: one of them may be waited for. */
+  /** Takes every settled payment that the session hears of. A wait for one of them then ends. */
   take(settled: Settled): void {
     this.waiting.get(settled.payment.orderSha256)?.(settled);
   }
 
   /**
    * Hands the order to the payee's own client, with the newest checkpoint that the payer knows.
-   * Returns when a verified receipt has come; null when none came in time, whatever the payee said.
+   * Returns the verified receipt, or null when none came in time. The payee's own answer does not
+   * count.
    */
   async offer(
     { order, delegation }: Pending,

@@ -1,6 +1,6 @@
 /**
- * Evidence: what a client keeps when a server's ledger does not hold together. Two checkpoints of
- * one size with different roots, both signed by the log key, prove a fork to anyone. Everything
+ * Evidence that a client keeps when a server's checkpoints do not fit each other. Two checkpoints
+ * of one size with different roots, both signed by the log key, prove a fork to anyone. Everything
  * else proves nothing yet, and the file says so.
  */
 import { readdirSync, statSync } from "node:fs";
@@ -16,7 +16,7 @@ import { STATEMENT_CHARACTERS_MAX, verifyStatement } from "../../protocol/statem
 import { sha256Text } from "../../protocol/token.ts";
 
 const EVIDENCE_FOLDER = "evidence";
-/** Of each kind: a server that shows new lies for ever does not fill the disk. */
+/** Files of each kind, so that a lying server cannot fill the disk. */
 const FILES_MAX = 100;
 
 export interface Evidence {
@@ -27,7 +27,7 @@ export interface Evidence {
   readonly shown: string;
 }
 
-/** What a file of evidence proves. */
+/** The verdict on a file of evidence. */
 export type Verdict =
   /** The log key signed two histories of `size` entries. */
   | { readonly proven: true; readonly server: Sha256; readonly size: number }
@@ -78,7 +78,7 @@ function forgetOldest(folder: string, kind: string): void {
 }
 
 /**
- * Judges a file of evidence. It believes nothing but the signatures in it.
+ * Judges a file of evidence. Believes nothing but the signatures in it.
  *
  * @throws {SealwireError} `bad_evidence`.
  */
@@ -126,7 +126,7 @@ export async function judgeReceipts(one: string, other: string): Promise<Verdict
   throw bad("the receipts do not contradict each other");
 }
 
-/** Under the key that the receipt itself names: whose it is, the verdict says. */
+/** Verifies a receipt under the key that it names itself. The verdict says whose key that is. */
 function verifyOwn(text: string): Promise<VerifiedReceipt> {
   return verifyReceipt(text, receiptServer(text));
 }

@@ -1,11 +1,11 @@
 /**
- * Links the checkpoints that a server shows. A checkpoint counts once a consistency proof has shown
- * that its log and the one that is remembered are one. What does not link is asked for again, and
- * then nothing more is believed.
+ * Links the checkpoints that a server shows. A checkpoint counts after a consistency proof has
+ * shown that its log and the remembered one are the same. If a checkpoint does not link, the client
+ * asks again, and then believes nothing more.
  *
- * Every checkpoint that carries the log key's signature is linked: of a login, of a receipt, and of
- * another client. What is not linked when a connection ends waits in a file for the next one, so
- * that a server cannot get away by hanging up.
+ * Every checkpoint that carries the log key's signature is linked: those of logins, of receipts and
+ * of other clients. A checkpoint that is not linked when a connection ends waits in a file for the
+ * next connection, so a server gains nothing by hanging up.
  */
 import { BoundedMap } from "../../base/bounded_map.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
@@ -32,11 +32,11 @@ import {
 const ENTRY_CHARACTERS_MAX = 1_024;
 /** Checkpoints of a connection that later answers may refer to. */
 const CHECKPOINTS_KEPT_MAX = 64;
-/** So many waiting checkpoints are linked at once, and no longer gathered. */
+/** When this many checkpoints wait, they are linked at once. */
 const UNLINKED_GATHERED_MAX = 64;
 /** Proofs asked for at a time. */
 const PROOFS_IN_FLIGHT_MAX = 32;
-/** A server whose head is behind, or errs, is asked again for so long. */
+/** How long to ask a server again whose head is behind, or that reports an error. */
 const LINK_TIMEOUT_MS = 10_000;
 const LINK_PAUSE_MS = 500;
 
@@ -74,13 +74,13 @@ export class LogLink {
   private readonly log: Log;
   private readonly remembered: RememberedCheckpoint;
   private readonly leftOver: UnlinkedCheckpoints;
-  /** By size: texts that this connection has brought. */
+  /** Texts that this connection has brought, by size. */
   private readonly sent = new BoundedMap<number, string>(CHECKPOINTS_KEPT_MAX);
-  /** By size: verified ones of this connection. */
+  /** Verified checkpoints of this connection, by size. */
   private readonly shown = new BoundedMap<number, Checkpoint>(CHECKPOINTS_KEPT_MAX);
-  /** By size: what is not linked yet. */
+  /** Checkpoints that are not linked yet, by size. */
   private readonly unlinked = new Map<number, Unlinked>();
-  /** The newest that is stored. */
+  /** The newest checkpoint that is stored. */
   private linked: Checkpoint | null;
   private linking: Promise<void> = Promise.resolve();
 
@@ -289,7 +289,7 @@ export class LogLink {
   private async linkAll(): Promise<void> {
     while (this.unlinked.size > 0) {
       try {
-        // A server behind a slow database may be late, and is not accused for that.
+        // A server with a slow database may be late, and is not accused of anything for that.
         await retry(() => this.linkWaiting(), {
           pause_ms_min: LINK_PAUSE_MS,
           pause_ms_max: LINK_PAUSE_MS,
@@ -306,7 +306,7 @@ export class LogLink {
     }
   }
 
-  /** Links what waits now; more may come meanwhile. */
+  /** Links the checkpoints that wait now. More may come meanwhile. */
   private async linkWaiting(): Promise<void> {
     const stored = this.remembered.get();
     const waiting = [...this.unlinked.values()].map(({ checkpoint }) => checkpoint);
@@ -380,7 +380,7 @@ export class LogLink {
     return this.condemn({ known, shown }, cause);
   }
 
-  /** Keeps the evidence, and remembers nothing of what is not linked. */
+  /** Keeps the evidence, and remembers no unlinked checkpoint. */
   private condemn({ known, shown }: Disagreement, cause: unknown): SealwireError {
     this.unlinked.clear();
     return isFork(known, shown) ? this.forked(known, shown) : this.notLinked(known, shown, cause);
@@ -470,7 +470,7 @@ export class LogLink {
       throw this.condemn({ known: older, shown: newer }, error);
     }
     this.linked = newer;
-    // Nothing of the ledger was kept, so whose it is must be shown anew.
+    // Nothing of the ledger was kept, so the server must prove again whose ledger it is.
     if (rollback.keptSize === 0) await this.requireOwnLedger();
     if (!this.remembered.replace(lost, newer)) throw notYet("another process was faster");
     for (const { checkpoint } of this.unlinked.values()) {
@@ -522,7 +522,7 @@ class Fork extends SealwireError {
   }
 }
 
-/** Not linked so far; which two are not, where that is known. */
+/** Not linked so far. Names the two checkpoints where they are known. */
 class NotYet extends SealwireError {
   known: Checkpoint | null = null;
   shown: Checkpoint | null = null;
@@ -537,7 +537,7 @@ function notYet(
   return Object.assign(new NotYet("ledger_not_linked", why, { cause }), { known, shown });
 }
 
-/** What a server that is merely late may answer: asked again, it may link. */
+/** Codes that a late server may answer with. Asked again, it may link. */
 function isUnlinked(error: unknown): boolean {
   return error instanceof NotYet || isSealwireError(error, "unknown_size") ||
     isSealwireError(error, "bad_answer") || isSealwireError(error, "internal") ||

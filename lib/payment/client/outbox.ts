@@ -1,8 +1,7 @@
 /**
- * The outbox: orders that were signed and are not yet known to be settled or void. An order is
- * stored here, synced, before it leaves, and removed only when its end is known; so whatever
- * crashes, the same bytes are resolved at the next start, and no second order is ever signed in
- * their place.
+ * The outbox holds signed orders whose end is not known yet. An order is stored here, synced,
+ * before it leaves. It is removed only when its end is known. So after any crash the next start
+ * resolves the same bytes, and never signs a second order in their place.
  */
 import { readdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -17,13 +16,13 @@ const ORDERS_MAX = 1_000;
 const FILE_BYTES_MAX = 1024 * 1024;
 const TOKEN_CHARACTERS_MAX = 16_384;
 
-/** One order on its way. */
+/** One order under way. */
 export interface Pending {
   readonly order: Token<Order | BatchOrder>;
   readonly delegation: string;
   /** A batch's items; empty for a plain order. */
   readonly items: readonly string[];
-  /** `--direct`: it is to be cancelled rather than settled without the payee. */
+  /** `--direct`: cancel it rather than settle it without the payee's client. */
   readonly direct: boolean;
 }
 
@@ -35,7 +34,7 @@ export class Outbox {
   }
 
   /**
-   * Stores an order before it leaves; returns when it is on disk.
+   * Stores an order before it leaves. Returns when it is on the disk.
    *
    * @throws {SealwireError} `outbox_full`, `order_conflict` (the id is in the outbox),
    * `folder_unwritable`, `write_failed`: the order must not leave then.
@@ -57,7 +56,7 @@ export class Outbox {
     }
   }
 
-  /** The order's end is known. */
+  /** Removes an order whose end is known. */
   remove(id: Uuid): void {
     try {
       unlinkSync(this.path(id));

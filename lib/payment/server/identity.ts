@@ -1,6 +1,7 @@
 /**
- * Who a server is: its RSA pair, its TLS certificate, its log key, and the statement that ties them
- * together (`server_statement.txt`). A new statement is signed when the certificate has changed.
+ * A server's identity: its RSA pair, its TLS certificate, its log key, and the statement that ties
+ * them together (`server_statement.txt`). A new statement is signed when the certificate has
+ * changed.
  */
 import { join } from "node:path";
 import { isSealwireError } from "../../base/errors.ts";
@@ -25,7 +26,7 @@ export interface ServerIdentity {
 }
 
 /**
- * The identity whose files are in `folder`; what is missing is made, and `made` lists its paths.
+ * Loads the identity from `folder`. Makes missing files, and lists their paths in `made`.
  * `hosts`: names of this machine, for a new certificate.
  *
  * @throws {SealwireError} what loading keys and writing files throws.
@@ -56,14 +57,14 @@ async function currentStatement(
   const { certificateSha256: cert } = keys;
   const { publicKey: log } = logKey;
   if (stored?.claims.cert === cert && stored.claims.log.x === log.x) return stored;
-  // Later than every statement before it, whatever the clock says.
+  // Later than every statement before it, even if the clock was set back.
   const iat = Math.max(now_s, (stored?.claims.iat ?? 0) + 1);
   const statement = await signStatement(keys.pair, { cert, log, iat });
   writeFileAtomic(path, statement.text + "\n", PUBLIC_FILE_MODE);
   return statement;
 }
 
-/** Null where there is none, and for one by another key. */
+/** Reads the stored statement. Null where there is none, or for one by another key. */
 async function storedStatement(path: string, keys: ServerKeys): Promise<SignedStatement | null> {
   const options = { size_bytes_max: STATEMENT_CHARACTERS_MAX + 1, code: "key_unreadable" } as const;
   const text = readTextFile(path, options);

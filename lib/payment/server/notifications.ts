@@ -5,11 +5,11 @@
 import type { RpcPeer } from "../../rpc/peer.ts";
 
 /**
- * Waiting for one session to read. Past it the oldest are left out; the account's history has them
- * all.
+ * Notifications that wait for one session. Past this the oldest are left out; the account's history
+ * has them all.
  */
 const WAITING_MAX = 256;
-/** No more is sent while so much waits to be read. */
+/** Nothing more is sent while this much waits to be read. */
 const UNREAD_BYTES_MAX = 64 * 1024;
 
 export class Notifications {
@@ -21,7 +21,7 @@ export class Notifications {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** Sends what `make` gives, when its turn has come. */
+  /** Sends the result of `make` when its turn comes. */
   add(make: () => Promise<object>): void {
     this.waiting.push(make);
     if (this.waiting.length > WAITING_MAX) this.waiting.shift();

@@ -1,4 +1,4 @@
-/** Entries with their proofs, as answers. */
+/** Makes the parts of answers that prove entries. */
 import { explains } from "../../ledger/entry.ts";
 import type { Ledger, ProvenEntry } from "../../ledger/ledger.ts";
 import { encodeBase64 } from "../../ledger/signed_note.ts";
@@ -23,7 +23,7 @@ export function proofAnswer(
 export class LogAnswers {
   constructor(private readonly ledger: Ledger) {}
 
-  /** Entry 0: whose ledger this is. */
+  /** Proves entry 0, which says whose ledger this is. */
   async open({ session }: LoggedIn): Promise<ProofAnswer> {
     return proofAnswer(session, await this.ledger.proveOne(0));
   }
@@ -34,7 +34,7 @@ export class LogAnswers {
     return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint) };
   }
 
-  /** From one size to another, or to the newest checkpoint. */
+  /** Proves consistency from one size to another, or to the newest checkpoint. */
   async consistency({ session }: LoggedIn, params: Members): Promise<object> {
     const { ledger } = this;
     const from = params.integer("from", 0, Number.MAX_SAFE_INTEGER);

@@ -25,7 +25,7 @@ export class Requests {
     private readonly presence: Presence<LoggedIn>,
   ) {}
 
-  /** The asker asks for money. The same id with the same content answers the same. */
+  /** Makes a request of the asker's. The same id with the same content gets the same answer. */
   async create(asker: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payer = params.raw("payer") === null ? null : parseAccountName(params.raw("payer"));
     const request = {
@@ -39,20 +39,22 @@ export class Requests {
     return await this.submit(asker, { type: "request", request });
   }
 
-  /** Its payer declines a request; its payee withdraws it. */
+  /** Ends a request: its payer declines it, or its payee withdraws it. */
   async close(asker: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payee = parseAccountName(params.raw("payee"));
     const id = params.uuid("id");
     return await this.submit(asker, { type: "close-request", by: asker.account, payee, id });
   }
 
-  /** The newest requests of which the asker is payee or payer. */
+  /** Lists the newest requests whose payee or payer is the asker. */
   async list({ account }: LoggedIn): Promise<{ requests: RequestAnswer[] }> {
     const requests = await this.ledger.requestsOf(account, PAGE_ROWS_MAX);
     return { requests: requests.map(requestAnswer) };
   }
 
-  /** A request that the asker may pay, or has made. Unknown and not-yours are answered alike. */
+  /**
+   * Finds a request that the asker may pay or has made. Unknown and not-yours are answered alike.
+   */
   async find({ account }: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payee = parseAccountName(params.raw("payee"));
     const request = await this.ledger.request(payee, params.uuid("id"));

@@ -1,4 +1,4 @@
-/** Replaces the key of an account by its holder's word. */
+/** Replaces the key of an account when its holder asks for it. */
 import { setImmediate } from "node:timers";
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
@@ -24,8 +24,8 @@ export class Rotations {
   }
 
   /**
-   * Gives the asker's account another key. All its sessions end: their delegations are by the old
-   * one.
+   * Gives the asker's account another key. All its sessions end, because their delegations are by
+   * the old key.
    */
   async rotate(asker: LoggedIn, params: Members): Promise<ProofAnswer> {
     const stored = await this.ledger.account(asker.account);
@@ -43,7 +43,7 @@ export class Rotations {
     try {
       return proofAnswer(asker.session, await this.ledger.proveOne(outcome.index));
     } finally {
-      // Once the asker has the answer.
+      // The sessions end after the asker has the answer.
       setImmediate(() => this.endSessions(asker.account));
     }
   }
