@@ -115,6 +115,8 @@ export interface LedgerStore extends LedgerReader {
   delegation(sha256: Sha256): Promise<string | null>;
   /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;
+  /** Entries that touched `account` before entry `before`, newest first, at most `limit`. */
+  historyBefore(account: Party, before: number, limit: number): Promise<HistoryRow[]>;
   /** Indexes of the operator's entries, in order. */
   operatorIndexes(): Promise<number[]>;
   /** Accounts by name after `after`, at most `limit`, for audit. */
