@@ -5,6 +5,7 @@
  */
 import { internalError, isSealwireError } from "../base/errors.ts";
 import { printable, printableJson } from "../base/text.ts";
+import { COLUMNS_DEFAULT, columnsOf, wrapped } from "./columns.ts";
 import { Progress, type ProgressUnit } from "./progress.ts";
 import { writeError, writeLastOutput, writeOutput } from "./streams.ts";
 
@@ -36,6 +37,28 @@ export class Output {
   /** A remark on standard error; silent under `--quiet`. */
   note(text: string): void {
     if (!this.quiet) writeError(text + "\n");
+  }
+
+  /** Lines on standard error that a question refers to; `--quiet` or not. */
+  block(lines: readonly string[]): void {
+    writeError(this.wrap(lines) + "\n");
+  }
+
+  /** A block that nobody overlooks. */
+  alarm(lines: readonly string[]): void {
+    const line = this.paint("31", "!".repeat(this.columns - 1));
+    writeError(`\n${line}\n${this.wrap(lines)}\n${line}\n\n`);
+  }
+
+  private get columns(): number {
+    return Math.min(columnsOf(), COLUMNS_DEFAULT);
+  }
+
+  /** An indented line stays whole: it is a command or a fingerprint to copy. */
+  private wrap(lines: readonly string[]): string {
+    return lines.map((line) =>
+      line.startsWith(" ") ? printable(line) : wrapped(printable(line), this.columns)
+    ).join("\n");
   }
 
   /** A warning on standard error, `--quiet` or not. */

@@ -44,13 +44,13 @@ const COMMANDS = {
 
 /** Reads commands until Exit or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runClassicPrompt(context: CommandContext): Promise<void> {
-  const lines = new LinePrompt(context.interrupted);
+  const lines = new LinePrompt({ interrupted: context.interrupted });
   const ask = (question: string) => lines.ask(question);
   const prompt = new ClassicPrompt({ ...context, ask, aside: (print) => lines.aside(print) });
   context.out.note(`Commands: ${Object.keys(COMMANDS).map(capitalized).join(", ")}`);
   try {
     while (true) {
-      const line = await ask(prompt.question);
+      const line = await lines.read(prompt.question);
       if (line === null || !await prompt.take(line)) return;
     }
   } finally {

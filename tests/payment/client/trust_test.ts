@@ -146,7 +146,7 @@ describe("a server never seen before", () => {
       assertDone(outcome);
       assert.match(
         outcome.stderr,
-        /localhost:\d+ is a server that is trusted under another address/,
+        /localhost:\d+ is the server that is trusted here as 127\.0\.0\.1:\d+/,
       );
       const again = await runTool("client.ts", elsewhere);
       assertDone(again);
