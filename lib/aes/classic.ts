@@ -20,6 +20,8 @@ import { type Connection, connectTcp } from "../net/net.ts";
 const BLOCK_BYTES = 16;
 /** The ciphertext of the longest message. Padding adds up to a block. */
 const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
+/** The C++ server reads one buffer of 1,024 bytes of ciphertext, the last 16 being padding. */
+export const CLASSIC_MESSAGE_BYTES_MAX = 1_008;
 const BUFFER_BYTES_MIN = 4 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 

@@ -20,6 +20,11 @@ const FAILURES_SHOWN_MAX = 100;
 export function showMessage(out: Output, from: string, message: Uint8Array): void {
   const { text, base64 } = decodeText(message);
   if (!out.json) {
+    if (message.length === 0) return out.result({}, `${from}> (an empty message)`);
+    if (base64 !== null) {
+      const size = formatBytes(message.length);
+      return out.result({}, `${from}> (${size} that are no text; --json prints them)`);
+    }
     for (const lines of inBatches(text)) {
       out.result({}, lines.map((line) => `${from}> ${printable(line)}`).join("\n"));
     }
@@ -48,12 +53,19 @@ function* inBatches(text: string): Iterable<string[]> {
   if (lines.length > 0) yield lines;
 }
 
-export function showReceivedFile(out: Output, from: string, file: ReceivedFile): void {
+/** `withHash`: the text names the file's SHA-256 too. */
+export function showReceivedFile(
+  out: Output,
+  from: string,
+  file: ReceivedFile,
+  { withHash }: { withHash: boolean },
+): void {
   const { name, path, size_bytes } = file;
   const sha256 = Buffer.from(file.sha256).toString("hex");
   out.result(
     { event: "file", name, path, size_bytes, sha256, from },
-    `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}`,
+    `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}` +
+      (withHash ? `\nSHA-256 ${sha256}` : ""),
   );
 }
 
@@ -81,7 +93,12 @@ export class SendDisplay implements SendEvents {
   private checking: { bar: Progress; done_bytes: number } | null = null;
   private readonly bar: Progress;
 
-  constructor(private readonly out: Output, total_bytes: number) {
+  /** `withHash`: the texts name each file's SHA-256 too. */
+  constructor(
+    private readonly out: Output,
+    total_bytes: number,
+    private readonly withHash: boolean,
+  ) {
     this.bar = out.progress("sending", total_bytes);
   }
 
@@ -97,7 +114,8 @@ export class SendDisplay implements SendEvents {
         : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes, sha256: hash },
       kind === "folder"
         ? `Sent the folder ${printable(name)}`
-        : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})`,
+        : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})` +
+          (this.withHash ? `\nSHA-256 ${hash}` : ""),
     );
   }
 

@@ -6,6 +6,7 @@ import { type Connection, formatAddress, type Listener, listenTcp } from "../net
 import type { KeyFile } from "../aes_utils.ts";
 import { receiveClassicMessage } from "./classic.ts";
 import { showMessage, showReceivedFile } from "./display.ts";
+import type { ReceivedPipe } from "./received_pipe.ts";
 import { servePairing } from "./pairing/pairing.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { ReceiveFolder } from "./transfer/receive_folder.ts";
@@ -32,6 +33,10 @@ export interface AesServerOptions {
   /** A connection on which nothing moves for so long is ended. */
   readonly stall_ms: number;
   readonly out: Output;
+  /** Texts name the SHA-256 of files. */
+  readonly withHash: boolean;
+  /** Where messages and files go instead of being shown; null to show them. */
+  readonly pipe: ReceivedPipe | null;
 }
 
 export class AesServer {
@@ -82,19 +87,22 @@ export class AesServer {
   }
 
   private async receive(connection: Connection, from: string): Promise<void> {
-    const { key, folder, offer, classic, stall_ms, out } = this.options;
+    const { key, folder, offer, classic, stall_ms, out, withHash, pipe } = this.options;
     const { messageBudget } = this;
     const arrived = classic
       ? await receiveClassicMessage(connection, { aesKey: key.aesKey, stall_ms, messageBudget })
       : connection;
-    if (arrived instanceof Uint8Array) return showMessage(out, from, arrived);
+    const onMessage = (message: Uint8Array) =>
+      pipe === null ? showMessage(out, from, message) : pipe.write(message);
+    if (arrived instanceof Uint8Array) return onMessage(arrived);
     await serveConnection(arrived, {
       psk: key.bytes,
       stall_ms,
       folder,
       messageBudget,
-      onMessage: (message) => showMessage(out, from, message),
-      onFile: (file) => showReceivedFile(out, from, file),
+      onMessage,
+      onFile: (file) =>
+        pipe === null ? showReceivedFile(out, from, file, { withHash }) : pipe.writeFile(file.path),
       onRefused: (name, reason) => this.explain(`${from}: refused ${printable(name)}`, reason),
       onProven: () => this.unproven.delete(connection),
       onPairing: async (connection, reader) => {
