@@ -184,8 +184,11 @@ export async function sendClassicMessage(
   const stop = () => connection.destroy();
   signal.addEventListener("abort", stop);
   try {
-    await connection.write(encryptAES(message, key, iv));
-    await connection.end();
+    // Both at once, as the original does: its server must not be the first to close, which would
+    // leave its port waiting.
+    const written = connection.write(encryptAES(message, key, iv));
+    const ended = connection.end();
+    await Promise.all([written, ended]);
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
   } finally {
