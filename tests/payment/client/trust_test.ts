@@ -122,7 +122,9 @@ describe("a server never seen before", () => {
     const refused = await register(other.port, keys, "--accept-new");
     const { trusted: pinned, shown } = assertRefused(refused, "server_changed");
     assert.deepEqual([pinned, shown], [fingerprintOf(world), fingerprintOf(other)]);
-    assert.ok(refused.stderr.includes(`The trusted key is in ${join(keys, "server_public.pem")}`));
+    assert.ok(
+      refused.stderr.includes(`The trusted key is in\n  ${join(keys, "server_public.pem")}\n`),
+    );
     await other.stop();
     await world.stop();
   });
