@@ -46,6 +46,8 @@ export interface LoginAnswer {
   readonly checkpoint?: string;
   /** From the checkpoint that the client showed to this one, base64; null when the log did not grow out of that. */
   readonly consistency: readonly string[] | null;
+  /** Another listener of the account was online, and this one has taken its place. */
+  readonly displacing?: true;
 }
 
 /** Also what `payment.settled` brings. */
@@ -84,7 +86,7 @@ export interface RequestAnswer {
 
 export interface HistoryAnswer {
   readonly rows: readonly HistoryAnswerRow[];
-  /** Pass as `after` for the next page; null at the end. */
+  /** Pass as `after`, or as `before` where that was asked, for the next page; null at the end. */
   readonly next: number | null;
 }
 
