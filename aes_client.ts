@@ -1,4 +1,5 @@
 /** Sends messages, files and folders to `aes_server.ts` over an encrypted channel. */
+import process from "node:process";
 import { pair, send, sendClassic } from "./lib/aes/client.ts";
 import { AES_CLIENT } from "./lib/aes/commands.ts";
 import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
@@ -13,7 +14,12 @@ await runTool(AES_CLIENT, {
     const stall_ms = parseTimeoutMs(values.timeout);
     const options = { host, port, key, out, interrupted };
     if (values.classic) return await sendClassic({ ...options, words });
-    if (!values.pair) return await send({ ...options, words, paths, stall_ms });
+    if (!values.pair) {
+      const isPerson = Boolean(process.stdin.isTTY && process.stderr.isTTY);
+      const ask = isPerson ? (question: string) => askLine(question, interrupted) : null;
+      const { name = null, sha256: withHash } = values;
+      return await send({ ...options, words, paths, name, withHash, stall_ms, ask });
+    }
     if (words.length > 1) throw usageError("--pair takes one code, and sends nothing");
     await pair(options, async () => {
       const code = words[0] ?? await askLine("Pairing code: ", interrupted);

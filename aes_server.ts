@@ -1,13 +1,17 @@
 /** Takes messages and files from `aes_client.ts` over an encrypted channel. */
 import { AES_SERVER } from "./lib/aes/commands.ts";
 import { PairingOffer } from "./lib/aes/pairing/pairing_code.ts";
+import { ReceivedPipe } from "./lib/aes/received_pipe.ts";
 import { AesServer } from "./lib/aes/server.ts";
 import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { printable } from "./lib/base/text.ts";
-import { parsePort, parseTimeoutMs } from "./lib/cli/arguments.ts";
+import { isSealwireError, SealwireError } from "./lib/base/errors.ts";
+import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
+import { writeOutputBytes } from "./lib/cli/streams.ts";
+import { reachableHost } from "./lib/net/addresses.ts";
 import { formatAddress } from "./lib/net/net.ts";
 
 const CLASSIC_WARNING =
@@ -17,28 +21,39 @@ const CLASSIC_WARNING =
 await runTool(AES_SERVER, { serve });
 
 async function serve(
-  { values, out, interrupted }: Invocation<typeof AES_SERVER, "serve">,
+  { values, out: output, interrupted, called }: Invocation<typeof AES_SERVER, "serve">,
 ): Promise<void> {
   const port = parsePort("--port", values.port);
   const stall_ms = parseTimeoutMs(values.timeout);
+  const { host, classic, once, sha256: withHash } = values;
+  if (values.out === "-" && !once) throw usageError("--out - takes --once beside it");
+  const out = values.out === "-" ? output.aside() : output;
   const key = loadKey(values.key, out);
-  const { host, classic } = values;
   if (classic) out.warn(CLASSIC_WARNING);
-  const folder = ReceiveFolder.open(values.out);
+  const pipe = values.out === "-" ? ReceivedPipe.open(writeOutputBytes) : null;
+  const folder = ReceiveFolder.open(pipe?.folder ?? values.out);
   const offer = values.pair ? new PairingOffer() : null;
-  const server = await AesServer.start({ host, port, key, folder, offer, classic, stall_ms, out });
+  const options = { host, port, key, folder, offer, classic, stall_ms, out, withHash, pipe };
+  const server = await AesServer.start(options).catch(namingPort);
   const { address } = server;
   out.result(
     { event: "listening", ...address },
     `Listening on ${formatAddress(address.host, address.port)}`,
   );
-  if (offer !== null) showOffer(out, offer);
+  if (offer !== null) showOffer(out, offer, address, called);
   const stopped = new Promise<void>((resolve) =>
     interrupted.addEventListener("abort", () => resolve(), { once: true })
   );
-  await (values.once ? Promise.race([stopped, server.served]) : stopped);
+  await (once ? Promise.race([stopped, server.served]) : stopped);
   await server.close();
   folder.close();
+  pipe?.close();
+}
+
+function namingPort(error: unknown): never {
+  if (!isSealwireError(error, "port_in_use")) throw error;
+  const message = `${error.message}: choose another with --port`;
+  throw new SealwireError("port_in_use", message, { cause: error });
 }
 
 function loadKey(path: string, out: Output): KeyFile {
@@ -48,10 +63,18 @@ function loadKey(path: string, out: Output): KeyFile {
   return file;
 }
 
-function showOffer(out: Output, { code }: PairingOffer): void {
+/** Shows the code, and the command to type at the other end. */
+function showOffer(
+  out: Output,
+  { code }: PairingOffer,
+  address: { readonly host: string; readonly port: number },
+  called: string,
+): void {
+  const host = reachableHost(address.host);
+  const client = called.replace("server", "client");
+  const command = `${client} --host ${host} --port ${address.port} --pair ${code}`;
   out.result(
-    { event: "pairing", code },
-    `Pairing code, for one client within ten minutes: ${code}\n` +
-      `There: aes_client.ts --pair ${code} --host <this machine>`,
+    { event: "pairing", code, host, port: address.port, command },
+    `Pairing code, for one client within ten minutes: ${code}\nAt the other end:\n  ${command}`,
   );
 }

@@ -174,8 +174,11 @@ test(
 );
 
 function outputOf(script: string): Promise<string> {
-  const args = RUNTIME === "deno" ? ["run", "-A", "--no-check", script] : [script];
   const cwd = fileURLToPath(new URL("..", import.meta.url));
+  // The script lies outside of the project, whose dependencies it needs.
+  const args = RUNTIME === "deno"
+    ? ["run", "-A", "--no-check", "--config", join(cwd, "deno.json"), script]
+    : [script];
   const child = spawn(process.execPath, args, { cwd, stdio: ["ignore", "pipe", "inherit"] });
   return new Promise((resolve, reject) => {
     let output = "";

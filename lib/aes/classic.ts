@@ -20,6 +20,8 @@ import { type Connection, connectTcp } from "../net/net.ts";
 const BLOCK_BYTES = 16;
 /** The ciphertext of the longest message. Padding adds up to a block. */
 const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
+/** The C++ server reads one buffer of 1,024 bytes of ciphertext, the last 16 being padding. */
+export const CLASSIC_MESSAGE_BYTES_MAX = 1_008;
 const BUFFER_BYTES_MIN = 4 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -182,8 +184,11 @@ export async function sendClassicMessage(
   const stop = () => connection.destroy();
   signal.addEventListener("abort", stop);
   try {
-    await connection.write(encryptAES(message, key, iv));
-    await connection.end();
+    // Both at once, as the original does: its server must not be the first to close, which would
+    // leave its port waiting.
+    const written = connection.write(encryptAES(message, key, iv));
+    const ended = connection.end();
+    await Promise.all([written, ended]);
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
   } finally {

@@ -7,19 +7,23 @@ const TIMEOUT_S = String(STALL_MS / 1000);
 const PORT = "8080";
 const KEY_PATH = "aes_key.bin";
 
+const SHA256_OPTION = { summary: "print the SHA-256 of each file" } as const;
+
 const SERVER_OPTIONS = {
   port: { value: "PORT", default: PORT, summary: "where to listen; 0: the system chooses" },
   host: { value: "ADDRESS", default: "0.0.0.0", summary: "the address to listen on" },
   key: { value: "FILE", default: KEY_PATH, summary: "the key of both ends, made if missing" },
-  out: { value: "FOLDER", default: "received", summary: "where received files go" },
+  out: { value: "FOLDER", default: "received", summary: "where files go; -: standard output" },
   once: { summary: "end after the first client that was served to its end" },
   pair: { summary: "show a one-time code with which one client can get the key" },
   classic: { summary: "take what the old C++ client sends, which nothing protects" },
+  sha256: SHA256_OPTION,
   timeout: { value: "SECONDS", default: TIMEOUT_S, summary: "end a connection that stands still" },
 } as const satisfies Options;
 
 const CLIENT_OPTIONS = {
-  file: { value: "PATH", multiple: true, summary: "a file or folder to send; may be repeated" },
+  file: { value: "PATH", multiple: true, summary: "a file or folder to send; -: standard input" },
+  name: { value: "NAME", summary: "with --file -: the file's name at the server" },
   host: { value: "HOST", default: "127.0.0.1", summary: "the server" },
   port: { value: "PORT", default: PORT, summary: "its port" },
   key: { value: "FILE", default: KEY_PATH, summary: "the key of both ends" },
@@ -31,6 +35,7 @@ const CLIENT_OPTIONS = {
     summary: "send to the old C++ server, which protects nothing",
     excludes: ["file", "pair"],
   },
+  sha256: SHA256_OPTION,
   timeout: { value: "SECONDS", default: TIMEOUT_S, summary: "give up when nothing moves" },
 } as const satisfies Options;
 

@@ -3,7 +3,8 @@ import { Buffer } from "node:buffer";
 import type { Output } from "../cli/output.ts";
 import type { Progress } from "../cli/progress.ts";
 import { formatBytes, printable } from "../base/text.ts";
-import { SealwireError } from "../base/errors.ts";
+import { SealwireError, systemErrorCode } from "../base/errors.ts";
+import { hashFile } from "./transfer/file_hash.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
 import type { SendEvents, SentFile } from "./transfer/send_files.ts";
 import type { LocalFile } from "./transfer/walk_files.ts";
@@ -20,6 +21,11 @@ const FAILURES_SHOWN_MAX = 100;
 export function showMessage(out: Output, from: string, message: Uint8Array): void {
   const { text, base64 } = decodeText(message);
   if (!out.json) {
+    if (message.length === 0) return out.result({}, `${from}> (an empty message)`);
+    if (base64 !== null) {
+      const size = formatBytes(message.length);
+      return out.result({}, `${from}> (${size} that are no text; --json prints them)`);
+    }
     for (const lines of inBatches(text)) {
       out.result({}, lines.map((line) => `${from}> ${printable(line)}`).join("\n"));
     }
@@ -48,11 +54,17 @@ function* inBatches(text: string): Iterable<string[]> {
   if (lines.length > 0) yield lines;
 }
 
-export function showReceivedFile(out: Output, from: string, file: ReceivedFile): void {
+/** `sha256`: the file's hash in hex, where it was asked for. */
+export function showReceivedFile(
+  out: Output,
+  from: string,
+  file: ReceivedFile,
+  sha256: string | null,
+): void {
   const { name, path, size_bytes } = file;
   out.result(
-    { event: "file", name, path, size_bytes, from },
-    `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}`,
+    { event: "file", name, path, size_bytes, from, ...(sha256 === null ? {} : { sha256 }) },
+    `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}${shownHash(sha256)}`,
   );
 }
 
@@ -69,6 +81,20 @@ function decodeText(bytes: Uint8Array): { text: string; base64: string | null } 
   }
 }
 
+/** A file's SHA-256 in hex. Null, after a warning, where the file cannot be read. */
+export async function hashToShow(out: Output, path: string): Promise<string | null> {
+  try {
+    return await hashFile(path);
+  } catch (error) {
+    out.warn(`no SHA-256 of ${printable(path)} (${systemErrorCode(error) ?? error})`);
+    return null;
+  }
+}
+
+function shownHash(sha256: string | null): string {
+  return sha256 === null ? "" : `\nSHA-256 ${sha256}`;
+}
+
 /**
  * Shows files that are being sent: a bar for all of them, another one while a file is checked, and
  * a result for each.
@@ -80,22 +106,41 @@ export class SendDisplay implements SendEvents {
   private checking: { bar: Progress; done_bytes: number } | null = null;
   private readonly bar: Progress;
 
-  constructor(private readonly out: Output, total_bytes: number) {
+  /** The files whose hashes are being computed, one after the other. */
+  private hashing: Promise<void> = Promise.resolve();
+
+  /** `withHash`: each file is read once more, and its SHA-256 shown. */
+  constructor(
+    private readonly out: Output,
+    total_bytes: number,
+    private readonly withHash: boolean,
+  ) {
     this.bar = out.progress("sending", total_bytes);
   }
 
-  onSent({ file, resumed_from_bytes, resent_bytes }: SentFile): void {
+  onSent(sent: SentFile): void {
     this.sent_count++;
+    const { kind, path } = sent.file;
+    if (!this.withHash || kind === "folder") return this.showSent(sent, null);
+    this.hashing = this.hashing.then(async () =>
+      this.showSent(sent, await hashToShow(this.out, path))
+    );
+  }
+
+  private showSent(
+    { file: { name, kind, size_bytes }, resumed_from_bytes, resent_bytes }: SentFile,
+    sha256: string | null,
+  ): void {
     this.bar.finish({ wipe: true });
-    const { name, kind, size_bytes } = file;
     const there = resumed_from_bytes > 0 ? `, of it ${formatBytes(resumed_from_bytes)} before` : "";
+    const hash = sha256 === null ? {} : { sha256 };
     this.out.result(
       kind === "folder"
         ? { sent: kind, name }
-        : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes },
+        : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes, ...hash },
       kind === "folder"
         ? `Sent the folder ${printable(name)}`
-        : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})`,
+        : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})${shownHash(sha256)}`,
     );
   }
 
@@ -130,7 +175,8 @@ export class SendDisplay implements SendEvents {
   }
 
   /** Removes the bar. Throws the first failure, if any, and says how many there were. */
-  finish(): void {
+  async finish(): Promise<void> {
+    await this.hashing;
     this.bar.finish({ wipe: true });
     const [first] = this.failures;
     if (!first) return;

@@ -5,7 +5,9 @@ import type { Output } from "../cli/output.ts";
 import { type Connection, formatAddress, type Listener, listenTcp } from "../net/net.ts";
 import type { KeyFile } from "../aes_utils.ts";
 import { receiveClassicMessage } from "./classic.ts";
-import { showMessage, showReceivedFile } from "./display.ts";
+import { hashToShow, showMessage, showReceivedFile } from "./display.ts";
+import type { ReceivedPipe } from "./received_pipe.ts";
+import type { ReceivedFile } from "./transfer/receive.ts";
 import { servePairing } from "./pairing/pairing.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { ReceiveFolder } from "./transfer/receive_folder.ts";
@@ -32,6 +34,10 @@ export interface AesServerOptions {
   /** A connection on which nothing moves for so long is ended. */
   readonly stall_ms: number;
   readonly out: Output;
+  /** Each file is read once more, and its SHA-256 shown. */
+  readonly withHash: boolean;
+  /** Where messages and files go instead of being shown; null to show them. */
+  readonly pipe: ReceivedPipe | null;
 }
 
 export class AesServer {
@@ -42,6 +48,8 @@ export class AesServer {
   private readonly firstServed = Promise.withResolvers<void>();
   private listener: Listener | null = null;
   private closing = false;
+  /** The files whose hashes are being computed, one after the other. */
+  private hashing: Promise<void> = Promise.resolve();
 
   private constructor(private readonly options: AesServerOptions) {
     this.served = this.firstServed.promise;
@@ -66,6 +74,7 @@ export class AesServer {
   async close(): Promise<void> {
     this.closing = true;
     await this.listener?.close();
+    await this.hashing;
   }
 
   private async serve(connection: Connection): Promise<void> {
@@ -82,19 +91,21 @@ export class AesServer {
   }
 
   private async receive(connection: Connection, from: string): Promise<void> {
-    const { key, folder, offer, classic, stall_ms, out } = this.options;
+    const { key, folder, offer, classic, stall_ms, out, pipe } = this.options;
     const { messageBudget } = this;
     const arrived = classic
       ? await receiveClassicMessage(connection, { aesKey: key.aesKey, stall_ms, messageBudget })
       : connection;
-    if (arrived instanceof Uint8Array) return showMessage(out, from, arrived);
+    const onMessage = (message: Uint8Array) =>
+      pipe === null ? showMessage(out, from, message) : pipe.write(message);
+    if (arrived instanceof Uint8Array) return onMessage(arrived);
     await serveConnection(arrived, {
       psk: key.bytes,
       stall_ms,
       folder,
       messageBudget,
-      onMessage: (message) => showMessage(out, from, message),
-      onFile: (file) => showReceivedFile(out, from, file),
+      onMessage,
+      onFile: (file) => pipe === null ? this.showFile(from, file) : pipe.writeFile(file.path),
       onRefused: (name, reason) => this.explain(`${from}: refused ${printable(name)}`, reason),
       onProven: () => this.unproven.delete(connection),
       onPairing: async (connection, reader) => {
@@ -102,6 +113,14 @@ export class AesServer {
         out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
       },
     });
+  }
+
+  private showFile(from: string, file: ReceivedFile): void {
+    const { out, withHash } = this.options;
+    if (!withHash) return showReceivedFile(out, from, file, null);
+    this.hashing = this.hashing.then(async () =>
+      showReceivedFile(out, from, file, await hashToShow(out, file.path))
+    );
   }
 
   /** Says why a client, or a thing of its, was not served to its end. That concerns it alone. */

@@ -63,6 +63,7 @@ export const ERROR_CODES = [
   "memo_too_long",
   "no_payee_key",
   "not_a_party",
+  "not_confirmed",
   "order_conflict",
   "order_expired",
   "order_from_future",

@@ -53,6 +53,8 @@ export interface Tool {
   readonly summary: string;
   /** Arguments before the command's name. */
   readonly prefix: Arguments;
+  /** The prefix may be left out as a whole: something else knows what it would say. */
+  readonly optionalPrefix?: true;
   /** By name. `help` is not among them: every tool with several commands has it. */
   readonly commands: Readonly<Record<string, Command>>;
   /** The command that runs when none is named. Only `help` knows its name. */
@@ -93,6 +95,7 @@ type OwnArguments<C extends Command> = true extends {
 
 type PrefixArguments<T extends Tool, C extends Command> = C extends { prefixed: false }
   ? Record<never, never>
+  : T extends { optionalPrefix: true } ? Partial<ArgumentValues<T["prefix"]>>
   : ArgumentValues<T["prefix"]>;
 
 /** What was given to one command of a tool. */
@@ -106,6 +109,12 @@ export function formatArguments(declared: Arguments): string {
   return Object.entries(declared).map(([name, { arity }]) =>
     arity === "rest" ? `[${name}...]` : arity === "optional" ? `[${name}]` : `<${name}>`
   ).join(" ");
+}
+
+/** The arguments before a command's name, as they are shown: `[<host> <port>]`. */
+export function formatPrefix({ prefix, optionalPrefix }: Tool): string {
+  const text = formatArguments(prefix);
+  return optionalPrefix ? `[${text}]` : text;
 }
 
 /** An option as it is shown: `--quiet, -q`, `--file PATH`. */

@@ -8,6 +8,7 @@ import {
   commandNames,
   COMMON_OPTIONS,
   formatArguments,
+  formatPrefix,
   type Option,
   type Options,
   type Tool,
@@ -126,6 +127,48 @@ export function readCall(tool: Tool, called: string, line: CommandLine): Call {
   return { command, args: { ...prefix, ...args }, values };
 }
 
+/**
+ * Splits a line at spaces. A word that begins with a quotation mark goes to the next one, if there
+ * is one; inside a word a quotation mark is a character like others, as in `bob's`.
+ */
+export function splitWords(line: string): string[] {
+  const words: string[] = [];
+  for (
+    const [word, double, single] of line.matchAll(
+      /"([^"]*)"(?!\S)|'([^']*)'(?!\S)|--[\w-]+=(?:"[^"]*"|'[^']*')(?!\S)|\S+/g,
+    )
+  ) {
+    words.push(double ?? single ?? word.replace(/^(--[\w-]+=)(["'])(.*)\2$/, "$1$3"));
+  }
+  return words;
+}
+
+/** The options of every command that a prompt has no use for. */
+const NOT_AT_A_PROMPT: ReadonlySet<string> = new Set(["json", "quiet", "version"]);
+
+/** Reads a line of a prompt by the declaration of its commands, whose names are in any case. Throws `usage`. */
+export function readPromptLine(tool: Tool, line: CommandLine): Call {
+  const [verb = "", ...words] = line.words;
+  const name = verb.toLowerCase();
+  if (!Object.hasOwn(tool.commands, name)) {
+    const suggestion = didYouMean(name, Object.keys(tool.commands)) || "; type help";
+    throw usageError(`there is no command "${verb}"${suggestion}`);
+  }
+  const unused = line.options.find((option) => NOT_AT_A_PROMPT.has(option.name));
+  if (unused !== undefined) throw usageError(`--${unused.name} is not for a prompt`);
+  return readCall(tool, "", { ...line, words: [name, ...words] });
+}
+
+/** The arguments that a command needs and a line does not give, in order. */
+export function missingArguments(tool: Tool, { words, options }: CommandLine): string[] {
+  const command = tool.commands[words[0]?.toLowerCase() ?? ""];
+  if (command === undefined) return [];
+  const isReplaced = options.some(({ name }) => command.options[name]?.replacesArguments);
+  if (isReplaced) return [];
+  return Object.entries(command.arguments).slice(words.length - 1)
+    .flatMap(([name, { arity }]) => arity === undefined ? name : []);
+}
+
 /** A call of one of the commands of a prompt. */
 export type PromptCall<C extends PromptCommands> = {
   [Name in keyof C]: { name: Name; args: ArgumentValues<C[Name]["arguments"]> };
@@ -182,10 +225,19 @@ function findCommand(tool: Tool, called: string, words: readonly string[]) {
     return { command, prefix, words: words.slice(index + 1) };
   }
   const names = commandNames(tool);
+  const isLeftOut = words.length === 0 && tool.optionalPrefix === true;
+  if (isLeftOut) return { command: tool.main, prefix: {}, words: [] };
   if (words.length < count) {
     const suggestion = nearest(words[0] ?? "", names);
-    const usage = `say ${formatArguments(tool.prefix)}: ${usageOf(tool, called, tool.main)}`;
+    const usage = `say ${formatPrefix(tool)}: ${usageOf(tool, called, tool.main)}`;
     throw usageError(suggestion === null ? usage : `${usage}; or did you mean "${suggestion}"?`);
+  }
+  // A mistyped command without its prefix: no port is a word.
+  const mistyped = tool.optionalPrefix && !/^\d+$/.test(words[count - 1]!)
+    ? nearest(words[0]!, names)
+    : null;
+  if (mistyped !== null) {
+    throw usageError(`there is no command "${words[0]}": did you mean "${mistyped}"?`);
   }
   const rest = words.slice(count);
   const takesWords = Object.keys(tool.commands[tool.main]!.arguments).length > 0;
@@ -200,7 +252,13 @@ function findCommand(tool: Tool, called: string, words: readonly string[]) {
 function requirePlace(tool: Tool, called: string, command: string, index: number): void {
   const isPrefixed = tool.commands[command]!.prefixed !== false;
   if (index === (isPrefixed ? prefixLength(tool) : 0)) return;
-  const needs = isPrefixed ? `needs ${formatArguments(tool.prefix)} before it` : "stands alone";
+  if (index === 0 && tool.optionalPrefix) return;
+  const prefix = formatArguments(tool.prefix);
+  const needs = !isPrefixed
+    ? "stands alone"
+    : tool.optionalPrefix
+    ? `takes ${prefix} before it, or neither`
+    : `needs ${prefix} before it`;
   throw usageError(`${command} ${needs}: ${usageOf(tool, called, command)}`);
 }
 

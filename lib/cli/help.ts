@@ -5,9 +5,11 @@ import {
   COMMON_OPTIONS,
   formatArguments,
   formatOption,
+  formatPrefix,
   type Options,
   type Tool,
 } from "./command.ts";
+import { wrapped } from "./columns.ts";
 
 export const HELP_COLUMNS_MAX = 80;
 export const HELP_LINES_MAX = 24;
@@ -33,7 +35,7 @@ export function renderCommands(
 /** How a command is called: `client.ts <host> <port> pay <payee> <amount> [memo...]`. */
 export function usageOf(tool: Tool, called: string, name: string): string {
   const command = tool.commands[name]!;
-  const prefix = command.prefixed === false ? "" : formatArguments(tool.prefix);
+  const prefix = command.prefixed === false ? "" : formatPrefix(tool);
   const word = name === tool.main ? "" : name;
   return joined(called, prefix, word, formatArguments(command.arguments));
 }
@@ -55,7 +57,7 @@ function renderTool(tool: Tool, called: string): string[] {
   const start = [
     tool.summary,
     "",
-    `Usage: ${joined(called, formatArguments(tool.prefix), word)} [options]`,
+    `Usage: ${joined(called, formatPrefix(tool), word)} [options]`,
     "",
   ];
   const roomy = [...start, ...groups.flatMap((group) => [...group, ""])];
@@ -72,7 +74,25 @@ function renderTool(tool: Tool, called: string): string[] {
     `Example: ${called} ${tool.example ?? main.example}`,
   ];
   const forms = [[...roomy, ...options, ...end], [...roomy, ...end], [...compact, ...end]];
-  return forms.find((lines) => lines.length <= HELP_LINES_MAX) ?? forms.at(-1)!;
+  const fitting = forms.find((lines) => lines.length <= HELP_LINES_MAX);
+  if (fitting !== undefined) return fitting;
+  // Too many commands for a row each: their names, and each explains itself.
+  return [...start, ...namesByGroup(tool), "", ...end];
+}
+
+/** The names of the commands, a line or two for each group. */
+function namesByGroup(tool: Tool): string[] {
+  const commands = Object.entries(tool.commands);
+  const groups = [...new Set(commands.map(([, { group }]) => group!))];
+  const width = leftWidth(groups.map((group) => [group, ""]));
+  return groups.flatMap((group) => {
+    const names = commands.flatMap(([name, command]) =>
+      command.group !== group ? [] : name === tool.main ? "(no command)" : name
+    );
+    return wrapped(names.join(", "), HELP_COLUMNS_MAX - width - 4).split("\n").map((line, index) =>
+      `  ${(index === 0 ? group : "").padEnd(width)}  ${line}`
+    );
+  });
 }
 
 function renderCommand(tool: Tool, called: string, name: string): string[] {
@@ -90,9 +110,10 @@ function renderCommand(tool: Tool, called: string, name: string): string[] {
     ...about,
     ...(about.length > 0 ? [""] : []),
     ...optionRows(command.options),
-    `  ${commonOptions()}`,
+    // A prompt has no name, and none of the common options.
+    ...(called === "" ? [] : [`  ${commonOptions()}`]),
     "",
-    `Example: ${called} ${command.example}`,
+    `Example: ${joined(called, command.example)}`,
   ];
 }
 

@@ -3,6 +3,11 @@ import { writeSync } from "node:fs";
 import process from "node:process";
 import { systemErrorCode } from "../base/errors.ts";
 
+/** Writes bytes to standard output. Ends the process with status 0 when the reader has left. */
+export function writeOutputBytes(bytes: Uint8Array): void {
+  if (!writeBytes(1, bytes)) process.exit(0);
+}
+
 /**
  * Writes all of `text` to standard output. Ends the process with status 0 when the reader has left,
  * as in `history | head`.
@@ -23,7 +28,11 @@ export function writeError(text: string): void {
 
 /** Returns false when the reader has left. */
 function write(fd: 1 | 2, text: string): boolean {
-  let bytes: Uint8Array = new TextEncoder().encode(text);
+  return writeBytes(fd, new TextEncoder().encode(text));
+}
+
+/** Returns false when the reader has left. */
+function writeBytes(fd: 1 | 2, bytes: Uint8Array): boolean {
   while (bytes.length > 0) {
     try {
       bytes = bytes.subarray(writeSync(fd, bytes));

@@ -27,6 +27,8 @@ const INTERRUPTED = new SealwireError("interrupted", "interrupted");
 /** Where the results of a command go, and the signal that a person wants it to stop. */
 export interface Surroundings {
   readonly out: Output;
+  /** The name that the tool goes by. */
+  readonly called: string;
   /** Aborted at the first Ctrl-C or SIGTERM. */
   readonly interrupted: AbortSignal;
 }
@@ -68,7 +70,7 @@ export async function runTool<const T extends Tool>(
       out.result({ version: VERSION }, `${called} ${VERSION}`);
     } else {
       const call = readCall(tool, called, line);
-      await handlerOf(handlers, call)({ ...call, out, interrupted: interruption.signal });
+      await handlerOf(handlers, call)({ ...call, out, called, interrupted: interruption.signal });
     }
     return process.exit(interruption.signal.aborted ? tool.exitOnInterrupt : 0);
   } catch (error) {
@@ -83,7 +85,7 @@ export async function runTool<const T extends Tool>(
 }
 
 /** The types of the handlers follow from the same declaration that the call was read by. */
-function handlerOf(handlers: object, { command }: Call) {
+export function handlerOf(handlers: object, { command }: Call) {
   return (handlers as Record<string, (invocation: Call & Surroundings) => Promise<void>>)[command]!;
 }
 

@@ -7,7 +7,7 @@
  * the same time on an empty folder end up with the same pair.
  */
 import { createPrivateKey, generateKeyPair, type KeyObject } from "node:crypto";
-import { statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
@@ -71,6 +71,11 @@ export async function loadOrMakeAccountKeys(
 ): Promise<{ pair: RsaKeyPair; made: boolean; warnings: Warnings }> {
   const { pair, made, warnings } = await openPair(folder, name, { makeMissing: true });
   return { pair, made: made.includes(pairPaths(folder, name).private), warnings };
+}
+
+/** Removes the keys of an account that was never made. What is not there is no matter. */
+export function removeAccountKeys(folder: string, name: AccountName): void {
+  for (const path of Object.values(pairPaths(folder, name))) rmSync(path, { force: true });
 }
 
 /** Opens the pair of `owner`, an account or `server`. `made` lists the paths of new files. */

@@ -66,6 +66,13 @@ export class KnownServers {
       .sort((one, other) => other.statementTime - one.statementTime)[0] ?? null;
   }
 
+  /** The addresses at which the server with this thumbprint was reached. */
+  addressesOf(thumbprint: string): string[] {
+    return [...this.file.read()].flatMap(([address, { identity }]) =>
+      identity && parseRsaPublicJwk(identity.serverKey).thumbprint === thumbprint ? [address] : []
+    );
+  }
+
   /**
    * Records a server, in place of what was known of this address. The caller has made sure that the
    * change is right; `judge` does so once more, with what other processes have recorded meanwhile.
@@ -107,6 +114,19 @@ export class KnownPayees {
 
   constructor(folder: string) {
     this.file = openFile(join(folder, "known_payees.json"), "payees", PAYEES_MAX, parsePayee);
+  }
+
+  /**
+   * The payees of `keys` that were never paid before. Throws `payee_key_changed` as
+   * {@linkcode pin} does.
+   */
+  newAmong(server: string, keys: ReadonlyMap<AccountName, string | null>): AccountName[] {
+    return this.findNew(this.file.read(), server, keys);
+  }
+
+  /** Everyone who was paid at any server. */
+  names(): string[] {
+    return [...new Set([...this.file.read().keys()].map((key) => key.split("/")[1]!))];
   }
 
   /**

@@ -316,11 +316,26 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   }
 
   async history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
+    const where = "account = $1 AND entry_index > $2 ORDER BY entry_index";
+    return await this.historyRows(where, account, after, limit);
+  }
+
+  async historyBefore(account: Party, before: number, limit: number): Promise<HistoryRow[]> {
+    const where = "account = $1 AND entry_index < $2 ORDER BY entry_index DESC";
+    return await this.historyRows(where, account, before, limit);
+  }
+
+  private async historyRows(
+    where: string,
+    account: Party,
+    index: number,
+    limit: number,
+  ): Promise<HistoryRow[]> {
     const rows = await this.query(
       `SELECT entries.text, postings.balance, signed_text, items FROM sealwire.postings
        JOIN sealwire.entries USING (entry_index) LEFT JOIN sealwire.payments USING (entry_index)
-       WHERE account = $1 AND entry_index > $2 ORDER BY entry_index LIMIT $3`,
-      [account, String(after), String(limit)],
+       WHERE ${where} LIMIT $3`,
+      [account, String(index), String(limit)],
     );
     return rows.map(historyOf);
   }

@@ -275,20 +275,30 @@ class SqliteStore extends SqliteReader implements LedgerStore {
   }
 
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
+    const where = "account = ? AND entry_index > ? ORDER BY entry_index";
+    return Promise.resolve(this.historyRows(where, account, after, limit));
+  }
+
+  historyBefore(account: Party, before: number, limit: number): Promise<HistoryRow[]> {
+    const where = "account = ? AND entry_index < ? ORDER BY entry_index DESC";
+    return Promise.resolve(this.historyRows(where, account, before, limit));
+  }
+
+  private historyRows(where: string, account: Party, index: number, limit: number): HistoryRow[] {
     const rows = this.statements.all(
       `SELECT entries.text, postings.balance, signed_text, items FROM postings
        JOIN entries USING (entry_index) LEFT JOIN payments USING (entry_index)
-       WHERE account = ? AND entry_index > ? ORDER BY entry_index LIMIT ?`,
+       WHERE ${where} LIMIT ?`,
       account,
-      BigInt(after),
+      BigInt(index),
       BigInt(limit),
     );
-    return Promise.resolve(rows.map((row) => ({
+    return rows.map((row) => ({
       entryText: String(row.text),
       signedText: row.signed_text as string | null,
       itemTexts: itemsOf(row),
       balance: row.balance as bigint,
-    })));
+    }));
   }
 
   operatorIndexes(): Promise<number[]> {

@@ -158,6 +158,8 @@ export interface LedgerStore extends LedgerReader {
   requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]>;
   /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;
+  /** Entries that touched `account` before entry `before`, newest first, at most `limit`. */
+  historyBefore(account: Party, before: number, limit: number): Promise<HistoryRow[]>;
   /** Indexes of the operator's entries, in order. */
   operatorIndexes(): Promise<number[]>;
   /** Accounts by name after `after`, at most `limit`, for audit. */

@@ -49,6 +49,8 @@ export interface LoginAnswer {
    * out of that.
    */
   readonly consistency: readonly string[] | null;
+  /** Another listener of the account was online, and this one has taken its place. */
+  readonly displacing?: true;
 }
 
 /** Also what `payment.settled` brings. */
@@ -87,7 +89,7 @@ export interface RequestAnswer {
 
 export interface HistoryAnswer {
   readonly rows: readonly HistoryAnswerRow[];
-  /** Pass as `after` for the next page; null at the end. */
+  /** Pass as `after`, or as `before` where that was asked, for the next page; null at the end. */
   readonly next: number | null;
 }
 

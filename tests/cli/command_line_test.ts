@@ -2,7 +2,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Tool } from "../../lib/cli/command.ts";
-import { readCall, readPromptCall, splitCommandLine } from "../../lib/cli/command_line.ts";
+import {
+  readCall,
+  readPromptCall,
+  splitCommandLine,
+  splitWords,
+} from "../../lib/cli/command_line.ts";
 
 const AS = { as: { value: "NAME", required: true, summary: "who" } } as const;
 
@@ -146,4 +151,27 @@ test("a prompt reads the same declarations, in any case, and options are words t
   wrong(["mvoe"], /^there is no command "mvoe": did you mean "move"\?$/);
   wrong(["dance"], /^there is no command "dance"; type help$/);
   wrong(["move", "a", "b"], /^unexpected argument "b" after "a"/);
+});
+
+test("a prefix that may be left out is left out as a whole", () => {
+  const tool = { ...TOOL, optionalPrefix: true } as const;
+  const readOptional = (...args: string[]) => readCall(tool, "tool", splitCommandLine(tool, args));
+  assert.deepEqual(readOptional("move", "away").args, { to: "away" });
+  assert.deepEqual(readOptional("here", "move", "away").args, { host: "here", to: "away" });
+  assert.equal(readOptional().command, "talk");
+  assert.deepEqual(readOptional().args, {});
+});
+
+test("words of a prompt may stand in quotes, and an apostrophe is a letter", () => {
+  for (
+    const [line, words] of [
+      ['pay bob 5 "for  two"', ["pay", "bob", "5", "for  two"]],
+      ["pay bob 5 bob's lunch", ["pay", "bob", "5", "bob's", "lunch"]],
+      ["pay bob 5 'tis time", ["pay", "bob", "5", "'tis", "time"]],
+      ['pay --memo="two words" bob 5', ["pay", "--memo=two words", "bob", "5"]],
+      ['say "" end', ["say", "", "end"]],
+      ['open "never closed', ["open", '"never', "closed"]],
+      ["  ", []],
+    ] as const
+  ) assert.deepEqual(splitWords(line), words, line);
 });

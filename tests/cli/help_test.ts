@@ -26,9 +26,8 @@ for (const tool of TOOLS) {
   test(`the help of ${tool.file} begins with what it is, and names every command`, () => {
     const help = renderHelp(tool, tool.file, null);
     assert.ok(help.startsWith(`${tool.summary}\n`));
-    for (const [name, { summary }] of commands.length > 1 ? commands : []) {
-      assert.ok(help.includes(summary), name);
-      if (name !== tool.main) assert.match(help, new RegExp(`^  ${name}\\b`, "m"));
+    for (const [name] of commands.length > 1 ? commands : []) {
+      if (name !== tool.main) assert.match(help, new RegExp(`^  .*(?<!-)\\b${name}\\b(?!-)`, "m"));
     }
   });
 

@@ -21,12 +21,20 @@ test(
   SLOW,
   async () => {
     const ways: [tool: string, args: string[], usage: RegExp][] = [
-      ["client.ts", ["pay", "--help"], /^Usage: client\.ts <host> <port> pay <payee> <amount>/m],
-      ["client.ts", [...SERVER, "pay", "-h"], /^Usage: client\.ts <host> <port> pay <payee>/m],
-      ["client.ts", ["help", "pay"], /^Usage: client\.ts <host> <port> pay <payee>/m],
-      ["client.ts", [...SERVER, "help", "pay"], /^Usage: client\.ts <host> <port> pay <payee>/m],
+      [
+        "client.ts",
+        ["pay", "--help"],
+        /^Usage: client\.ts \[<host> <port>\] pay <payee> <amount>/m,
+      ],
+      ["client.ts", [...SERVER, "pay", "-h"], /^Usage: client\.ts \[<host> <port>\] pay <payee>/m],
+      ["client.ts", ["help", "pay"], /^Usage: client\.ts \[<host> <port>\] pay <payee>/m],
+      [
+        "client.ts",
+        [...SERVER, "help", "pay"],
+        /^Usage: client\.ts \[<host> <port>\] pay <payee>/m,
+      ],
       ["client.ts", ["verify", "--help"], /^Usage: client\.ts verify <receipt>/m],
-      ["client.ts", ["help", "interactive"], /^Usage: client\.ts <host> <port>$/m],
+      ["client.ts", ["help", "interactive"], /^Usage: client\.ts \[<host> <port>\]$/m],
       ["server.ts", ["grant", "--help"], /^Usage: server\.ts grant <name> <amount>/m],
       ["aes_client.ts", ["--help"], /^Usage: aes_client\.ts \[message\.\.\.\]/m],
     ];
@@ -65,7 +73,7 @@ describe("a mistyped command line suggests what was meant", () => {
       promise: "a command without its server",
       args: () => ["balanc", ...AS],
       ...USAGE,
-      names: /<host> <port>.*did you mean "balance"\?/,
+      names: /\[<host> <port>\].*did you mean "balance"\?/,
     },
     {
       promise: "an option",
@@ -115,7 +123,7 @@ describe("pay is answered in terms of payee and amount", () => {
       promise: "without its server",
       args: () => ["pay", "bob", "5", ...AS, ...keys],
       ...USAGE,
-      names: /pay needs <host> <port> before it: client\.ts <host> <port> pay/,
+      names: /knows no server yet: put <host> <port> before the command, or choose one/,
     },
     {
       promise: "with an option of another command",
@@ -181,7 +189,7 @@ test("a compiled tool goes by its own name", { ...SLOW, skip: whyNot("bun") }, (
   );
   assert.equal(built.status, 0, built.stderr);
   const run = (...args: string[]) => spawnSync(binary, args, { encoding: "utf8" });
-  assert.match(run("--help").stdout, /^Usage: sealwire-pay <host> <port>/m);
+  assert.match(run("--help").stdout, /^Usage: sealwire-pay \[<host> <port>\]/m);
   assert.match(run("--version").stdout, /^sealwire-pay \d/);
   const { status, stderr } = run(...SERVER, "balanc");
   assert.equal(status, 2);

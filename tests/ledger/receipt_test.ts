@@ -121,6 +121,7 @@ test("a receipt is accepted with the server's public key alone, and says all tha
   });
   assert.equal(orderSha256.length, 43);
   assert.equal(text, plain);
+  assert.equal(JSON.parse(entry).index, 7);
   assert.equal(checkpoint.size, 12);
   const item = await verifyReceipt(batched, server);
   assert.deepEqual([item.payee, item.amount, item.item], ["carol", amount("2.00"), 1]);

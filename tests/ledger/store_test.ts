@@ -62,6 +62,7 @@ testBoth("a new ledger is empty", async (newPlace) => {
   assert.deepEqual(await store.endings([{ payer: alice.name, id: uuid() }]), []);
   assert.deepEqual(await store.endings([]), []);
   assert.deepEqual(await store.history(alice.name, -1, 10), []);
+  assert.deepEqual(await store.historyBefore(alice.name, 10, 10), []);
   assert.deepEqual(await store.operatorIndexes(), []);
   assert.deepEqual(await store.balancesAfter([{ account: alice.name, index: 0 }]), [null]);
   assert.deepEqual(await store.counts(), {
@@ -103,6 +104,7 @@ async function contents(store: LedgerStore): Promise<unknown> {
     postings,
     balances: await store.balancesAfter([{ account: alice.name, index: SIZE }, ...postings]),
     history: await store.history(bob.name, 20, 7),
+    historyBefore: await store.historyBefore(bob.name, 20, 7),
     operator: await store.operatorIndexes(),
     tiles: (await store.tiles(full)).map((tile) => tile && [...tile]),
     roots: (await store.tileRoots(0, 0, 10)).map((root) => [...root]),

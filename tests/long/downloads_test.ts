@@ -15,8 +15,8 @@ const OPTIONS = { timeout: 240_000, skip: whyNot("deno") };
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "server.ts": ["@noble/curves", "@noble/hashes", "jose"],
   "client.ts": ["@noble/curves", "@noble/hashes", "jose"],
-  "aes_server.ts": ["@noble/curves", "@noble/hashes"],
-  "aes_client.ts": ["@noble/curves", "@noble/hashes"],
+  "aes_server.ts": ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
+  "aes_client.ts": ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
 };
 
 /** The packages whose content a folder of Deno's downloads has. */

@@ -52,7 +52,9 @@ export class ClassicServerPeer {
     socket.on("data", (bytes: Uint8Array) => {
       const message = Buffer.from(bytes).toString("latin1");
       this.messages.push(message);
-      if (message !== "Exit") return void socket.write(this.answer(session, message, socket));
+      if (message !== "Exit") {
+        return void socket.write(this.answer(session, message, socket), "latin1");
+      }
       leave();
       socket.end("Bye\r\n");
     });

@@ -263,6 +263,7 @@ export class Member {
       remark: () => {},
       alarm: () => {},
       confirmKeyChange: () => Promise.resolve(false),
+      confirmPayees: null,
       now_s,
       linkTimeout_ms: LINK_TIMEOUT_MS,
       ...changed,
@@ -307,6 +308,7 @@ export class Member {
       ...this.options(port),
       p2pHost: HOST,
       p2pPort: 0,
+      reconnect_ms: 20_000,
       onPaid: (payment) => paid.push(payment),
     });
     // Whoever wants to know how it ends, asks later.

@@ -42,6 +42,7 @@ export function clientOptions(
     confirmServer: () => Promise.resolve(false),
     remark: () => {},
     alarm: () => {},
+    confirmPayees: null,
     now_s,
     confirmKeyChange: () => Promise.resolve(false),
     ...changed,

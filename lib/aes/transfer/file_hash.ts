@@ -3,7 +3,7 @@
  * file, step by step, so that they can compare it.
  */
 import { createHash } from "node:crypto";
-import { read, readSync } from "node:fs";
+import { createReadStream, read, readSync } from "node:fs";
 import { HASH_STEP_BYTES } from "../channel/frames.ts";
 
 const PIECE_BYTES = 256 * 1024;
@@ -51,6 +51,13 @@ export async function* hashPrefixes(
     // The file must not be closed during a read.
     await Promise.allSettled([next]);
   }
+}
+
+/** The SHA-256 of a whole file in hex. Throws the system's error. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of createReadStream(path)) hash.update(piece);
+  return hash.digest("hex");
 }
 
 /** Two buffers that take turns: one is read into while the other is in use. */

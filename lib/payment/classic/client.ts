@@ -91,7 +91,8 @@ export class ClassicSession {
       question,
       (answer) => parseList(answer)?.complete ?? /^[^\d][^\n]*\n$|^\d{3} [^\n]*\n$/.test(answer),
     );
-    const list = parseList(answer);
+    // Bytes were taken one for one; a name may be any text.
+    const list = parseList(Buffer.from(answer, "latin1").toString("utf8"));
     if (list === null) throw refusalOf(answer);
     return list;
   }

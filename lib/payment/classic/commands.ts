@@ -1,7 +1,10 @@
 /** The classic client's commands: each connects, logs in, does one thing, and prints it as a line of JSON or as text. */
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { printable } from "../../base/text.ts";
+import { padded } from "../../cli/columns.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type Amount, formatAmount } from "../../protocol/money.ts";
 import { connectTcp, formatAddress, listenTcp } from "../../net/net.ts";
@@ -9,23 +12,25 @@ import { type CommandContext, serverOptions } from "../client/commands_context.t
 import { ClassicSession } from "./client.ts";
 import {
   type ClassicList,
-  type ClassicName,
-  type ClassicOrder,
   type ClassicRow,
   formatOrder,
   isTransferred,
   MESSAGE_BYTES_MAX,
-  parseClassicName,
   refusalOf,
+  type WrittenName,
+  type WrittenOrder,
 } from "./format.ts";
 import { ClassicListener, OFFER_HOST } from "./offer_listener.ts";
 import { loadOfferPublicKey, openOfferPrivateKey, sealClassicOffer } from "./offer.ts";
 
+const NAME_COLUMNS = 32;
+/** How often a listener looks whether the server still shows it. */
+const PRESENCE_CHECK_MS = 5_000;
 /** A server whose list is cut goes on in the next one. */
 const LISTS_MAX = 200;
 
 export interface ClassicPayOptions {
-  readonly payee: ClassicName;
+  readonly payee: WrittenName;
   /** Whole units. */
   readonly amount: Amount;
 }
@@ -35,13 +40,15 @@ export interface ClassicListening {
   readonly session: ClassicSession;
   readonly list: ClassicList;
   readonly port: number;
+  /** Resolves when the server no longer shows this listener among those online. */
+  readonly displaced: Promise<SealwireError>;
   close(): Promise<void>;
 }
 
-export async function register(context: CommandContext, name: ClassicName): Promise<void> {
+export async function register(context: CommandContext, name: WrittenName): Promise<void> {
   const session = await ClassicSession.connect(serverOptions(context));
   try {
-    await session.register(name.written);
+    await session.register(name);
     const { list, close } = await loginWithoutOffers(context, session, name);
     printAccount(context, name, list, "is registered");
     await close();
@@ -50,33 +57,33 @@ export async function register(context: CommandContext, name: ClassicName): Prom
   }
 }
 
-export async function list(context: CommandContext, name: ClassicName): Promise<void> {
+export async function list(context: CommandContext, name: WrittenName): Promise<void> {
   await withLogin(context, name, (session, list) => printList(context, name, session, list));
 }
 
 export async function pay(
   context: CommandContext,
-  name: ClassicName,
+  name: WrittenName,
   options: ClassicPayOptions,
 ): Promise<void> {
   await withLogin(context, name, (session, list) => payFrom(context, name, session, list, options));
 }
 
 /** Takes offers until Ctrl-C. Throws why the session ended when it did so before. */
-export async function listen(context: CommandContext, name: ClassicName): Promise<void> {
+export async function listen(context: CommandContext, name: WrittenName): Promise<void> {
   const { out, interrupted } = context;
   const listening = await startListening(context, name);
   try {
-    const { account } = name;
+    const account = name;
     const { port } = listening;
     out.result(
       { event: "online", account, port },
-      `${account} is online and takes payments on port ${port}`,
+      `${printable(account)} is online and takes payments on port ${port}`,
     );
     const stop = new Promise<void>((resolve) =>
       interrupted.addEventListener("abort", () => resolve(), { once: true })
     );
-    const ended = await Promise.race([listening.session.closed, stop]);
+    const ended = await Promise.race([listening.session.closed, listening.displaced, stop]);
     interrupted.throwIfAborted();
     if (ended) throw ended;
   } finally {
@@ -87,9 +94,10 @@ export async function listen(context: CommandContext, name: ClassicName): Promis
 /** Logs in and takes offers, printing each payment that arrives. */
 export async function startListening(
   context: CommandContext,
-  name: ClassicName,
+  name: WrittenName,
 ): Promise<ClassicListening> {
   const { out, keysFolder, p2pPort } = context;
+  noteKeysHere(context, "B_private.pem");
   const { privateKey, made, warnings } = await openOfferPrivateKey(keysFolder);
   for (const path of made) out.note(`made ${path}`);
   if (made.length > 0) out.note("payers need a copy of B_public.pem");
@@ -97,13 +105,16 @@ export async function startListening(
   const session = await ClassicSession.connect(serverOptions(context));
   try {
     const door = await openDoor(context, session, name, privateKey, p2pPort);
+    const watch = new PresenceWatch(session, name, door.port);
     const close = async () => {
+      watch.stop();
       await door.close();
       await session.exit();
     };
     try {
-      const list = await session.login(name.written, door.port);
-      return { session, list, port: door.port, close };
+      const list = await session.login(name, door.port);
+      watch.start(list);
+      return { session, list, port: door.port, displaced: watch.displaced, close };
     } catch (error) {
       await door.close();
       throw error;
@@ -114,16 +125,68 @@ export async function startListening(
   }
 }
 
+/**
+ * Notices that the server has logged a listener out, which it does not say: at a C++ server another
+ * login of the same name does that, and so does its end.
+ */
+class PresenceWatch {
+  readonly displaced: Promise<SealwireError>;
+  private readonly resolve: (reason: SealwireError) => void;
+  private timer: ReturnType<typeof setInterval> | null = null;
+
+  constructor(
+    private readonly session: ClassicSession,
+    private readonly name: WrittenName,
+    private readonly port: number,
+  ) {
+    const { promise, resolve } = Promise.withResolvers<SealwireError>();
+    this.displaced = promise;
+    this.resolve = resolve;
+  }
+
+  /** Only at a server whose list has this listener in it is its absence a sign. */
+  start(list: ClassicList): void {
+    if (this.isIn(list.rows)) this.timer = setInterval(() => this.look(), PRESENCE_CHECK_MS);
+  }
+
+  stop(): void {
+    if (this.timer !== null) clearInterval(this.timer);
+    this.timer = null;
+  }
+
+  private async look(): Promise<void> {
+    try {
+      if (this.isIn(await listAll(this.session, await this.session.list()))) return;
+    } catch (error) {
+      // A connection that is lost is noticed elsewhere.
+      if (!isSealwireError(error, "login_required")) return;
+    }
+    if (this.timer === null) return;
+    this.stop();
+    this.resolve(
+      new SealwireError(
+        "displaced",
+        `the server no longer shows ${this.name} online: another client of this account has ` +
+          "logged in or left. Start again to take payments",
+      ),
+    );
+  }
+
+  private isIn(rows: readonly ClassicRow[]): boolean {
+    return rows.some(({ name, port }) => name === this.name && port === this.port);
+  }
+}
+
 function openDoor(
   context: CommandContext,
   session: ClassicSession,
-  name: ClassicName,
+  name: WrittenName,
   privateKey: KeyObject,
   port: number,
 ): Promise<ClassicListener> {
   const { out, aside } = context;
   const note = (text: string) => aside(() => out.note(text));
-  const relay = async (text: string, order: ClassicOrder) => {
+  const relay = async (text: string, order: WrittenOrder) => {
     const answer = await session.order(text);
     if (isTransferred(answer)) {
       printPaid(context, session, order).catch((error) =>
@@ -139,45 +202,61 @@ function openDoor(
 async function printPaid(
   { out, aside }: CommandContext,
   session: ClassicSession,
-  { payer, amount: minor }: ClassicOrder,
+  { payer, amount: minor }: WrittenOrder,
 ): Promise<void> {
   const amount = formatAmount(minor);
   const balance = decimal(await session.list());
-  const paid = { payment: null, payer: payer!.account, amount, memo: null, balance };
-  const text = `${paid.payer} paid you ${amount}; balance ${balance}`;
+  const paid = { payment: null, payer, amount, memo: null, balance };
+  const text = `${printable(payer)} paid you ${amount}; balance ${balance}`;
   aside(() => out.result({ event: "paid", ...paid }, text));
 }
 
 /** Pays from a session that is logged in as `name`, and prints what the server's balance says of it. */
 export async function payFrom(
   context: CommandContext,
-  name: ClassicName,
+  name: WrittenName,
   session: ClassicSession,
   list: ClassicList,
   { payee, amount }: ClassicPayOptions,
 ): Promise<void> {
-  if (payee.account === name.account) {
+  if (payee === name) {
     throw new SealwireError("payer_is_payee", "payer and payee are the same account");
   }
-  const row = (await listAll(session, list)).find(({ name }) =>
-    parseClassicName(name)?.account === payee.account
-  );
-  const text = formatOrder(name.written, amount, row?.name ?? payee.written);
+  const online = await listAll(session, list);
+  // Exactly: at a C++ server `Bob` and `bob` are two people.
+  const row = online.find(({ name }) => name === payee);
+  const text = formatOrder(name, amount, payee);
   const before = minorOf(await session.list());
   const answer = row === undefined
     ? await session.order(text)
     : await offerTo(context, row, payee, text);
   const after = minorOf(await session.list());
-  requirePaid(answer, amount, before, after);
+  try {
+    requirePaid(answer, amount, before, after);
+  } catch (error) {
+    throw isSealwireError(error, "unknown_payee") ? namingOtherCase(error, payee, online) : error;
+  }
   const path = row === undefined ? "server" : "direct";
-  const parties = { payer: name.account, payee: payee.account };
+  const parties = { payer: name, payee };
   const balance = formatAmount(after);
   const way = path === "direct" ? "directly" : "through the server";
-  const said = `paid ${formatAmount(amount)} to ${payee.account} ${way}; balance ${balance}`;
+  const said = `paid ${formatAmount(amount)} to ${printable(payee)} ${way}; balance ${balance}`;
   context.out.result(
     { payment: null, ...parties, amount: formatAmount(amount), path, balance },
     said,
   );
+}
+
+/** An unknown payee whose name is online in other letters is two people, or a slip. */
+function namingOtherCase(
+  error: SealwireError,
+  payee: WrittenName,
+  online: readonly ClassicRow[],
+): SealwireError {
+  const alike = online.find(({ name }) => name.toLowerCase() === payee.toLowerCase());
+  if (alike === undefined) return error;
+  const message = `${error.message}; "${alike.name}" is online, and capital letters count`;
+  return new SealwireError(error.code, message, { cause: error });
 }
 
 /**
@@ -202,16 +281,17 @@ function requirePaid(answer: string | null, amount: Amount, before: bigint, afte
  * @throws {SealwireError} `payee_unreachable`: nothing was sent; what the key file's reader throws.
  */
 async function offerTo(
-  { keysFolder, timeout_ms, interrupted: signal }: CommandContext,
+  { keysFolder, timeout_ms, interrupted: signal, out }: CommandContext,
   { port }: ClassicRow,
-  payee: ClassicName,
+  payee: WrittenName,
   text: string,
 ): Promise<string | null> {
+  noteKeysHere({ keysFolder, out }, "B_public.pem");
   const offer = sealClassicOffer(text, loadOfferPublicKey(keysFolder));
   const connection = await connectTcp({ host: OFFER_HOST, port, timeout_ms, signal })
     .catch((cause) => {
       if (!isSealwireError(cause, "no_connection")) throw cause;
-      const message = `${payee.account} is not to be reached; nothing was paid`;
+      const message = `${payee} is not to be reached; nothing was paid`;
       throw new SealwireError("payee_unreachable", message, { cause });
     });
   const timer = setTimeout(() => connection.destroy(), timeout_ms);
@@ -234,16 +314,28 @@ async function offerTo(
   return answer === "" ? null : answer;
 }
 
+/** The C++ programs keep their keys in the working folder, where this client does not look. */
+function noteKeysHere(
+  { keysFolder, out }: Pick<CommandContext, "keysFolder" | "out">,
+  file: string,
+): void {
+  if (resolve(keysFolder) === resolve(".") || !existsSync(file)) return;
+  out.note(
+    `${resolve(file)}, where the C++ programs look, is not the key used here: ` +
+      `that is ${join(keysFolder, file)}. To use the keys of this folder: --keys .`,
+  );
+}
+
 export async function printList(
   { out }: CommandContext,
-  { account }: ClassicName,
+  account: WrittenName,
   session: ClassicSession,
   list: ClassicList,
 ): Promise<void> {
   const online = (await listAll(session, list)).map((row) => ({ ...row, fingerprint: null }));
   const balance = decimal(list);
   const lines = online.map(({ name, host, port }) =>
-    `${name.padEnd(32)} ${formatAddress(printable(host), port)}`
+    `${padded(printable(name), NAME_COLUMNS)} ${formatAddress(printable(host), port)}`
   );
   out.result({ account, balance, online, next: null }, [`balance ${balance}`, ...lines].join("\n"));
 }
@@ -261,17 +353,17 @@ async function listAll(session: ClassicSession, first: ClassicList): Promise<Cla
 
 export function printAccount(
   { out }: CommandContext,
-  { account }: ClassicName,
+  account: WrittenName,
   list: ClassicList,
   what: string,
 ): void {
   const balance = decimal(list);
-  out.result({ account, balance }, `${account} ${what}; balance ${balance}`);
+  out.result({ account, balance }, `${printable(account)} ${what}; balance ${balance}`);
 }
 
 async function withLogin(
   context: CommandContext,
-  name: ClassicName,
+  name: WrittenName,
   work: (session: ClassicSession, list: ClassicList) => Promise<void>,
 ): Promise<void> {
   const session = await ClassicSession.connect(serverOptions(context));
@@ -291,11 +383,11 @@ async function withLogin(
 async function loginWithoutOffers(
   { p2pPort: port }: CommandContext,
   session: ClassicSession,
-  name: ClassicName,
+  name: WrittenName,
 ): Promise<{ list: ClassicList; close: () => Promise<void> }> {
   const door = await listenTcp({ host: OFFER_HOST, port }, (connection) => connection.destroy());
   try {
-    const list = await session.login(name.written, door.port);
+    const list = await session.login(name, door.port);
     return { list, close: () => door.close() };
   } catch (error) {
     await door.close();

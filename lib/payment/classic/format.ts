@@ -17,6 +17,9 @@ export interface ClassicName {
   readonly account: AccountName;
 }
 
+/** A name exactly as it is written, at a server whose names nobody folds. */
+export type WrittenName = string & { readonly __brand: "WrittenName" };
+
 export interface ClassicOrder {
   readonly payer: ClassicName | null;
   readonly payee: ClassicName | null;
@@ -69,6 +72,31 @@ export function parseClassicName(written: string): ClassicName | null {
     if (isSealwireError(error, "bad_name")) return null;
     throw error;
   }
+}
+
+/**
+ * A name as a client writes it, at whatever server: the C++ server's are case-sensitive and hold
+ * any character but those that end a name. Null for what is none.
+ */
+export function parseWrittenName(text: string): WrittenName | null {
+  const isName = /^[^#\0\r\n]+$/.test(text) && text.trim() === text;
+  return isName ? text as WrittenName : null;
+}
+
+/** An order as a payee's client is handed it: names as they are written. */
+export interface WrittenOrder {
+  readonly payer: WrittenName;
+  readonly payee: WrittenName;
+  readonly amount: Amount;
+}
+
+/** `<payer>#<amount>#<payee>` at whatever server, or null. */
+export function parseWrittenOrder(text: string): WrittenOrder | null {
+  const [payer = "", amount = "", payee = "", ...more] = text.split("#");
+  const names = [parseWrittenName(payer), parseWrittenName(payee)] as const;
+  const minor = parseWholeAmount(amount);
+  if (more.length > 0 || names[0] === null || names[1] === null || minor === null) return null;
+  return { payer: names[0], payee: names[1], amount: minor };
 }
 
 /** One message, without its line end. Null for what is none. */
@@ -177,7 +205,7 @@ function parseRow(line: string): ClassicRow[] {
   const [name = "", host, portText, ...more] = line.split("#");
   const port = parsePort(portText ?? "");
   if (host === undefined || port === null || more.length > 0) return [];
-  return parseClassicName(name) === null ? [] : [{ name, host, port }];
+  return parseWrittenName(name) === null ? [] : [{ name, host, port }];
 }
 
 /** The error that an answer stands for, for an answer that is not what was hoped for. */

@@ -6,7 +6,7 @@ import type { KeyObject } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
-import { type ClassicName, type ClassicOrder, parseOrderText } from "./format.ts";
+import { parseWrittenOrder, type WrittenName, type WrittenOrder } from "./format.ts";
 import { OFFER_BYTES, openClassicOffer, ReplayMemory } from "./offer.ts";
 
 /** Classic clients reach each other on their own machine alone. */
@@ -20,9 +20,9 @@ export interface ClassicListenerOptions {
   readonly port: number;
   readonly privateKey: KeyObject;
   /** Who is logged in. */
-  readonly name: ClassicName;
+  readonly name: WrittenName;
   /** Sends an order to the server and gives its answer. */
-  readonly relay: (text: string, order: ClassicOrder) => Promise<string>;
+  readonly relay: (text: string, order: WrittenOrder) => Promise<string>;
   /** An offer that was refused, or could not be passed on. */
   readonly onRefused: (reason: SealwireError) => void;
 }
@@ -70,18 +70,28 @@ export class ClassicListener {
     }
   }
 
-  private open(ciphertext: Uint8Array): { text: string; order: ClassicOrder } {
+  private open(ciphertext: Uint8Array): { text: string; order: WrittenOrder } {
     const opened = openClassicOffer(ciphertext, this.options.privateKey);
-    const text = Buffer.from(opened).toString("latin1").replace(/\r?\n$/, "");
+    const text = decodeOffer(opened).replace(/\r?\n$/, "");
     if (!this.replays.isNew(ciphertext)) {
       throw new SealwireError("bad_offer", "the offer was seen before: a replay");
     }
-    const order = parseOrderText(text);
+    const order = parseWrittenOrder(text);
     if (order === null) throw new SealwireError("bad_offer", "the offer is no order");
-    if (order.payer === null || order.payee?.account !== this.options.name.account) {
+    // Exactly: at a C++ server a name in other letters is somebody else.
+    if (order.payee !== this.options.name) {
       throw new SealwireError("bad_offer", "the offer is for another payee");
     }
     return { text, order };
+  }
+}
+
+/** Throws `bad_offer`. */
+function decodeOffer(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new SealwireError("bad_offer", "the offer is no text", { cause });
   }
 }
 

@@ -15,7 +15,7 @@ import {
   printList,
   startListening,
 } from "./commands.ts";
-import { type ClassicName, parseClassicName, parseWholeAmount } from "./format.ts";
+import { parseWholeAmount, parseWrittenName, type WrittenName } from "./format.ts";
 
 const PROMPT = "classic> ";
 
@@ -44,13 +44,13 @@ const COMMANDS = {
 
 /** Reads commands until Exit or the end of the input. Throws `interrupted` after Ctrl-C. */
 export async function runClassicPrompt(context: CommandContext): Promise<void> {
-  const lines = new LinePrompt(context.interrupted);
+  const lines = new LinePrompt({ interrupted: context.interrupted });
   const ask = (question: string) => lines.ask(question);
   const prompt = new ClassicPrompt({ ...context, ask, aside: (print) => lines.aside(print) });
   context.out.note(`Commands: ${Object.keys(COMMANDS).map(capitalized).join(", ")}`);
   try {
     while (true) {
-      const line = await ask(prompt.question);
+      const line = await lines.read(prompt.question);
       if (line === null || !await prompt.take(line)) return;
     }
   } finally {
@@ -60,7 +60,7 @@ export async function runClassicPrompt(context: CommandContext): Promise<void> {
 }
 
 class ClassicPrompt {
-  private online: { readonly name: ClassicName; readonly listening: ClassicListening } | null =
+  private online: { readonly name: WrittenName; readonly listening: ClassicListening } | null =
     null;
   /** A command that lacks words, which are being asked for, and the words so far. */
   private words: string[] = [];
@@ -125,19 +125,18 @@ class ClassicPrompt {
     return true;
   }
 
-  private async register(name: ClassicName): Promise<void> {
+  private async register(name: WrittenName): Promise<void> {
     const session = await ClassicSession.connect(serverOptions(this.context));
     try {
-      await session.register(name.written);
+      await session.register(name);
     } finally {
       await session.exit();
     }
-    const { account } = name;
-    this.context.out.result({ account }, `${account} is registered`);
+    this.context.out.result({ account: name }, `${printable(name)} is registered`);
   }
 
   /** `port`: to take payments on; by default the one of the command line. */
-  private async login(name: ClassicName, port: string | undefined): Promise<void> {
+  private async login(name: WrittenName, port: string | undefined): Promise<void> {
     await this.logout();
     const p2pPort = port === undefined
       ? this.context.p2pPort
@@ -145,7 +144,8 @@ class ClassicPrompt {
     const listening = await startListening({ ...this.context, p2pPort }, name);
     this.online = { name, listening };
     printAccount(this.context, name, listening.list, `is online, port ${listening.port}`);
-    void listening.session.closed.then((reason) => this.wentOffline(listening, reason));
+    void Promise.race([listening.session.closed, listening.displaced])
+      .then((reason) => this.wentOffline(listening, reason));
   }
 
   async logout(): Promise<void> {
@@ -162,7 +162,7 @@ class ClassicPrompt {
   private async wentOffline(listening: ClassicListening, reason: SealwireError): Promise<void> {
     if (this.online?.listening !== listening) return;
     await this.logout();
-    this.context.out.warn(`offline: ${printable(reason.message)}`);
+    this.context.aside(() => this.context.out.warn(`offline: ${printable(reason.message)}`));
   }
 }
 
@@ -171,11 +171,12 @@ function capitalized(word: string): string {
 }
 
 /** @throws {SealwireError} `usage`. */
-export function requireName(text: string): ClassicName {
-  const name = parseClassicName(text);
+export function requireName(text: string): WrittenName {
+  const name = parseWrittenName(text);
   if (name !== null) return name;
   throw usageError(
-    `"${text}" is no name: it takes 1 to 32 of letters, digits, ". _ -", starting with a letter or digit`,
+    `"${text}" is no name at a classic server: it takes characters other than # and line ends, and ` +
+      "no space before or after",
   );
 }
 

@@ -1,42 +1,71 @@
 /** The client's commands: each logs in, does one thing, and prints it as a line of JSON or as text. */
-import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { join } from "node:path";
+import process from "node:process";
+import { isRefusal, isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Uuid } from "../../base/parse.ts";
 import { printable } from "../../base/text.ts";
 import { usageError } from "../../cli/arguments.ts";
+import { columnsOf, truncated } from "../../cli/columns.ts";
 import type { Output } from "../../cli/output.ts";
 import { didYouMean } from "../../cli/suggestion.ts";
-import { loadOrMakeAccountKeys } from "../../keys/key_files.ts";
+import { loadOrMakeAccountKeys, removeAccountKeys } from "../../keys/key_files.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import { type Amount, parseAmount } from "../../protocol/money.ts";
 import { BATCH_ITEMS_MAX } from "../../protocol/order.ts";
-import type { HistoryAnswerRow } from "../../protocol/wire.ts";
+import type { OnlineRow } from "../../protocol/wire.ts";
 import {
   accountKeys,
   clientOptions,
   type CommandContext,
-  formatTime,
+  explainingUnknown,
   readInput,
   withClient,
 } from "./commands_context.ts";
-import { Listening, type ListenOptions, readMemo } from "./payee.ts";
+import { type Chosen, Home } from "./home.ts";
+import { Listening, type ListenOptions } from "./payee.ts";
 import { type Payment, PaymentClient, type PayOptions } from "./payer.ts";
 
 export async function register(context: CommandContext, account: AccountName): Promise<void> {
   const { out, keysFolder } = context;
   const { pair, made, warnings } = await loadOrMakeAccountKeys(keysFolder, account);
-  if (made) {
-    out.note(
-      `made the keys of ${account} in ${keysFolder}: whoever has them has the account, so keep a copy`,
-    );
-  }
   for (const warning of warnings) out.warn(warning);
-  const client = await PaymentClient.open({ ...clientOptions(context), account, pair }, {
-    register: true,
+  let asked = false;
+  const onAsking = () => asked = true;
+  const options = { ...clientOptions(context), account, pair };
+  const client = await PaymentClient.open(options, { register: true, onAsking }).catch((error) => {
+    // Keys that the server may have taken are kept, whatever became of its answer.
+    const isMade = asked && !isRefusal(error);
+    if (made && !isMade) removeAccountKeys(keysFolder, account);
+    throw explainTaken(error, keysFolder, account);
   });
   const { balance } = client.session;
   out.result({ account, balance }, `${account} is registered; balance ${balance}`);
+  if (made) {
+    out.note(
+      `Created ${join(keysFolder, `${account}_private.pem`)}. ` +
+        "Anyone with this file can spend from the account; back it up.",
+    );
+  }
+  choose(context, { server: { host: context.host, port: context.port }, account });
   await client.end();
+}
+
+function explainTaken(error: unknown, keysFolder: string, account: AccountName): unknown {
+  if (!isSealwireError(error, "name_taken")) return error;
+  const message = `the name ${account} is taken: choose another with --as. ` +
+    `If the account is yours, put your copy of ${account}_private.pem into ${keysFolder}`;
+  return new SealwireError("name_taken", message, { cause: error });
+}
+
+/** Remembers what commands take when nothing else is said. Not to be able to is no failure. */
+export function choose({ keysFolder, out }: CommandContext, chosen: Partial<Chosen>): void {
+  try {
+    new Home(keysFolder).choose(chosen);
+  } catch (error) {
+    if (!isSealwireError(error)) throw error;
+    out.warn(`not remembered: ${printable(error.message)}`);
+  }
 }
 
 export async function showBalance(context: CommandContext, account: AccountName): Promise<void> {
@@ -46,16 +75,18 @@ export async function showBalance(context: CommandContext, account: AccountName)
   });
 }
 
-export async function list(context: CommandContext, account: AccountName): Promise<void> {
+/** `wide`: whole fingerprints, however wide the terminal is. */
+export async function list(
+  context: CommandContext,
+  account: AccountName,
+  { wide }: { wide: boolean } = { wide: false },
+): Promise<void> {
   await withClient(context, account, async (client) => {
     const balance = await client.session.currentBalance();
     let after: string | null = null;
     do {
       const { online, next } = await client.session.list(after);
-      const rows = online.map(({ name, host, port, fingerprint }) =>
-        `${name.padEnd(32)} ${formatAddress(printable(host), port).padEnd(21)} ${fingerprint}`
-      );
-      const text = rows.length > 0 ? rows.join("\n") : "nobody is online";
+      const text = online.length > 0 ? onlineTable(online, wide) : "nobody is online";
       context.out.result(
         { account, balance, online, next },
         after === null ? `balance ${balance}\n${text}` : text,
@@ -63,6 +94,17 @@ export async function list(context: CommandContext, account: AccountName): Promi
       after = next;
     } while (after !== null);
   });
+}
+
+/** A line for each who is online, within the terminal's columns. */
+function onlineTable(online: readonly OnlineRow[], wide: boolean): string {
+  const name_columns = Math.max(...online.map(({ name }) => name.length));
+  const columns = columnsOf(process.stdout);
+  return online.map(({ name, host, port, fingerprint }) => {
+    const address = formatAddress(printable(host), port);
+    const line = `${name.padEnd(name_columns)}  ${address.padEnd(21)}`;
+    return wide ? `${line}  ${fingerprint}` : truncated(`${line}  ${fingerprint}`, columns);
+  }).join("\n");
 }
 
 export async function pay(
@@ -96,12 +138,25 @@ export async function payOrSuggest(client: PaymentClient, options: PayOptions): 
 export async function payBatch(
   context: CommandContext,
   account: AccountName,
-  payments: readonly { payee: AccountName; amount: Amount }[],
+  payments: readonly BatchLine[],
   id: Uuid | null,
 ): Promise<void> {
   await withClient(context, account, async (client) => {
-    for (const payment of await client.payBatch(payments, id)) printPayment(context.out, payment);
+    const paid = await client.payBatch(payments, id).catch((error) => {
+      throw namingLine(error, payments);
+    });
+    for (const payment of paid) printPayment(context.out, payment);
   });
+}
+
+/** An error about one payee of a batch names its line in the file. */
+function namingLine(error: unknown, payments: readonly BatchLine[]): unknown {
+  if (!isSealwireError(error)) return error;
+  const { payee } = error.details as { payee?: AccountName };
+  const found = payments.find((line) => line.payee === payee);
+  if (found === undefined) return error;
+  const message = `line ${found.line}, ${found.payee}: ${error.message}; nothing was paid`;
+  return new SealwireError(error.code, message, { cause: error, details: error.details });
 }
 
 export function printPayment(out: Output, payment: Payment): void {
@@ -130,11 +185,18 @@ export async function listen(context: CommandContext, account: AccountName): Pro
 export async function startListening(
   context: CommandContext,
   account: AccountName,
+  { reconnect_ms = context.timeout_ms, onBalance = () => {} }: {
+    /** How long to try to come back when the connection is lost; by default the timeout. */
+    reconnect_ms?: number;
+    /** Called with what the account has after a payment. */
+    onBalance?: (balance: string) => void;
+  } = {},
 ): Promise<Listening> {
   const { p2pHost, p2pPort, out, aside } = context;
   const pair = await accountKeys(context, account);
   const onPaid: ListenOptions["onPaid"] = (paid) => {
     const { payer, amount, memo, balance, payment } = paid;
+    onBalance(balance);
     const remark = memo === null ? "" : ` "${printable(memo)}"`;
     const text = `${payer} paid you ${amount}${remark}; balance ${balance} (payment ${payment})`;
     aside(() => out.result({ event: "paid", ...paid }, text));
@@ -143,7 +205,7 @@ export async function startListening(
     note: (text: string) => aside(() => out.note(text)),
     warn: (text: string) => aside(() => out.warn(text)),
   };
-  return await Listening.start({
+  const started = Listening.start({
     ...clientOptions(context),
     notices,
     account,
@@ -151,37 +213,71 @@ export async function startListening(
     p2pHost,
     p2pPort,
     onPaid,
+    reconnect_ms,
   });
+  return await explainingUnknown(context, account, started);
 }
 
-export async function history(context: CommandContext, account: AccountName): Promise<void> {
-  await withClient(context, account, async (client, { pair }) => {
-    for await (const row of client.session.history(0)) {
-      const memo = await readMemo(row.memo, pair.privateKey);
-      const { payment, payer, payee, amount, balance } = row;
-      const time = formatTime(row.time);
-      const result = { payment, time, payer, payee, amount, memo, balance };
-      context.out.result(result, historyLine(account, row, memo));
-    }
-  });
+/** What `pay` was given, in one payment. */
+export interface PayGiven {
+  readonly args: {
+    readonly payee?: string;
+    readonly amount?: string;
+    readonly memo?: readonly string[];
+  };
+  readonly values: {
+    readonly memo?: string | undefined;
+    readonly direct: boolean;
+    readonly "via-server": boolean;
+  };
 }
 
-function historyLine(account: AccountName, row: HistoryAnswerRow, memo: string | null): string {
-  const [sign, other] = row.payee === account
-    ? ["+", `from ${row.payer}`]
-    : ["-", `to ${row.payee}`];
-  const remark = memo === null ? "" : ` "${printable(memo)}"`;
-  const amount = `${sign}${row.amount}`.padStart(14);
-  return `${formatTime(row.time)} ${amount} ${other.padEnd(24)} ${
-    row.balance.padStart(14)
-  } ${row.payment}${remark}`;
+/** Throws `usage`, `bad_name`, `bad_amount`. */
+export function parsePay({ args, values, id }: PayGiven & { id: Uuid | null }): PayOptions {
+  return {
+    memo: memoOf({ args, values }),
+    payee: parseAccountName(args.payee),
+    amount: parseAmount(args.amount),
+    way: values.direct ? "direct" : values["via-server"] ? "via-server" : "either",
+    id,
+  };
 }
 
-/** `--batch FILE`: lines of `name,amount`; empty lines are passed over. */
-export function readBatch(path: string): { payee: AccountName; amount: Amount }[] {
-  const text = readInput("batch", path);
-  const payments = text.split(/\r?\n/).flatMap((line, index) =>
-    line.trim() === "" ? [] : [parseBatchLine(path, line, index + 1)]
+/** The memo of a payment: `--memo`, or the words after the amount. Throws `usage`. */
+export function memoOf(
+  { args: { memo: words = [] }, values }: Pick<PayGiven, "args"> & {
+    readonly values: { readonly memo?: string | undefined };
+  },
+): string | null {
+  if (words.length === 0) return values.memo ?? null;
+  if (values.memo === undefined) return words.join(" ");
+  throw usageError(`the memo is given twice: by --memo, and by "${words.join(" ")}"`);
+}
+
+/** One payment of a batch file. */
+export interface BatchLine {
+  readonly payee: AccountName;
+  readonly amount: Amount;
+  /** Its line in the file, from 1. */
+  readonly line: number;
+}
+
+/** The first line of a table: what its columns are. */
+const BATCH_HEADER = /^(name|payee|account|to|who)$/i;
+
+/**
+ * `--batch FILE`: lines of `name,amount` or `name;amount`, with or without quotes and a header.
+ * Empty lines are passed over.
+ */
+export function readBatch(path: string): BatchLine[] {
+  const text = readInput("batch", path).replace(/^\ufeff/, "");
+  const lines = text.split(/\r?\n/).map((text, index) => ({ text, line: index + 1 }))
+    .filter(({ text }) => text.trim() !== "");
+  const [first] = lines;
+  const hasHeader = first !== undefined && BATCH_HEADER.test(splitFields(first.text)[0] ?? "") &&
+    !/\d/.test(first.text);
+  const payments = lines.slice(hasHeader ? 1 : 0).map(({ text, line }) =>
+    parseBatchLine(path, text, line)
   );
   if (payments.length >= 1 && payments.length <= BATCH_ITEMS_MAX) return payments;
   throw usageError(
@@ -189,18 +285,19 @@ export function readBatch(path: string): { payee: AccountName; amount: Amount }[
   );
 }
 
-function parseBatchLine(
-  path: string,
-  line: string,
-  number: number,
-): { payee: AccountName; amount: Amount } {
-  const [name, amount, ...rest] = line.split(",").map((part) => part.trim());
+function parseBatchLine(path: string, text: string, line: number): BatchLine {
+  const [name, amount, ...rest] = splitFields(text);
   try {
     if (rest.length > 0) throw usageError("a line is name,amount");
-    return { payee: parseAccountName(name), amount: parseAmount(amount) };
+    return { payee: parseAccountName(name), amount: parseAmount(amount), line };
   } catch (cause) {
-    throw new SealwireError("usage", `${path}, line ${number}: ${(cause as Error).message}`, {
+    throw new SealwireError("usage", `${path}, line ${line}: ${(cause as Error).message}`, {
       cause,
     });
   }
+}
+
+/** The fields of a line, at `,` or `;`. A field may stand in quotes. */
+function splitFields(line: string): string[] {
+  return line.split(/[,;]/).map((field) => field.trim().replace(/^"(.*)"$/, "$1").trim());
 }

@@ -12,7 +12,11 @@ import { loadAccountKeys } from "../../keys/key_files.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
-import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
+import { formatAmount } from "../../protocol/money.ts";
+import { type FirstPayment, PaymentClient, type PaymentClientOptions } from "./payer.ts";
+
+/** New payees of a batch that are shown one by one. */
+const PAYEES_SHOWN_MAX = 10;
 
 /** What every command knows: where the server is, who acts, and where results go. */
 export interface CommandContext {
@@ -30,6 +34,8 @@ export interface CommandContext {
   readonly ask: (question: string) => Promise<string | null>;
   /** Runs what prints news, which may come while a person types. */
   readonly aside: (print: () => void) => void;
+  /** The prompt's own client, which is logged in already; null for a command that stands alone. */
+  readonly live: PaymentClient | null;
 }
 
 export async function withClient(
@@ -37,14 +43,50 @@ export async function withClient(
   account: AccountName,
   work: (client: PaymentClient, options: PaymentClientOptions) => Promise<void>,
 ): Promise<void> {
-  const options = { ...clientOptions(context), account, pair: await accountKeys(context, account) };
-  const client = await PaymentClient.open(options);
+  const options = await loginOptions(context, account);
+  if (context.live !== null) return await work(context.live, options);
+  const client = await openClient(context, options);
   try {
     await client.resolveOutbox();
     await work(client, options);
   } finally {
     await client.end();
   }
+}
+
+/** All that the account needs to log in. Throws what {@linkcode accountKeys} throws. */
+export async function loginOptions(
+  context: CommandContext,
+  account: AccountName,
+): Promise<PaymentClientOptions> {
+  return { ...clientOptions(context), account, pair: await accountKeys(context, account) };
+}
+
+/** Logs in. Throws what {@linkcode PaymentClient.open} throws. */
+export async function openClient(
+  { keysFolder, host, port }: CommandContext,
+  options: PaymentClientOptions,
+): Promise<PaymentClient> {
+  return await explainingUnknown(
+    { keysFolder, host, port },
+    options.account,
+    PaymentClient.open(options),
+  );
+}
+
+/** An account whose keys are here was registered once: says what it means that the server has none. */
+export async function explainingUnknown<T>(
+  { keysFolder, host, port }: Pick<CommandContext, "keysFolder" | "host" | "port">,
+  account: AccountName,
+  work: Promise<T>,
+): Promise<T> {
+  return await work.catch((error) => {
+    if (!isSealwireError(error, "unknown_account")) throw error;
+    const message = `${formatAddress(host, port)} has no account ${account}, and its keys are in ` +
+      `${keysFolder}. If it was registered there, the operator may have put back an older ledger: ` +
+      "ask. If not, register it";
+    throw new SealwireError("unknown_account", message, { cause: error });
+  });
 }
 
 export async function accountKeys({ keysFolder, out }: CommandContext, account: AccountName) {
@@ -63,7 +105,43 @@ export function clientOptions(
   const now_s = () => Math.floor(Date.now() / 1000);
   const confirmKeyChange = (payee: AccountName, known: string, key: string) =>
     confirmNewKey(context, payee, known, key);
-  return { ...serverOptions(context), notices: context.out, now_s, confirmKeyChange };
+  return {
+    ...serverOptions(context),
+    confirmKeyChange,
+    notices: context.out,
+    now_s,
+    confirmPayees: isAtTerminal() ? (first) => confirmPayees(context, first) : null,
+  };
+}
+
+/** Whether a person is there to be asked. */
+export function isAtTerminal(): boolean {
+  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
+}
+
+/** First payment to a key: shows who it is and what remains, and asks. */
+async function confirmPayees(
+  { out, ask }: CommandContext,
+  { payees, total, balance }: FirstPayment,
+): Promise<boolean> {
+  const names = payees.slice(0, PAYEES_SHOWN_MAX).map(({ name, key }) =>
+    `  ${name}  ${key ?? "a classic account, which has no key and proves nothing"}`
+  );
+  const more = payees.length - names.length;
+  out.block([
+    "Not paid from here before, with this key:",
+    ...names,
+    ...(more > 0 ? [`  and ${more} more`] : []),
+    `Amount ${total}; balance ${balance}, and after it ${
+      formatAmount(toMinor(balance) - toMinor(total))
+    }.`,
+  ]);
+  return (await ask("Pay (yes/no)? "))?.toLowerCase() === "yes";
+}
+
+/** Decimal text with two decimals in minor units. */
+function toMinor(text: string): bigint {
+  return BigInt(text.replace(".", ""));
 }
 
 /** How any command reaches the server. */
@@ -78,9 +156,7 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
     signal: interrupted,
     confirmServer: (fingerprint) => confirmServer(context, fingerprint),
     remark: (text) => out.note(text),
-    alarm: (lines) => {
-      for (const line of ["", "!".repeat(78), ...lines, "!".repeat(78), ""]) out.warn(line);
-    },
+    alarm: (lines) => out.alarm(lines),
   };
 }
 
@@ -96,10 +172,15 @@ async function confirmServer(
     out.note(`trusting ${address}, ${what} ${fingerprint}`);
     return true;
   }
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
-  out.note(`${address} is not known here. The fingerprint of its ${kind} is\n  ${fingerprint}`);
-  const answer = await context.ask("Does the operator say the same? Trust it (yes/no)? ");
-  return answer?.toLowerCase() === "yes";
+  if (!isAtTerminal()) return false;
+  out.block([
+    `${address} is not known here. The fingerprint of its ${kind} is`,
+    `  ${fingerprint}`,
+    "Compare it with what the operator says.",
+  ]);
+  const answer = await context.ask("Trust it (yes/no)? ");
+  if (answer?.toLowerCase() === "yes") return true;
+  throw new SealwireError("server_untrusted", "not trusted");
 }
 
 /** A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a remark. */
@@ -112,7 +193,7 @@ async function confirmNewKey(
   context.out.note(
     `${payee} has replaced the key\n  ${known}\nby the key\n  ${key}\nand the old key signed that.`,
   );
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return true;
+  if (!isAtTerminal()) return true;
   const answer = await context.ask(`Pay ${payee} under the new key (yes/no)? `);
   return answer?.toLowerCase() === "yes";
 }

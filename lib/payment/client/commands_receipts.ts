@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import { isSha256, parseUuidArgument, type Sha256, type Uuid } from "../../base/parse.ts";
+import { isSha256, type Sha256 } from "../../base/parse.ts";
 import { usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadServerPublicKey } from "../../keys/key_files.ts";
@@ -18,38 +18,32 @@ import { receiptServer, type VerifiedReceipt, verifyReceipt } from "../../ledger
 import { TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { TREASURY } from "../../protocol/party.ts";
+import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import { type CommandContext, formatTime, readInput, withClient } from "./commands_context.ts";
-import type { PaymentClient } from "./payer.ts";
+import { findPayment, requirePaymentId } from "./commands_history.ts";
 
 export async function receipt(
   context: CommandContext,
   account: AccountName,
   paymentId: string,
 ): Promise<void> {
-  const { id, item } = parsePaymentId(paymentId);
-  const payment = formatPaymentId(id, item);
+  requirePaymentId(paymentId);
   await withClient(context, account, async (client) => {
-    const payer = await findPayer(client, account, payment);
+    const { id, item, row } = await findPayment(client, paymentId);
+    const payer = row === null || row.payee !== account ? account : payerOf(row);
     const { receipt } = await client.session.receipt(id, item, payer);
+    const payment = formatPaymentId(id, item);
     context.out.result({ payment, receipt }, receipt.trimEnd());
   });
 }
 
 /** An id is the payer's own, so a payee must say whose; the payee's history knows. */
-async function findPayer(
-  client: PaymentClient,
-  account: AccountName,
-  payment: string,
-): Promise<AccountName> {
-  for await (const { payment: id, payee, payer } of client.session.history(0)) {
-    if (id !== payment || payee !== account) continue;
-    if (payer !== TREASURY) return parseAccountName(payer);
-    throw new SealwireError(
-      "unknown_payment",
-      "this money is from the server's operator: nobody signed it away, so there is no receipt",
-    );
-  }
-  return account;
+function payerOf({ payer }: HistoryAnswerRow): AccountName {
+  if (payer !== TREASURY) return parseAccountName(payer);
+  throw new SealwireError(
+    "unknown_payment",
+    "this money is from the server's operator: nobody signed it away, so there is no receipt",
+  );
 }
 
 export interface VerifyOptions {
@@ -163,16 +157,4 @@ function readReceipt(path: string): string {
     // Not JSON either: the verifier says what is wrong with the text.
   }
   return text;
-}
-
-/** `<uuid>` or, of a batch, `<uuid>/<index>`. */
-function parsePaymentId(text: string): { id: Uuid; item: number | null } {
-  const [id, item, ...rest] = text.split("/");
-  if (rest.length > 0 || (item !== undefined && !/^\d{1,3}$/.test(item))) {
-    throw usageError(`<payment-id> is a UUID, or UUID/index for one of a batch, not "${text}"`);
-  }
-  return {
-    id: parseUuidArgument("<payment-id>", id!),
-    item: item === undefined ? null : Number(item),
-  };
 }

@@ -1,10 +1,9 @@
 /** The commands of `client.ts` and of its prompt: the one place that declares them. */
-import type { Options, OptionValues, Tool } from "../../cli/command.ts";
+import type { Arguments, Command, Options, OptionValues, Tool } from "../../cli/command.ts";
 import { EXIT_INTERRUPTED } from "../../cli/exit_status.ts";
-import type { PromptCommands } from "../../cli/command_line.ts";
 
 const KEYS = {
-  keys: { value: "FOLDER", default: "keys", summary: "where keys are" },
+  keys: { value: "FOLDER", summary: "where keys are: ./keys, else ~/.config/sealwire" },
 } as const satisfies Options;
 
 /** How the server is reached and trusted. */
@@ -16,7 +15,7 @@ const CONNECTION_OPTIONS = {
 } as const satisfies Options;
 
 const ACCOUNT_OPTIONS = {
-  as: { value: "NAME", required: true, summary: "the account that acts" },
+  as: { value: "NAME", summary: "the account that acts; else the one in use" },
   ...CONNECTION_OPTIONS,
 } as const satisfies Options;
 
@@ -27,6 +26,14 @@ const CLASSIC_OPTIONS = {
   classic: { summary: CLASSIC_SUMMARY },
   "p2p-port": { value: "PORT", default: "0", summary: "with --classic: the port to log in with" },
 } as const satisfies Options;
+
+const WIDE_OPTION = {
+  wide: { summary: "everything, however wide the terminal is" },
+} as const satisfies Options;
+
+const PAYMENT_ID = {
+  "payment-id": { summary: "as pay and history show it, or its unambiguous start" },
+} as const satisfies Arguments;
 
 const LISTEN_OPTIONS = {
   "p2p-port": { value: "PORT", default: "0", summary: "where to take payments; 0: any free port" },
@@ -44,6 +51,7 @@ export const CLIENT = {
     host: { summary: "the server" },
     port: { summary: "its port" },
   },
+  optionalPrefix: true,
   main: "interactive",
   example: "localhost 8080 pay bob 12.50 lunch for two --as alice",
   exitOnInterrupt: EXIT_INTERRUPTED,
@@ -77,8 +85,26 @@ export const CLIENT = {
       summary: "show who is online",
       group: "Account",
       arguments: {},
-      options: { ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS },
+      options: { ...WIDE_OPTION, ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS },
       example: "localhost 8080 list --as alice",
+    },
+    whoami: {
+      summary: "show account, server, balance and keys folder",
+      group: "Account",
+      arguments: {},
+      options: ACCOUNT_OPTIONS,
+      example: "whoami",
+    },
+    use: {
+      summary: "choose what commands take when nothing else is said",
+      group: "Account",
+      prefixed: false,
+      arguments: {
+        "account-or-host": { summary: "the account; or, with a port, the server" },
+        port: { arity: "optional", summary: "the server's port" },
+      },
+      options: KEYS,
+      example: "use localhost 8080",
     },
     pay: {
       summary: "pay someone",
@@ -119,16 +145,38 @@ export const CLIENT = {
       example: "localhost 8080 listen --as bob",
     },
     history: {
-      summary: "show every payment, oldest first",
+      summary: "show payments, newest last",
       group: "Payments",
-      arguments: {},
+      arguments: { count: { arity: "optional", summary: "how many; all by default" } },
+      options: {
+        with: { value: "NAME", summary: "only payments to or from NAME" },
+        since: { value: "DATE", summary: "from this day on, such as 2026-11-24" },
+        until: { value: "DATE", summary: "up to this day, and with it" },
+        in: { summary: "only payments to the account", excludes: ["out"] },
+        out: { summary: "only payments by the account" },
+        ...WIDE_OPTION,
+        ...ACCOUNT_OPTIONS,
+      },
+      example: "history 20 --with bob",
+    },
+    status: {
+      summary: "say what became of a payment",
+      group: "Payments",
+      arguments: PAYMENT_ID,
       options: ACCOUNT_OPTIONS,
-      example: "localhost 8080 history --as alice",
+      example: "status 5a3c4b8e",
+    },
+    cancel: {
+      summary: "end a payment that is not settled, for ever",
+      group: "Payments",
+      arguments: PAYMENT_ID,
+      options: ACCOUNT_OPTIONS,
+      example: "cancel 5a3c4b8e-6f41-4bd8-9e15-0c6d9a1f7e52",
     },
     receipt: {
       summary: "print the receipt of a payment",
       group: "Receipts",
-      arguments: { "payment-id": { summary: "as pay, listen and history show it" } },
+      arguments: PAYMENT_ID,
       options: ACCOUNT_OPTIONS,
       example: "localhost 8080 receipt $payment --as bob",
     },
@@ -169,25 +217,74 @@ export const CLIENT = {
       },
       example: "servers forget localhost 8080",
     },
+    completions: {
+      summary: "print what completes commands in a shell",
+      group: "Shell",
+      prefixed: false,
+      arguments: {
+        shell: { summary: "bash, zsh or fish; words: candidates for what follows" },
+        words: { arity: "rest", summary: "a command line, its last word being typed" },
+      },
+      options: {},
+      example: "completions bash",
+    },
   },
 } as const satisfies Tool;
 
-const { register, balance, list, pay, history, receipt } = CLIENT.commands;
-
 const NAME = { name: { summary: "the account" } } as const;
 
-/** The commands of the prompt. They have the arguments of the tool's commands, and no options. */
-export const PROMPT = {
-  register: { summary: `${register.summary}, and go online`, arguments: NAME },
-  login: { summary: "go online: payments to you are shown as they arrive", arguments: NAME },
-  balance,
-  list,
-  pay,
-  history,
-  receipt,
-  help: {
-    summary: "show the commands",
-    arguments: {},
+/** Options that are given when the prompt is started, and hold for all that is typed there. */
+const STARTING_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({ ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS, ...LISTEN_OPTIONS }),
+);
+const NOT_AT_THE_PROMPT: ReadonlySet<string> = new Set([
+  ...["interactive", "register", "listen", "use", "completions"],
+]);
+
+/** The commands of the prompt: those of the tool, with their arguments and options, and its own. */
+export const PROMPT: Tool = {
+  file: "",
+  summary: CLIENT.summary,
+  prefix: {},
+  main: "",
+  exitOnInterrupt: EXIT_INTERRUPTED,
+  commands: {
+    register: {
+      summary: "make an account, and go online",
+      arguments: NAME,
+      options: {},
+      example: "register alice",
+    },
+    login: {
+      summary: "go online, and act as this account",
+      arguments: NAME,
+      options: {},
+      example: "login alice",
+    },
+    ...Object.fromEntries(
+      Object.entries<Command>(CLIENT.commands).flatMap(([name, command]) =>
+        NOT_AT_THE_PROMPT.has(name) ? [] : [[name, atPrompt(command)]]
+      ),
+    ),
+    help: {
+      summary: "show the commands, or the options of one",
+      arguments: { command: { arity: "optional", summary: "which one" } },
+      options: {},
+      example: "help pay",
+    },
+    exit: { summary: "leave", arguments: {}, options: {}, example: "exit" },
   },
-  exit: { summary: "leave", arguments: {} },
-} as const satisfies PromptCommands;
+};
+
+function atPrompt(command: Command): Command {
+  const options = Object.entries(command.options).filter(([name]) => !STARTING_OPTIONS.has(name));
+  const example = command.example.replace(/^localhost 8080 /, "").replace(/ --as \w+$/, "");
+  return { ...command, options: Object.fromEntries(options), example };
+}
+
+/** What the options mean that are given when the prompt is started. */
+export const STARTING_VALUES: Readonly<Record<string, undefined | boolean | string>> = {
+  classic: false,
+  "accept-new": false,
+  "p2p-port": "0",
+};

@@ -66,8 +66,8 @@ interface Pin {
   readonly certificatePem: string | null;
   /** Thumbprint of the server's key; null for a server never seen before. */
   readonly server: Sha256 | null;
-  /** Where the key was pinned, and so what to do when another one is right. */
-  readonly advice: string;
+  /** Lines: where the key was pinned, and so what to do when another one is right. */
+  readonly advice: readonly string[];
 }
 
 /**
@@ -129,7 +129,8 @@ async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<
   if (pin.certificatePem !== null && pin.certificatePem !== pem) {
     options.remark(`${address} has a new certificate, and its key vouches for it`);
   } else if (pin.server === null && known !== null) {
-    options.remark(`${address} is a server that is trusted under another address`);
+    const elsewhere = new KnownServers(options.keysFolder).addressesOf(fingerprint).join(", ");
+    options.remark(`${address} is the server that is trusted here as ${elsewhere}`);
   } else if (pin.server === null && !await options.confirmServer({ kind: "key", fingerprint })) {
     throw untrusted(
       `${address} is not known here. Its key has the fingerprint ${fingerprint}. ` +
@@ -244,13 +245,16 @@ function pinOf(options: ConnectServerOptions): Pin {
     : null;
   if (known?.identity) {
     const server = parseRsaPublicJwk(known.identity.serverKey).thumbprint;
-    const advice = `If the new key is right: ${forgetCommand(options)}`;
+    const advice = ["If the new key is right:", `  ${forgetCommand(options)}`];
     return { certificatePem, server, advice };
   }
   const ownKeyPath = join(keysFolder, "server_public.pem");
   const server = existsSync(ownKeyPath) ? loadServerPublicKey(ownKeyPath).thumbprint : null;
-  const advice = `The trusted key is in ${ownKeyPath}. ` +
-    "If you mean another server: use another folder with --keys, or move that file away.";
+  const advice = [
+    "The trusted key is in",
+    `  ${ownKeyPath}`,
+    "If you mean another server: use another folder with --keys, or move that file away.",
+  ];
   return { certificatePem, server, advice };
 }
 
@@ -328,7 +332,7 @@ function keyChanged(
     `trusted: ${trusted}`,
     `shown:   ${shown}`,
     "Someone may be in between. Nothing was sent. Ask the operator by other means.",
-    advice,
+    ...advice,
   ]);
   const message = `${address} has another key than the one trusted here`;
   return new SealwireError("server_changed", message, { details: { trusted, shown } });
@@ -337,13 +341,14 @@ function keyChanged(
 function certificateAlarm(options: ConnectServerOptions, pinned: string): void {
   const { host, port, serverCertPath } = options;
   const remedy = serverCertPath === null
-    ? forgetCommand(options)
-    : `give it with --server-cert, in place of ${serverCertPath}`;
+    ? `  ${forgetCommand(options)}`
+    : `  give it with --server-cert, in place of ${serverCertPath}`;
   options.alarm([
     "THE SERVER IS NOT THE ONE THAT IT WAS",
     `${formatAddress(host, port)} shows another certificate than the one trusted here:`,
-    certificateFingerprint(pinned),
+    `  ${certificateFingerprint(pinned)}`,
     "Someone may be in between. Nothing was sent. Ask the operator by other means.",
-    `If the new certificate is right: ${remedy}`,
+    "If the new certificate is right:",
+    remedy,
   ]);
 }

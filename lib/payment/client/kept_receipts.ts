@@ -41,6 +41,14 @@ export class KeptReceipts {
     });
   }
 
+  /** The payments that an account has receipts of, in the ledger's order: `<id>`, `<id>/<index>`. */
+  static paymentsIn(keysFolder: string, account: string): string[] {
+    return new KeptReceipts(keysFolder, account as AccountName).names().flatMap((name) => {
+      const [, , id, item] = NAME.exec(name) ?? [];
+      return id === undefined ? [] : item === undefined ? id : `${id}/${item}`;
+    });
+  }
+
   private names(): string[] {
     try {
       return readdirSync(this.folder).sort();

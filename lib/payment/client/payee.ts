@@ -7,6 +7,7 @@
 import type { KeyObject } from "node:crypto";
 import {
   internalError,
+  isSealwireError,
   isServerUntrusted,
   isWorthRetrying,
   SealwireError,
@@ -25,7 +26,7 @@ import type { ClientSession, LoginOptions } from "./session.ts";
 
 /** Between tries to come back online: doubling from the first to the last. */
 const RECONNECT_PAUSE_MIN_MS = 500;
-const RECONNECT_PAUSE_MAX_MS = 15_000;
+const RECONNECT_PAUSE_MAX_MS = 4_000;
 
 /** A payment that arrived. */
 export interface Paid {
@@ -43,11 +44,14 @@ export interface ListenOptions extends PaymentClientOptions {
   /** Port to take offers on; 0 lets the system choose. */
   readonly p2pPort: number;
   readonly onPaid: (paid: Paid) => void;
+  /** How long to try to come back when the connection is lost. */
+  readonly reconnect_ms: number;
 }
 
 export class Listening {
   private readonly shown: ShownPayments;
   private online = false;
+  private wasOnline = false;
   private displaced = false;
   private leaving = false;
   private showing: Promise<void> | null = null;
@@ -77,15 +81,28 @@ export class Listening {
       presence: { host: p2pHost, port: listening.listener.port },
       onSettled: () => listening.show(),
       onDisplaced: () => listening.displaced = true,
+      onDisplacing: () => {
+        // Of its own lost connection a client that comes back knows.
+        if (listening.wasOnline) return;
+        options.notices.note(
+          `another listener of ${account} was online, and has been told that this one takes its place`,
+        );
+      },
     };
     try {
       listening.client = await PaymentClient.open(options, login);
       listening.online = true;
+      listening.wasOnline = true;
     } catch (error) {
       await listening.listener.close();
       throw error;
     }
     return listening;
+  }
+
+  /** False while the connection is lost. */
+  get isOnline(): boolean {
+    return this.online;
   }
 
   /** Where offers are taken. */
@@ -117,13 +134,16 @@ export class Listening {
       if (this.displaced) {
         throw new SealwireError(
           "displaced",
-          "another listener of this account has taken this one's place",
+          "another listener of this account has taken this one's place, and takes its payments now",
         );
       }
+      this.online = false;
       notices.note("the connection was lost; trying to come back");
       await this.comeBack(session);
+      this.online = true;
       notices.note("online again");
       this.show();
+      await this.resolveOutbox();
     }
   }
 
@@ -135,7 +155,7 @@ export class Listening {
   }
 
   private async comeBack(lost: ClientSession): Promise<void> {
-    const { timeout_ms, signal } = this.options;
+    const { reconnect_ms: timeout_ms, signal } = this.options;
     await retry(() => this.client.replace(lost), {
       pause_ms_min: RECONNECT_PAUSE_MIN_MS,
       pause_ms_max: RECONNECT_PAUSE_MAX_MS,
@@ -143,6 +163,15 @@ export class Listening {
       signal,
       isPassing: isWorthRetrying,
     });
+  }
+
+  /** Says what became of payments that were under way. What cannot be asked now is asked after the next loss. */
+  private async resolveOutbox(): Promise<void> {
+    try {
+      await this.client.resolveOutbox();
+    } catch (error) {
+      if (!isWorthRetrying(error) && !isSealwireError(error, "outcome_unknown")) throw error;
+    }
   }
 
   /** Has an offer settled, and compares the payer's ledger with this one. */

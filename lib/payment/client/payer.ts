@@ -92,10 +92,21 @@ export interface Notices {
   warn(text: string): void;
 }
 
+/** A payment to keys that were never paid before. */
+export interface FirstPayment {
+  readonly payees: readonly { readonly name: AccountName; readonly key: Sha256 | null }[];
+  /** What is to be paid, as decimal text. */
+  readonly total: string;
+  /** What the payer has, as decimal text. */
+  readonly balance: string;
+}
+
 export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
   readonly notices: Notices;
   /** Asks whether to pay someone whose old key vouches for a new one. Thumbprints. */
   readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
+  /** Asks a person before money goes to a new key; null where nobody is to be asked. */
+  readonly confirmPayees: ((first: FirstPayment) => Promise<boolean>) | null;
 }
 
 /** How an order ended. */
@@ -114,6 +125,8 @@ export class PaymentClient {
   private readonly received = new BoundedMap<string, SettledPayment>(RECEIVED_MAX);
   private current!: ClientSession;
   private connecting: Promise<void> | null = null;
+  /** Payments that this process is bringing to their ends. */
+  private readonly underWay = new Set<Uuid>();
 
   private constructor(
     private readonly options: PaymentClientOptions,
@@ -178,12 +191,12 @@ export class PaymentClient {
   async pay(options: PayOptions): Promise<Payment> {
     const { payee: name, amount, memo, way, id: givenId } = options;
     const id = givenId ?? newId();
-    return await withPaymentId(id, async () => {
+    return await this.asUnderWay(id, async () => {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
       const payeeKey = payee.key?.thumbprint ?? null;
-      await this.pin([payee]);
+      await this.pin([payee], amount);
       const { pair } = this.options;
       const sealedMemo = memo === null ? null : await sealMemo(memo, keyOf(payee), pair.publicKey);
       const purpose = { request: options.request ?? null, refundOf: options.refundOf ?? null };
@@ -210,6 +223,15 @@ export class PaymentClient {
     if (received === undefined || !isRowOf(row, received)) await this.current.prove(row);
   }
 
+  private async asUnderWay<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
+    this.underWay.add(id);
+    try {
+      return await withPaymentId(id, work);
+    } finally {
+      this.underWay.delete(id);
+    }
+  }
+
   /** Has settled what another payer's client handed over. Throws the server's refusal. */
   async settleOffer(order: Token<Order>, delegation: string): Promise<void> {
     this.keep(await this.current.settle(order, delegation));
@@ -223,7 +245,7 @@ export class PaymentClient {
   /** Pays up to 1,000 payees under one signature, all or none. Throws as {@linkcode pay} does. */
   async payBatch(payments: readonly BatchPayment[], givenId: Uuid | null): Promise<Payment[]> {
     const id = givenId ?? newId();
-    return await withPaymentId(id, async () => {
+    return await this.asUnderWay(id, async () => {
       const before = givenId === null ? null : await this.batchBefore(id);
       const batch = before ?? await this.payNewBatch(id, payments);
       requireSameBatch(batch, payments);
@@ -250,7 +272,8 @@ export class PaymentClient {
   async resolveOutbox(): Promise<void> {
     for (const pending of this.outbox.all()) {
       const order = pending.order.claims;
-      if (order.server !== this.server || !await this.isLeftBehind(pending)) continue;
+      if (order.server !== this.server || this.underWay.has(order.id)) continue;
+      if (!await this.isLeftBehind(pending)) continue;
       const what = isBatch(order)
         ? `batch payment ${order.id} of ${formatAmount(order.total)}`
         : `payment ${order.id} of ${formatAmount(order.amount)} to ${order.payee}`;
@@ -296,28 +319,56 @@ export class PaymentClient {
   }
 
   /**
-   * Stops a payment to someone who has another key than when they were paid before, unless the old key vouches for the new
-   * one and a person agrees.
+   * Stops a payment to someone who has another key than when they were paid before, unless the old
+   * key vouches for the new one and a person agrees, and one that a person does not confirm.
    */
-  private async pin(payees: readonly Payee[]): Promise<void> {
-    const { notices, confirmKeyChange } = this.options;
+  private async pin(payees: readonly Payee[], total: bigint): Promise<void> {
+    const { notices, confirmPayees } = this.options;
     const accounts = payees.filter(isAccount);
-    for (const payee of accounts) {
-      const known = this.payees.get(this.server, payee.name);
-      const key = payee.key?.thumbprint ?? null;
-      if (known === null || key === null || known === key) continue;
-      if (!await this.current.isVouchedFor(payee, known)) continue;
-      if (await confirmKeyChange(payee.name, known, key)) {
-        this.payees.replace(this.server, payee.name, known, key);
-      }
-    }
+    await this.replaceVouchedKeys(accounts);
     const keys = new Map(accounts.map(({ name, key }) => [name, key?.thumbprint ?? null]));
+    const fresh = this.newPayees(keys);
+    if (fresh.length > 0 && confirmPayees !== null) {
+      const balance = await this.current.currentBalance();
+      const payees = fresh.map((name) => ({ name, key: keys.get(name) ?? null }));
+      if (!await confirmPayees({ payees, total: formatAmount(total as Amount), balance })) {
+        throw new SealwireError("not_confirmed", "not confirmed, so nothing was paid");
+      }
+      this.payees.pin(this.server, keys);
+      return;
+    }
     for (const payee of this.payees.pin(this.server, keys)) {
       const key = keys.get(payee);
       const whose = key
         ? `whose key is ${key}`
         : "a classic account, which has no key and proves nothing";
       notices.note(`first payment to ${payee}, ${whose}`);
+    }
+  }
+
+  /** Follows rotations: where an old key vouches for the new one, and a person agrees, the new one is known. */
+  private async replaceVouchedKeys(
+    accounts: readonly (Payee & { name: AccountName })[],
+  ): Promise<void> {
+    for (const payee of accounts) {
+      const known = this.payees.get(this.server, payee.name);
+      const key = payee.key?.thumbprint ?? null;
+      if (known === null || key === null || known === key) continue;
+      if (!await this.current.isVouchedFor(payee, known)) continue;
+      if (await this.options.confirmKeyChange(payee.name, known, key)) {
+        this.payees.replace(this.server, payee.name, known, key);
+      }
+    }
+  }
+
+  private newPayees(keys: ReadonlyMap<AccountName, Sha256 | null>): AccountName[] {
+    try {
+      return this.payees.newAmong(this.server, keys);
+    } catch (error) {
+      if (isSealwireError(error, "payee_key_changed")) {
+        this.options.alarm(["THE PAYEE HAS ANOTHER KEY THAN BEFORE", error.message]);
+      }
+      throw error;
     }
   }
 
@@ -384,7 +435,11 @@ export class PaymentClient {
   /** Signs and stores a batch. */
   private async makeBatch(id: Uuid, payments: readonly BatchPayment[]): Promise<Pending> {
     const payees = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
-    await this.pin(payees);
+    const total = payments.reduce((sum, { amount }) => sum + amount, 0n);
+    if (total > AMOUNT_MAX) {
+      throw new SealwireError("bad_amount", "the batch's total is more than an amount can be");
+    }
+    await this.pin(payees, total);
     const keys = new Map(payees.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     const items = payments.map(({ payee, amount }, index) =>
       formatBatchItem({
@@ -395,10 +450,6 @@ export class PaymentClient {
         salt: encodeBase64url(randomBytes(SALT_BYTES)),
       })
     );
-    const total = payments.reduce((sum, { amount }) => sum + amount, 0n);
-    if (total > AMOUNT_MAX) {
-      throw new SealwireError("bad_amount", "the batch's total is more than an amount can be");
-    }
     const claims = { count: items.length, total: total as Amount, itemsRoot: merkleRoot(items) };
     const order = await signBatchOrder({ ...await this.common(id), ...claims }, this.sessionKey);
     return this.store(order, items, false);
@@ -409,9 +460,26 @@ export class PaymentClient {
     const payees: Payee[] = [];
     for (let start = 0; start < names.length; start += LOOKUPS_IN_FLIGHT_MAX) {
       const group = names.slice(start, start + LOOKUPS_IN_FLIGHT_MAX);
-      payees.push(...await Promise.all(group.map((name) => this.findPayee(name))));
+      const found = group.map((one) =>
+        this.findPayee(one).catch((error) => throwAboutPayee(error, one))
+      );
+      payees.push(...await Promise.all(found));
     }
     return payees;
+  }
+
+  /**
+   * Ends an id of this account that is not settled, for ever, and answers what it has come to.
+   *
+   * @throws {SealwireError} the server's refusal; `connection_lost` and the like.
+   */
+  async cancelId(id: Uuid): Promise<PaymentState> {
+    const { account, now_s } = this.options;
+    const claims = { id, server: this.server, payer: account, iat: now_s() };
+    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    if (state.state === "settled") this.keep(state.settled);
+    this.outbox.remove(id);
+    return state;
   }
 
   /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
@@ -481,6 +549,13 @@ export class PaymentClient {
         throw new SealwireError("bad_answer", "the server does not say that the id has ended");
     }
   }
+}
+
+/** Throws `error` again, and says in its details about which payee it is. */
+function throwAboutPayee(error: unknown, payee: AccountName): never {
+  if (!isSealwireError(error)) throw error;
+  const details = { ...error.details, payee };
+  throw new SealwireError(error.code, error.message, { cause: error, details });
 }
 
 function requireSettled(id: Uuid, end: End): Settled {

@@ -84,6 +84,8 @@ export interface SessionOptions extends ConnectServerOptions {
 export interface LoginOptions {
   /** Make the account rather than expect it. */
   readonly register?: boolean;
+  /** Called when the right server is reached, before it is asked to log in or register. */
+  readonly onAsking?: () => void;
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
@@ -93,6 +95,8 @@ export interface LoginOptions {
   readonly onRequest?: (request: RequestAnswer) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
+  /** This one took the place of another listener of the account. */
+  readonly onDisplacing?: () => void;
   readonly onPresenceChanged?: () => void;
 }
 
@@ -187,7 +191,9 @@ export class ClientSession {
       const linkOptions = { keysFolder, statement, ask, signal, acceptRollback, linkTimeout_ms };
       logLink = new LogLink(linkOptions);
       const method = login.register ? "account.register" : "session.login";
+      login.onAsking?.();
       const answer = await ask(method, loginParams(login, delegation, logLink.known?.text ?? null));
+      if (answer.raw("displacing") === true) login.onDisplacing?.();
       session = new ClientSession(link, options, logLink, delegation, readBalance(answer));
       await logLink.begin(answer);
       return session;
@@ -469,6 +475,16 @@ export class ClientSession {
       if (!isSealwireError(error, "unknown_payment")) throw error;
       if ((await this.lookup(name)).key === null) return;
       throw new SealwireError("bad_answer", `the server cannot prove the payment ${payment}`);
+    }
+  }
+
+  /** This account's payments, newest first, by the page. The payments of one entry are on one page. */
+  async *historyBackwards(): AsyncIterable<readonly HistoryAnswerRow[]> {
+    let before: number | null = Number.MAX_SAFE_INTEGER;
+    while (before !== null) {
+      const answer: Members = await this.call("payment.history", { before });
+      yield answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
+      before = answer.raw("next") === null ? null : answer.integer("next", 1, before - 1);
     }
   }
 

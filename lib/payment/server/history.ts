@@ -12,16 +12,25 @@ import type { LoggedIn } from "./session.ts";
 export class History {
   constructor(private readonly store: LedgerStore) {}
 
-  /** A page ends after the entry that fills it, so that a batch is never cut in two. */
+  /**
+   * The page after entry `after`, oldest first, or the one before entry `before`, newest first. It
+   * ends after the entry that fills it, so that a batch is never cut in two.
+   */
   async page({ account }: LoggedIn, params: Members): Promise<HistoryAnswer> {
+    const before = params.has("before")
+      ? params.integer("before", 1, Number.MAX_SAFE_INTEGER)
+      : null;
     const after = params.has("after") && params.raw("after") !== null
       ? params.integer("after", 0, Number.MAX_SAFE_INTEGER)
       : 0;
-    const stored = await this.store.history(account, after, PAGE_ROWS_MAX);
+    const stored = before === null
+      ? await this.store.history(account, after, PAGE_ROWS_MAX)
+      : await this.store.historyBefore(account, before, PAGE_ROWS_MAX);
     const rows: HistoryAnswerRow[] = [];
     // Each entry has a row at least, so a full page of entries ends in here.
     for (const [at, row] of stored.entries()) {
-      rows.push(...answerRows(account, row));
+      const ofEntry = answerRows(account, row);
+      rows.push(...(before === null ? ofEntry : ofEntry.reverse()));
       const isLast = at === stored.length - 1;
       const mayBeMore = !isLast || stored.length === PAGE_ROWS_MAX;
       if (rows.length >= PAGE_ROWS_MAX) {

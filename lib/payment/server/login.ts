@@ -71,14 +71,17 @@ export class Login {
       throw new SealwireError("wrong_key", "the account has another key");
     }
     const asker = this.enter(session, delegation.account);
+    let isDisplacing = false;
     if (presence !== null) {
       const host = presence.host ?? session.connection.remoteHost;
       const { account: name } = delegation;
-      this.presence.publish(asker, { name, host, port: presence.port, fingerprint: account.key });
+      const row = { name, host, port: presence.port, fingerprint: account.key };
+      isDisplacing = this.presence.publish(asker, row);
     }
     if (params.raw("watch") === true) this.presence.subscribe(asker);
     const linked = await this.compare(delegation.account, shown);
-    return await this.answer(session, delegation.account, linked);
+    const answer = await this.answer(session, delegation.account, linked);
+    return { ...answer, ...(isDisplacing && { displacing: true as const }) };
   }
 
   /** The checkpoint that the client remembers, under our own signature; null for a client that remembers none. */

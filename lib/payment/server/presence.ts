@@ -41,12 +41,13 @@ export class Presence<Session extends Listed> {
     this.sessions.set(session.account, sessions.add(session));
   }
 
-  /** Publishes where `session` takes offers, displacing the account's listener before it. */
-  publish(session: Session, row: OnlineRow): void {
+  /** Publishes where `session` takes offers. True when that displaces another listener of the account. */
+  publish(session: Session, row: OnlineRow): boolean {
     const before = this.online.get(session.account);
     this.online.set(session.account, { session, row });
     this.changed();
     before?.session.displace();
+    return before !== undefined;
   }
 
   subscribe(session: Session): void {

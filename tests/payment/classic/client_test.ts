@@ -1,7 +1,8 @@
 /** The classic client, with servers and clients of ours and of theirs in every combination. */
 import assert from "node:assert/strict";
 import { constants, createPrivateKey, privateDecrypt } from "node:crypto";
-import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -219,14 +220,99 @@ test("our classic client pays an account that has a key, through our server", SL
   assert.equal(errorOf(nobody).code, "unknown_payee");
 });
 
-test("names are folded, and shown as they are written", SLOW, async () => {
-  const payee = await listening("ours", `Person${++named}`);
+test(
+  "our server folds names, and our client pays the one that is shown, in its letters",
+  SLOW,
+  async () => {
+    const payee = await listening("ours", `Person${++named}`);
+    const payer = fresh();
+    await ask("ours", payer.toUpperCase(), "register");
+    const paid = await ask("ours", payer, "pay", payee.name, "25");
+    assert.deepEqual([paid.payer, paid.payee], [payer, payee.name]);
+    const other = errorOf(await client("ours", payer, "pay", payee.name.toUpperCase(), "25"));
+    assert.equal(other.code, "unknown_payee");
+    assert.match(other.message, new RegExp(`"${payee.name}" is online, and capital letters count`));
+    assert.equal(errorOf(await client("ours", payer, "register")).code, "name_taken");
+  },
+);
+
+test(
+  "at their server Bob and bob are two people, and only the one who is named is paid",
+  SLOW,
+  async () => {
+    const name = fresh();
+    const capital = await peerListening("theirs", `P${name.slice(1)}`);
+    await (await peerAt("theirs")).register(name);
+    const payer = fresh();
+    await ask("theirs", payer, "register");
+    const paid = await ask("theirs", payer, "pay", name, "50");
+    assert.deepEqual([paid.payee, paid.path], [name, "server"]);
+    assert.equal(theirs.accounts.get(name)!.balance, 10_050);
+    assert.equal(theirs.accounts.get(capital.name)!.balance, 10_000);
+    const payee = await listening("theirs", fresh());
+    const offer = encryptOffer(`${payer}#25#${payee.name.toUpperCase()}`, publicKey);
+    assert.equal(await sendOffer(payee.port, offer), null);
+  },
+);
+
+test(
+  "their server's names hold any character, and all who are online are shown",
+  SLOW,
+  async () => {
+    const names = [`王小明${++named}`, `a@b.c${named}`, `Zoë ${named}`];
+    // The C++ programs take bytes as they come.
+    const bytesOf = (name: string) => Buffer.from(name, "utf8").toString("latin1");
+    for (const name of names) await peerListening("theirs", bytesOf(name));
+    const payer = fresh();
+    await ask("theirs", payer, "register");
+    const { online } = await ask("theirs", payer, "list");
+    const shown = (online as { name: string }[]).map(({ name }) => name);
+    for (const name of names) {
+      assert.ok(shown.includes(name), name);
+      const paid = await ask("theirs", payer, "pay", name, "1");
+      assert.deepEqual([paid.payee, paid.path], [name, "direct"]);
+    }
+    const payee = await listening("theirs", `李雷${++named}`);
+    await ask("theirs", payer, "pay", payee.name, "2");
+    const event = await payee.tool.nextJson(({ event }) => event === "paid");
+    assert.deepEqual([event.payer, event.balance], [payer, "10002.00"]);
+  },
+);
+
+test("answers that end with a NUL say what was refused, without a wait", SLOW, async () => {
   const payer = fresh();
-  await ask("ours", payer.toUpperCase(), "register");
-  const paid = await ask("ours", payer, "pay", payee.name.toUpperCase(), "25");
-  assert.deepEqual([paid.payer, paid.payee], [payer, payee.name.toLowerCase()]);
-  assert.equal(errorOf(await client("ours", payer, "register")).code, "name_taken");
+  assert.equal(errorOf(await client("theirs", payer, "list")).code, "login_refused");
+  await ask("theirs", payer, "register");
+  const begun_ms = performance.now();
+  assert.equal(errorOf(await client("theirs", payer, "pay", fresh(), "5")).code, "unknown_payee");
+  const payee = await peerListening("theirs");
+  const poor = errorOf(await client("theirs", payer, "pay", payee.name, "10001"));
+  assert.equal(poor.code, "insufficient_funds");
+  assert.ok(performance.now() - begun_ms < 20_000);
 });
+
+test("a listener that the server has logged out notices, and says so", SLOW, async () => {
+  const payee = await listening("theirs");
+  theirs.accounts.get(payee.name)!.online = null;
+  const { status, stderr } = await payee.tool.ended;
+  assert.equal(status, 1);
+  assert.match(stderr, /the server no longer shows \S+ online: another client of this account/);
+});
+
+test(
+  "keys of the C++ programs in the working folder are named, with how to use them",
+  SLOW,
+  async () => {
+    const cwd = temporaryFolder();
+    writeFileSync(join(cwd, "B_public.pem"), "x");
+    const payee = await peerListening("ours");
+    const payer = fresh();
+    await ask("ours", payer, "register");
+    const args = clientArgs("ours", "pay", payee.name, "5", "--as", payer);
+    const { stderr } = await runTool("client.ts", args, { cwd });
+    assert.match(stderr, /B_public\.pem, where the C\+\+ programs look, .*--keys \./);
+  },
+);
 
 test("an offer that was seen before is refused, and the money moves once", SLOW, async () => {
   const payee = await listening("ours");
@@ -257,7 +343,7 @@ test("an offer that is no order to this account never reaches the server", SLOW,
     ["two messages", encryptOffer(`${good}\r\nExit`, publicKey)],
     ["a fraction", encryptOffer(`${payer.name}#0.5#${payee.name}`, publicKey)],
     ["a negative amount", encryptOffer(`${payer.name}#-1#${payee.name}`, publicKey)],
-    ["a payer that is no name", encryptOffer(`@treasury#1#${payee.name}`, publicKey)],
+    ["a payer that is no name", encryptOffer(`#1#${payee.name}`, publicKey)],
   ];
   for (const [what, offer] of bad) assert.equal(await sendOffer(payee.port, offer), null, what);
   assert.deepEqual(theirs.messages.slice(before), []);
@@ -367,7 +453,7 @@ test("what the classic protocol does not have is wrong usage", SLOW, async () =>
       ["pay", "bob", "1.50"],
       ["pay", "bob", "0"],
       ["pay", "bob"],
-      ["pay", "a b", "1"],
+      ["pay", "a#b", "1"],
       ["pay", "bob", "1", "--memo", "x"],
       ["pay", "bob", "1", "--via-server"],
     ]

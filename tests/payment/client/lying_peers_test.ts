@@ -221,6 +221,7 @@ test(
     const name = "alice" as AccountName;
     const interruption = new AbortController();
     const listening = await Listening.start({
+      reconnect_ms: 30_000,
       ...clientOptions(world, name, {
         pair: await loadAccountKeys(world.keysOf(name), name),
         port: tap.port,

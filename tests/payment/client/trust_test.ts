@@ -122,7 +122,9 @@ describe("a server never seen before", () => {
     const refused = await register(other.port, keys, "--accept-new");
     const { trusted: pinned, shown } = assertRefused(refused, "server_changed");
     assert.deepEqual([pinned, shown], [fingerprintOf(world), fingerprintOf(other)]);
-    assert.ok(refused.stderr.includes(`The trusted key is in ${join(keys, "server_public.pem")}`));
+    assert.ok(
+      refused.stderr.includes(`The trusted key is in\n  ${join(keys, "server_public.pem")}\n`),
+    );
     await other.stop();
     await world.stop();
   });
@@ -146,7 +148,7 @@ describe("a server never seen before", () => {
       assertDone(outcome);
       assert.match(
         outcome.stderr,
-        /localhost:\d+ is a server that is trusted under another address/,
+        /localhost:\d+ is the server that is trusted here as 127\.0\.0\.1:\d+/,
       );
       const again = await runTool("client.ts", elsewhere);
       assertDone(again);
