@@ -7,11 +7,13 @@
  * stands for anything that follows. A line that begins with `sealwire> ` is typed at the prompt.
  *
  * Ids, fingerprints, ports and pairing codes differ from run to run. The n-th one that the document
- * shows is taken for the n-th one that is printed. Times are not compared.
+ * shows is taken for the n-th one that is printed. The folder and this machine's own address have
+ * fixed names in the documents. Times are not compared.
  */
 import { spawn } from "node:child_process";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { createServer } from "node:net";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,6 +41,9 @@ const VARIABLE = [
   /(?<!\w)\d{1,2}-[a-z]{3,}-[a-z]{3,}/g,
 ] as const;
 const SHORT_ID_CHARACTERS = 8;
+/** What the documents call the folder that the commands run in, and this machine's address. */
+const FOLDER = "/opt/sealwire";
+const ADDRESS = "192.0.2.7";
 
 interface Step {
   readonly terminal: string;
@@ -104,10 +109,19 @@ export async function replay(text: string): Promise<Replayed[]> {
   const names = pairUp(shownSoFar(), printedSoFar());
   return runs.map(({ step, process }) => {
     const text = replaceAll(replaceAll(process.text, ports, { back: true }), names, { back: true });
-    const lines = text.split("\n");
+    const lines = withoutThisMachine(text, folder).split("\n");
     if (lines.at(-1) === "") lines.pop();
     return { ...step, printed: lines };
   });
+}
+
+function withoutThisMachine(text: string, folder: string): string {
+  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+    .filter(({ internal }) => !internal).map(({ address }) => address);
+  return own.reduce(
+    (result, address) => result.replaceAll(`--host ${address} `, `--host ${ADDRESS} `),
+    text.replaceAll(folder, FOLDER),
+  );
 }
 
 /** A line as it is compared. */

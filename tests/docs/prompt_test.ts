@@ -1,18 +1,18 @@
-/** The README's session at the prompt, replayed: it looks as it is written there. */
+/** The session at the prompt in docs/payments.md, replayed: it looks as it is written there. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { readDocument } from "../support/documents.ts";
 import { PaymentWorld } from "../support/payment_world.ts";
 import { Screen, skipScreen } from "../support/screen.ts";
 
-const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const PAGE = readDocument("docs/payments.md");
 const PROMPT = /^alice \d+\.\d\d> /;
 
 /** The session's lines, without the command that starts it. */
 function session(): string[] {
-  const blocks = README.split("```console\n").slice(1).map((block) => block.split("```")[0]!);
+  const blocks = PAGE.split("```console\n").slice(1).map((block) => block.split("```")[0]!);
   const block = blocks.find((text) => /^alice \d+\.\d\d> /m.test(text));
-  assert.ok(block, "the README shows no session at the prompt");
+  assert.ok(block, "the page shows no session at the prompt");
   return block.trimEnd().split("\n").slice(1);
 }
 
@@ -24,7 +24,7 @@ function constant(line: string): string {
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d/, "TIME");
 }
 
-test("the README's session at the prompt looks as it is written there", {
+test("the session at the prompt looks as it is written there", {
   timeout: 120_000,
   skip: skipScreen,
 }, async () => {
