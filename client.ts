@@ -1,4 +1,7 @@
-/** The payment client: pays people, takes payments, and checks receipts. Without a command it is interactive. */
+/**
+ * The payment client: pays people, takes payments, and checks receipts. Without a command it is
+ * interactive.
+ */
 import { parseUuidArgument } from "./lib/base/parse.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Call } from "./lib/cli/command_line.ts";

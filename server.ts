@@ -1,4 +1,7 @@
-/** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+/**
+ * The payment server: settles payments, keeps the ledger, and gives its operator the means to check
+ * it.
+ */
 import { SealwireError } from "./lib/base/errors.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
@@ -78,7 +81,9 @@ async function serve(
   }
 }
 
-/** A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`. */
+/**
+ * A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`.
+ */
 function requireSettings(ledger: Ledger, wanted: Partial<Settings> & { unit?: Unit }): void {
   const { openingBalance, registration, unit } = wanted;
   const { settings } = ledger;

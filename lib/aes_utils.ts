@@ -40,8 +40,9 @@ export function generateAESKey(): AesKey {
 }
 
 /**
- * Encrypts with AES-128-CBC (NIST SP 800-38A) and PKCS #7 padding (RFC 5652, 6.3), byte for byte
- * as `openssl enc -aes-128-cbc -K … -iv …` does, the same on every runtime. `key` and `iv`: 16 bytes each. The result is 1 to 16 bytes longer than `plaintext`.
+ * Encrypts with AES-128-CBC (NIST SP 800-38A) and PKCS #7 padding (RFC 5652, 6.3), byte for byte as
+ * `openssl enc -aes-128-cbc -K … -iv …` does, the same on every runtime. `key` and `iv`: 16 bytes
+ * each. The result is 1 to 16 bytes longer than `plaintext`.
  */
 export function encryptAES(plaintext: Uint8Array, key: Uint8Array, iv: Uint8Array): Uint8Array {
   checkSizes(key, iv);

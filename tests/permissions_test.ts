@@ -1,4 +1,7 @@
-/** deno.json's permission sets. That each tool works with no more than its set, all tests show: they run tools that way. */
+/**
+ * deno.json's permission sets. That each tool works with no more than its set, all tests show: they
+ * run tools that way.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -114,7 +114,10 @@ async function sendPaths(
   await display.finish();
 }
 
-/** Standard input in a file of its own, under the name that it is sent by. Throws `usage`, `write_failed`. */
+/**
+ * Standard input in a file of its own, under the name that it is sent by. Throws `usage`,
+ * `write_failed`.
+ */
 async function spoolInput(
   name: string,
   interrupted: AbortSignal,

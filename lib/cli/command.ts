@@ -59,9 +59,13 @@ export interface Tool {
   readonly commands: Readonly<Record<string, Command>>;
   /** The command that runs when none is named. Only `help` knows its name. */
   readonly main: string;
-  /** The call that the tool's help shows, without the tool's name; by default the main command's. */
+  /**
+   * The call that the tool's help shows, without the tool's name; by default the main command's.
+   */
   readonly example?: string;
-  /** Exit status after Ctrl-C or SIGTERM: 0 for a server, which ends so; 130 for what was cut short. */
+  /**
+   * Exit status after Ctrl-C or SIGTERM: 0 for a server, which ends so; 130 for what was cut short.
+   */
   readonly exitOnInterrupt: 0 | typeof EXIT_INTERRUPTED;
 }
 

@@ -18,7 +18,9 @@ import { didYouMean, nearest } from "./suggestion.ts";
 
 /** `-5`, `-.5`, `-1,50`: what looks like a number is never an option. */
 const NEGATIVE_NUMBER = /^-[.,]?\d/;
-/** Put before a negative number while `parseArgs` looks at it. No argument of a process holds it. */
+/**
+ * Put before a negative number while `parseArgs` looks at it. No argument of a process holds it.
+ */
 const NUMBER_MARK = "\0";
 
 /** An option as it was given. */
@@ -84,7 +86,9 @@ export function namedCommand(tool: Tool, { words }: CommandLine): string | null 
   return places.find((word) => word !== undefined && isNamed(tool, word)) ?? null;
 }
 
-/** Whether `help` is called, as a command or as an option, and for which command. Throws `usage`. */
+/**
+ * Whether `help` is called, as a command or as an option, and for which command. Throws `usage`.
+ */
 export function requestedHelp(
   tool: Tool,
   line: CommandLine,
@@ -146,7 +150,10 @@ export function splitWords(line: string): string[] {
 /** The options of every command that a prompt has no use for. */
 const NOT_AT_A_PROMPT: ReadonlySet<string> = new Set(["json", "quiet", "version"]);
 
-/** Reads a line of a prompt by the declaration of its commands, whose names are in any case. Throws `usage`. */
+/**
+ * Reads a line of a prompt by the declaration of its commands, whose names are in any case. Throws
+ * `usage`.
+ */
 export function readPromptLine(tool: Tool, line: CommandLine): Call {
   const [verb = "", ...words] = line.words;
   const name = verb.toLowerCase();

@@ -105,7 +105,10 @@ export class LinePrompt {
     }
   }
 
-  /** Runs `print`, which writes whole lines, above the line that is being typed. `prompt`: a new one. */
+  /**
+   * Runs `print`, which writes whole lines, above the line that is being typed. `prompt`: a new
+   * one.
+   */
   aside(print: () => void, prompt?: () => string): void {
     if (this.waiting === null || !this.open || !this.isTerminal) return print();
     const { rows } = this.reader.getCursorPos();

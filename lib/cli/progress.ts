@@ -1,4 +1,6 @@
-/** A progress bar with rate and time left, on standard error, within the columns of the terminal. */
+/**
+ * A progress bar with rate and time left, on standard error, within the columns of the terminal.
+ */
 import { formatBytes, formatDuration } from "../base/text.ts";
 import { columnsOf, displayWidth, truncated } from "./columns.ts";
 import { writeError } from "./streams.ts";

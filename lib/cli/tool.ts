@@ -89,7 +89,9 @@ export function handlerOf(handlers: object, { command }: Call) {
   return (handlers as Record<string, (invocation: Call & Surroundings) => Promise<void>>)[command]!;
 }
 
-/** What the tool was started as: the name of its executable where it is compiled, else of its file. */
+/**
+ * What the tool was started as: the name of its executable where it is compiled, else of its file.
+ */
 function toolName({ file }: Tool): string {
   const executable = basename(process.execPath);
   const started = RUNTIME.test(executable) ? basename(process.argv[1] ?? "") : executable;

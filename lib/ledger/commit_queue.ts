@@ -1,6 +1,6 @@
 /**
- * Group commit without a timer: while one commit is under way, the next one's submissions gather. Nobody hears of an outcome
- * before it is durable.
+ * Group commit without a timer: while one commit is under way, the next one's submissions gather.
+ * Nobody hears of an outcome before it is durable.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
@@ -55,11 +55,15 @@ export class CommitQueue {
       await nextTurn();
       await this.commitGroup(this.takeGroup());
     }
-    // In the same turn as the check: who hears of an outcome may submit the next before this promise resolves.
+    // In the same turn as the check: who hears of an outcome may submit the next before this
+    // promise resolves.
     this.isCommitting = false;
   }
 
-  /** A fault that one submission brings about fails that one alone: the others are tried again in halves. */
+  /**
+   * A fault that one submission brings about fails that one alone: the others are tried again in
+   * halves.
+   */
   private async commitGroup(group: readonly Waiting[]): Promise<void> {
     try {
       const outcomes = await this.commit(group.map(({ submission }) => submission));

@@ -1,9 +1,9 @@
 /**
- * Entries: what the ledger consists of. Each is one exact text (canonical JSON), stored, hashed and sent as that text. No
- * entry states a balance: balances follow from all entries before.
+ * Entries: what the ledger consists of. Each is one exact text (canonical JSON), stored, hashed and
+ * sent as that text. No entry states a balance: balances follow from all entries before.
  *
- * Every entry has a salt, 16 random bytes. A receipt shows the hashes of neighbouring entries; without salts anyone could
- * confirm guesses about those.
+ * Every entry has a salt, 16 random bytes. A receipt shows the hashes of neighbouring entries;
+ * without salts anyone could confirm guesses about those.
  */
 import { SealwireError } from "../base/errors.ts";
 import { encodeBase64url, Members, type Sha256, type Uuid } from "../base/parse.ts";
@@ -40,7 +40,9 @@ export interface EntryCommon {
   readonly salt: string;
 }
 
-/** Entry 0: whose ledger this is, and in which unit it counts. A ledger carries its own settings. */
+/**
+ * Entry 0: whose ledger this is, and in which unit it counts. A ledger carries its own settings.
+ */
 export interface LedgerOpen extends Settings {
   readonly type: "ledger.open";
   /** Thumbprint of the server's RSA key. */
@@ -55,8 +57,9 @@ export interface LedgerSettings extends Settings {
 }
 
 /**
- * The operator went on with a database that lacks entries which were signed before. It names the last entry that both
- * histories share, by the tree that ends with it, and the newest tree that was lost.
+ * The operator went on with a database that lacks entries which were signed before. It names the
+ * last entry that both histories share, by the tree that ends with it, and the newest tree that was
+ * lost.
  */
 export interface LedgerRollback {
   readonly type: "ledger.rollback";
@@ -67,8 +70,9 @@ export interface LedgerRollback {
 }
 
 /**
- * The ledger goes on in another database. This is the last entry here; there the next one is `ledger.continued`. Both
- * databases have this entry, so their checkpoints never contradict each other.
+ * The ledger goes on in another database. This is the last entry here; there the next one is
+ * `ledger.continued`. Both databases have this entry, so their checkpoints never contradict each
+ * other.
  */
 export interface LedgerMoved {
   readonly type: "ledger.moved";
@@ -82,8 +86,8 @@ export interface LedgerContinued {
 }
 
 /**
- * An account comes to be, with the RSA key that its holder proved; or, opened by a classic client, with no key and nothing
- * proved, and then it can never get one.
+ * An account comes to be, with the RSA key that its holder proved; or, opened by a classic client,
+ * with no key and nothing proved, and then it can never get one.
  */
 export interface AccountOpen {
   readonly type: "account.open";
@@ -109,8 +113,8 @@ export interface AccountKey {
 }
 
 /**
- * Money moves. There is no order and no delegation when the treasury issues money, and when a classic account, which has no
- * key, pays.
+ * Money moves. There is no order and no delegation when the treasury issues money, and when a
+ * classic account, which has no key, pays.
  */
 export interface Transfer {
   readonly type: "transfer";
@@ -119,14 +123,19 @@ export interface Transfer {
   readonly payee: Party;
   readonly amount: Amount;
   readonly unit: Unit;
-  /** Thumbprint of the payer's key; of the server's key when the treasury pays; null for a classic account. */
+  /**
+   * Thumbprint of the payer's key; of the server's key when the treasury pays; null for a classic
+   * account.
+   */
   readonly payerKey: Sha256 | null;
   readonly payeeKey: Sha256 | null;
   readonly orderSha256: Sha256 | null;
   readonly delegationSha256: Sha256 | null;
 }
 
-/** Money moves from one payer to many payees under one order. The items are kept beside the order. */
+/**
+ * Money moves from one payer to many payees under one order. The items are kept beside the order.
+ */
 export interface Batch {
   readonly type: "batch";
   readonly id: Uuid;
@@ -389,14 +398,17 @@ function statement(members: Members, name: string, signed: boolean): Sha256 | nu
   return signed ? members.sha256(name) : members.constant(name, null);
 }
 
-/** How people and scripts name a payment: its id, and its index within a batch: `<uuid>` or `<uuid>/<index>`. */
+/**
+ * How people and scripts name a payment: its id, and its index within a batch: `<uuid>` or
+ * `<uuid>/<index>`.
+ */
 export function formatPaymentId(id: Uuid, item: number | null): string {
   return item === null ? id : `${id}/${item}`;
 }
 
 /**
- * Whether a rollback tells what became of a tree. `root`: 32 bytes, where it is known. It is compared
- * where the entry names one; in between, the size alone must do.
+ * Whether a rollback tells what became of a tree. `root`: 32 bytes, where it is known. It is
+ * compared where the entry names one; in between, the size alone must do.
  */
 export function explains(
   { keptSize, lostSize, lostRoot }: LedgerRollback,

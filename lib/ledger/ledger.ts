@@ -1,7 +1,9 @@
 /**
- * The running ledger: takes submissions, commits them as entries of the log, and answers with what anyone can verify.
+ * The running ledger: takes submissions, commits them as entries of the log, and answers with what
+ * anyone can verify.
  *
- * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
+ * The log key signs only what is committed, so no crash and no repeated transaction leaves two
+ * signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
 import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
@@ -164,7 +166,10 @@ export class Ledger {
     return this.state.head.settings;
   }
 
-  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
+  /**
+   * Whether the ledger goes on in another database. Everything submitted is refused with
+   * `ledger_moved`.
+   */
   get isMoved(): boolean {
     return this.state.isMoved;
   }
@@ -215,7 +220,10 @@ export class Ledger {
     return request;
   }
 
-  /** Requests of which `account` is the payee or the named payer, newest first. Throws `store_damaged`. */
+  /**
+   * Requests of which `account` is the payee or the named payer, newest first. Throws
+   * `store_damaged`.
+   */
   async requestsOf(account: AccountName, limit: number): Promise<PaymentRequest[]> {
     const requests = await this.options.store.requestsOf(account, limit);
     for (const request of requests) this.options.seals.checkRequest(request);
@@ -225,8 +233,8 @@ export class Ledger {
   /**
    * Entries with their proofs under the newest checkpoint.
    *
-   * @throws {SealwireError} `store_damaged` when what is stored is not what was committed. {RangeError} for an index that no
-   * entry has.
+   * @throws {SealwireError} `store_damaged` when what is stored is not what was committed.
+   * {RangeError} for an index that no entry has.
    */
   async prove(indexes: readonly number[]): Promise<ProvenEntry[]> {
     if (indexes.some((index) => index >= this.size)) await this.refresh();
@@ -252,8 +260,8 @@ export class Ledger {
   }
 
   /**
-   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first; none where that key never
-   * was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
+   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first;
+   * none where that key never was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
    */
   async keyChain(name: AccountName, known: Sha256): Promise<KeyChange[]> {
     const account = await this.account(name);
@@ -289,7 +297,9 @@ export class Ledger {
     return parseRotation(await store.rotation(entry.rotationSha256)).claims.key.jwk;
   }
 
-  /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */
+  /**
+   * The consistency proof between two sizes that this log has had. Throws RangeError for others.
+   */
   async consistency(from: number, to: number): Promise<Uint8Array[]> {
     return await this.state.tree.consistencyProof(from, to, this.readTiles);
   }
@@ -300,8 +310,8 @@ export class Ledger {
   }
 
   /**
-   * Compares a checkpoint that carries this log's signature with the log. What this log lacks, and no rollback explains, ends
-   * all commits.
+   * Compares a checkpoint that carries this log's signature with the log. What this log lacks, and
+   * no rollback explains, ends all commits.
    */
   async compare(shown: Checkpoint): Promise<ShownCheckpoint> {
     if (shown.size > this.size) await this.refresh();
@@ -312,12 +322,16 @@ export class Ledger {
     const explained = await this.findRollback((rollback) => explains(rollback, shown));
     if (explained !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
-    // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
+    // Kept, so that the next start does not extend the log either. The anchor is of this history
+    // and may be larger.
     this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
+  /**
+   * The first rollback that the operator has entered for which `matches` holds; null where there is
+   * none.
+   */
   async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
     for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
@@ -396,8 +410,8 @@ export class Ledger {
   }
 
   /**
-   * The time of the entries that follow `last`, by the database's clock where servers share one. A small step back does
-   * not let it fall.
+   * The time of the entries that follow `last`, by the database's clock where servers share one. A
+   * small step back does not let it fall.
    *
    * @throws {SealwireError} `clock_unsteady`.
    */
@@ -465,7 +479,10 @@ export class Ledger {
     return { requests, pendingRequests };
   }
 
-  /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
+  /**
+   * The payments that `submissions` give back. A payment that has ended never changes, so it is
+   * read as committed.
+   */
   private async refundTargets(
     transaction: LedgerTransaction,
     submissions: readonly Submission[],
@@ -535,10 +552,11 @@ export class Ledger {
   }
 
   /**
-   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last one says it.
+   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last
+   * one says it.
    *
-   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be found out now. Then the
-   * same submission, sent again, ends it.
+   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be
+   * found out now. Then the same submission, sent again, ends it.
    */
   private async requireCommitted(
     texts: readonly string[],
@@ -582,7 +600,8 @@ export class Ledger {
       anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
-      // The next commit tries again with the anchor. Until then a rollback of the last seconds would go unseen.
+      // The next commit tries again with the anchor. Until then a rollback of the last seconds
+      // would go unseen.
       const text = `checkpoint ${checkpoint.size} is not kept in the keys folder: ${error.message}`;
       this.options.onTrouble?.(error.code, text);
     }
@@ -597,7 +616,10 @@ export class Ledger {
   }
 }
 
-/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
+/**
+ * Whether the entry after which a log ends, undefined where there is none, says that it goes on
+ * elsewhere.
+ */
 export function isMove(lastText: string | undefined): boolean {
   return lastText !== undefined && lastText.includes('"ledger.moved"') &&
     parseEntry(lastText).type === "ledger.moved";
@@ -667,7 +689,9 @@ function countPending(payers: readonly (AccountName | null)[]): PendingRequests 
   return { total: payers.length, byPayer };
 }
 
-/** What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item. */
+/**
+ * What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item.
+ */
 function paidBy(
   { state, signedText, itemTexts }: StoredPayment,
   item: number | null,

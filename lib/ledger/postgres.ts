@@ -1,12 +1,14 @@
 /**
  * The ledger in PostgreSQL, for several servers that are one system.
  *
- * READ COMMITTED, with the head row locked first: whoever holds it reads what the one before has committed, and is the only
- * one to write. (Under SERIALIZABLE all who waited would fail with 40001.) Nothing else locks.
+ * READ COMMITTED, with the head row locked first: whoever holds it reads what the one before has
+ * committed, and is the only one to write. (Under SERIALIZABLE all who waited would fail with
+ * 40001.) Nothing else locks.
  *
- * When the answer to a COMMIT is lost, nobody knows what happened. And when a backend is ended while it waits for its
- * standby, its transaction is visible although only one machine has it. In both cases `confirmedHead` tells the truth:
- * its own COMMIT, once answered, carries all that was committed before to wherever commits must go.
+ * When the answer to a COMMIT is lost, nobody knows what happened. And when a backend is ended
+ * while it waits for its standby, its transaction is visible although only one machine has it. In
+ * both cases `confirmedHead` tells the truth: its own COMMIT, once answered, carries all that was
+ * committed before to wherever commits must go.
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
 import { isSealwireError } from "../base/errors.ts";
@@ -56,7 +58,10 @@ import {
 import type { PaymentRequest, RefundTotal } from "./submission.ts";
 import type { TileId } from "./tiles.ts";
 
-/** How often a transaction is tried that fails for no fault of its own: a deadlock, a connection that had died unseen. */
+/**
+ * How often a transaction is tried that fails for no fault of its own: a deadlock, a connection
+ * that had died unseen.
+ */
 const TRANSACTION_TRIES_MAX = 5;
 
 /**
@@ -451,7 +456,8 @@ async function commit(session: PostgresSession): Promise<void> {
     throw commitUnknown(error);
   }
   if (done !== "COMMIT") throw new Error(`the database answered COMMIT with ${done}`);
-  // "The transaction has already committed locally, but might not have been replicated to the standby."
+  // "The transaction has already committed locally, but might not have been replicated to the
+  // standby."
   const warning = session.takeWarning();
   if (warning !== null) throw commitUnknown(new Error(warning));
 }

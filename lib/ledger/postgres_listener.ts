@@ -1,6 +1,6 @@
 /**
- * Hears of commits, whichever server made them. The connection may be lost at any time, and with it what was notified
- * meanwhile: so after each LISTEN the size is read.
+ * Hears of commits, whichever server made them. The connection may be lost at any time, and with it
+ * what was notified meanwhile: so after each LISTEN the size is read.
  */
 import { isSealwireError } from "../base/errors.ts";
 import { pause } from "../base/retry.ts";
@@ -14,7 +14,10 @@ const RECONNECT_PAUSE_MS_MAX = 2_000;
 /** A connection that says nothing is asked this often whether it still is one. */
 const HEARTBEAT_MS = 30_000;
 
-/** Calls `listener` with the log's size until `signal` is aborted. A size may come twice, and sizes may be skipped. */
+/**
+ * Calls `listener` with the log's size until `signal` is aborted. A size may come twice, and sizes
+ * may be skipped.
+ */
 export async function listenForCommits(
   pool: PostgresPool,
   listener: (size: number) => void,

@@ -1,8 +1,9 @@
 /**
  * The tables in PostgreSQL: making them, knowing them again, and bringing older ones up to date.
  *
- * They are in a schema of their own, `sealwire`. Their names clash with nothing, `pg_dump -n sealwire` takes them all, one
- * GRANT covers them, and since PostgreSQL 15 only a database's owner may make tables in `public` anyway.
+ * They are in a schema of their own, `sealwire`. Their names clash with nothing, `pg_dump -n
+ * sealwire` takes them all, one GRANT covers them, and since PostgreSQL 15 only a database's owner
+ * may make tables in `public` anyway.
  */
 import { SealwireError } from "../base/errors.ts";
 import type { PostgresSession } from "./postgres_session.ts";
@@ -12,8 +13,8 @@ import { describeTarget, type PostgresTarget } from "./postgres_url.ts";
 const MIGRATION_LOCK = 0x53574c52;
 
 /**
- * Each brings the schema from the version of its index to the next. Texts compare byte by byte (COLLATE "C"), as they do
- * everywhere else in the program, whatever the database's language.
+ * Each brings the schema from the version of its index to the next. Texts compare byte by byte
+ * (COLLATE "C"), as they do everywhere else in the program, whatever the database's language.
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -109,10 +110,11 @@ const MIGRATIONS: readonly string[] = [
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
 /**
- * Makes the tables where there are none (`create`), and brings them up to date. Several servers may start at once: the
- * others wait for the first.
+ * Makes the tables where there are none (`create`), and brings them up to date. Several servers may
+ * start at once: the others wait for the first.
  *
- * @throws {SealwireError} `store_unusable`: none there, not ours, of a newer version, or without the rights.
+ * @throws {SealwireError} `store_unusable`: none there, not ours, of a newer version, or without
+ * the rights.
  */
 export async function prepareSchema(
   session: PostgresSession,

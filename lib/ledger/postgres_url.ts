@@ -1,6 +1,7 @@
 /**
- * Where the ledger's PostgreSQL database is: `postgres://user@host:port/database`, as libpq reads it, but strict. A
- * parameter that is not known is refused, because a mistyped `sslmode` would otherwise mean a connection without TLS.
+ * Where the ledger's PostgreSQL database is: `postgres://user@host:port/database`, as libpq reads
+ * it, but strict. A parameter that is not known is refused, because a mistyped `sslmode` would
+ * otherwise mean a connection without TLS.
  */
 import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
@@ -20,7 +21,10 @@ export interface PostgresTarget {
   readonly user: string;
   /** Empty where the database asks for none. */
   readonly password: string;
-  /** Null: plain. `ca`: PEM of the authorities that may vouch for the database; undefined: the system's. */
+  /**
+   * Null: plain. `ca`: PEM of the authorities that may vouch for the database; undefined: the
+   * system's.
+   */
   readonly tls: { readonly ca: string | undefined } | null;
 }
 
@@ -100,7 +104,10 @@ function decode(text: string, what: string): string {
   }
 }
 
-/** TLS with a verified certificate, unless the database is on this machine or the operator says otherwise. */
+/**
+ * TLS with a verified certificate, unless the database is on this machine or the operator says
+ * otherwise.
+ */
 function tlsOf(parameters: ReadonlyMap<string, string>, host: string): PostgresTarget["tls"] {
   const mode = parameters.get("sslmode") ?? (isThisMachine(host) ? "disable" : "verify-full");
   const rootCert = parameters.get("sslrootcert");
@@ -136,7 +143,10 @@ function passwordFor(
   return PGPASSFILE === undefined || PGPASSFILE === "" ? "" : passwordInFile(place, PGPASSFILE);
 }
 
-/** A file of lines `host:port:database:user:password`, `*` for any; the first that matches counts (libpq, 34.16). */
+/**
+ * A file of lines `host:port:database:user:password`, `*` for any; the first that matches counts
+ * (libpq, 34.16).
+ */
 function passwordInFile(
   { host, port, database, user }: Pick<PostgresTarget, "host" | "port" | "database" | "user">,
   path: string,

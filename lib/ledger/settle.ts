@@ -1,6 +1,7 @@
 /**
- * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals out. Everything that
- * decides about money is here. Nothing here waits, reads a clock, draws a random number or touches a disk.
+ * The rules of the ledger, as a pure function: accounts and submissions in, entries and refusals
+ * out. Everything that decides about money is here. Nothing here waits, reads a clock, draws a
+ * random number or touches a disk.
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName } from "../keys/rsa.ts";
@@ -54,7 +55,10 @@ export const RESERVED_NAMES: ReadonlySet<string> = new Set([
 /** An account as it stands. */
 export interface Account {
   readonly name: Party;
-  /** Thumbprint of its RSA key; the server's own for the treasury; null when a classic client opened it. */
+  /**
+   * Thumbprint of its RSA key; the server's own for the treasury; null when a classic client opened
+   * it.
+   */
   readonly key: Sha256 | null;
   readonly balance: bigint;
   /** Index of its `account.open` entry; 0 for the treasury, which comes with the ledger. */
@@ -240,8 +244,9 @@ export function unsignedSha256(payee: Party, amount: Amount): Sha256 {
 }
 
 /**
- * A refusal judges the payer's own side first, so that it tells a stranger nothing about the payee. An id that has ended
- * answers before the rest: the same bytes have the same outcome for ever, whatever has expired or changed since.
+ * A refusal judges the payer's own side first, so that it tells a stranger nothing about the payee.
+ * An id that has ended answers before the rest: the same bytes have the same outcome for ever,
+ * whatever has expired or changed since.
  */
 function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   const { order: { claims: order, sha256 }, delegation } = submission.signed;
@@ -304,8 +309,9 @@ function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
 }
 
 /**
- * Why an order may not give back the payment that it names. Only its payee may, to its payer, and all refunds of a payment add
- * up to its amount at most. Parties are names, so a replaced key does not matter.
+ * Why an order may not give back the payment that it names. Only its payee may, to its payer, and
+ * all refunds of a payment add up to its amount at most. Parties are names, so a replaced key does
+ * not matter.
  */
 function refundFlaw(book: Book, order: Order): RefusalReason | undefined {
   if (order.refundOf === null) return undefined;
@@ -324,7 +330,8 @@ function rotate(book: Book, submission: Submission & { type: "rotate" }): Outcom
   const { thumbprint: key } = claims.key;
   if (claims.server !== book.context.server) return refused("wrong_server");
   if (account.key === key) return { state: "rotated", index: account.keyed, again: true };
-  // The signature was verified before the commit, under a key that an earlier submission may have replaced since.
+  // The signature was verified before the commit, under a key that an earlier submission may have
+  // replaced since.
   if (account.key !== oldKey || claims.replaces !== account.keyed) return refused("wrong_key");
   if (claims.iat > book.context.time_s + CLOCK_LEAD_S_MAX) return refused("order_from_future");
   const index = book.rotate(submission.signed, {
@@ -401,8 +408,8 @@ function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcom
 }
 
 /**
- * An unsigned order can debit only an account that a classic client opened. Such an account has no key, and an account that
- * has a key is paid from by that key alone.
+ * An unsigned order can debit only an account that a classic client opened. Such an account has no
+ * key, and an account that has a key is paid from by that key alone.
  */
 function payUnsigned(book: Book, submission: Submission & { type: "unsigned" }): Outcome {
   const { id, payer: payerName, payee, amount } = submission;
@@ -461,7 +468,10 @@ class Book {
     return this.ended.get(key) ?? this.view.endings.get(key);
   }
 
-  /** What a payment's id has ended as, seen from one who submits `contentSha256`; undefined while it has not. */
+  /**
+   * What a payment's id has ended as, seen from one who submits `contentSha256`; undefined while it
+   * has not.
+   */
   before(payer: Party, id: Uuid, contentSha256: Sha256): Outcome | undefined {
     const ending = this.ending(payer, id);
     if (ending === undefined) return undefined;
@@ -644,7 +654,10 @@ export function treasury(server: Sha256): Account {
   return { name: TREASURY, key: server, balance: 0n, opened: 0, keyed: 0, changed: 0 };
 }
 
-/** Only the treasury may be negative. All balances sum to zero, so none can grow past what a number holds. */
+/**
+ * Only the treasury may be negative. All balances sum to zero, so none can grow past what a number
+ * holds.
+ */
 export function isSoundBalance(name: string, balance: bigint): boolean {
   return name === TREASURY
     ? balance <= 0n && balance >= -AMOUNT_MAX

@@ -1,8 +1,10 @@
 /**
- * The ledger in one SQLite file: WAL, synchronous FULL, one connection that writes and one that reads.
+ * The ledger in one SQLite file: WAL, synchronous FULL, one connection that writes and one that
+ * reads.
  *
- * There is one writer behind a queue of our own, because a second write transaction in the same process would block the
- * event loop that the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
+ * There is one writer behind a queue of our own, because a second write transaction in the same
+ * process would block the event loop that the first one waits on. While another process writes,
+ * this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
  */
 import { closeSync, openSync } from "node:fs";
 import { backup, type DatabaseSync } from "node:sqlite";
@@ -193,7 +195,10 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     }
   }
 
-  /** A COMMIT that fails leaves the transaction open, to be rolled back. If it does not, nobody knows. */
+  /**
+   * A COMMIT that fails leaves the transaction open, to be rolled back. If it does not, nobody
+   * knows.
+   */
   private commit(): void {
     try {
       this.exec("COMMIT");
@@ -208,7 +213,10 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return this.head();
   }
 
-  /** Waits for another process's transaction as SQLite would, but without stopping this process's event loop. */
+  /**
+   * Waits for another process's transaction as SQLite would, but without stopping this process's
+   * event loop.
+   */
   private async begin(): Promise<void> {
     const deadline_ms = performance.now() + BUSY_TIMEOUT_MS;
     while (true) {
@@ -569,7 +577,10 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 }
 
-/** An empty file is an empty database. Made here, because SQLite would let others read it, and overwrite what is there. */
+/**
+ * An empty file is an empty database. Made here, because SQLite would let others read it, and
+ * overwrite what is there.
+ */
 function createNew(path: string): void {
   try {
     closeSync(openSync(path, "wx", PRIVATE_FILE_MODE));

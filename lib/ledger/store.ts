@@ -1,9 +1,11 @@
 /**
- * What a database must do to hold the ledger. Two things matter. A transaction happens whole and durable, or not at all. And
- * a transaction that extends the ledger reads head, accounts and ids under the same lock that it writes under, so that a
- * second process (`grant` beside a running server) is safe.
+ * What a database must do to hold the ledger. Two things matter. A transaction happens whole and
+ * durable, or not at all. And a transaction that extends the ledger reads head, accounts and ids
+ * under the same lock that it writes under, so that a second process (`grant` beside a running
+ * server) is safe.
  *
- * A store does not judge what it holds: each row on which a decision rests carries a seal, which `ledger.ts` checks.
+ * A store does not judge what it holds: each row on which a decision rests carries a seal, which
+ * `ledger.ts` checks.
  */
 import { SealwireError } from "../base/errors.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
@@ -109,7 +111,10 @@ export interface LedgerReader {
   accounts(names: Iterable<Party>): Promise<Map<string, Sealed<Account>>>;
   endings(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Sealed<EndingRow>[]>;
   requests(ids: Iterable<{ payee: AccountName; id: Uuid }>): Promise<Sealed<PaymentRequest>[]>;
-  /** Requests of these payees that are pending and not expired at `time_s`: their payers, one for each request. */
+  /**
+   * Requests of these payees that are pending and not expired at `time_s`: their payers, one for
+   * each request.
+   */
   pendingRequests(
     payees: Iterable<AccountName>,
     time_s: number,
@@ -117,7 +122,9 @@ export interface LedgerReader {
   refundTotals(references: Iterable<PaymentReference>): Promise<Sealed<RefundTotal>[]>;
   /** Texts of the entries from index `from` up to, without, `to`. */
   entries(from: number, to: number): Promise<string[]>;
-  /** Stored hashes of full tiles, 8,192 bytes each, in the order asked; null where there is none. */
+  /**
+   * Stored hashes of full tiles, 8,192 bytes each, in the order asked; null where there is none.
+   */
   tiles(ids: readonly TileId[]): Promise<(Uint8Array | null)[]>;
   /** Roots, 32 bytes each, of the full tiles of a level from index `from` up to, without, `to`. */
   tileRoots(level: number, from: number, to: number): Promise<Uint8Array[]>;
@@ -125,8 +132,8 @@ export interface LedgerReader {
 
 export interface LedgerTransaction extends LedgerReader {
   /**
-   * The database's clock in seconds since 1970, where servers with clocks of their own share it. Null where the server's
-   * clock is the only one.
+   * The database's clock in seconds since 1970, where servers with clocks of their own share it.
+   * Null where the server's clock is the only one.
    */
   readonly now_s: number | null;
   append(record: CommitRecord): Promise<void>;
@@ -134,17 +141,17 @@ export interface LedgerTransaction extends LedgerReader {
 
 export interface LedgerStore extends LedgerReader {
   /**
-   * Runs `work` in one durable write transaction, alone. When it throws, nothing has happened, but for `outcome_unknown`.
-   * `work` runs again when the database undid it for reasons of its own.
+   * Runs `work` in one durable write transaction, alone. When it throws, nothing has happened, but
+   * for `outcome_unknown`. `work` runs again when the database undid it for reasons of its own.
    *
-   * @throws {SealwireError} `store_unavailable` when the database refuses, `outcome_unknown` when its answer to COMMIT was
-   * lost (`confirmedHead` tells), and whatever `work` throws.
+   * @throws {SealwireError} `store_unavailable` when the database refuses, `outcome_unknown` when
+   * its answer to COMMIT was lost (`confirmedHead` tells), and whatever `work` throws.
    */
   transaction<T>(work: (transaction: LedgerTransaction) => Promise<T>): Promise<T>;
   /**
-   * The head as it outlasts a failure of the database. What `head` reads may have been committed on one machine alone, if
-   * the answer to its COMMIT was lost. So this waits for whoever is writing, commits a write of its own, and tells what was
-   * there.
+   * The head as it outlasts a failure of the database. What `head` reads may have been committed on
+   * one machine alone, if the answer to its COMMIT was lost. So this waits for whoever is writing,
+   * commits a write of its own, and tells what was there.
    *
    * @throws {SealwireError} as `transaction`.
    */
@@ -179,21 +186,26 @@ export interface LedgerStore extends LedgerReader {
   rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** Delegations by SHA-256 after `after`, at most `limit`, for a copy. */
   delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
-  /** The stored balance after each of these entries, null where there is no such posting, for audit. */
+  /**
+   * The stored balance after each of these entries, null where there is no such posting, for audit.
+   */
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]>;
   /** For audit. */
   counts(): Promise<StoreCounts>;
   /** Runs `read` on a ledger that stays as it is, whatever is written meanwhile. One at a time. */
   snapshot<T>(read: () => Promise<T>): Promise<T>;
   /**
-   * Copies the ledger to a new SQLite file while it is in use. `onProgress`: parts done and parts in all.
+   * Copies the ledger to a new SQLite file while it is in use. `onProgress`: parts done and parts
+   * in all.
    *
-   * @throws {SealwireError} `target_exists`, `folder_unwritable`, `write_failed`, `store_unavailable`.
+   * @throws {SealwireError} `target_exists`, `folder_unwritable`, `write_failed`,
+   * `store_unavailable`.
    */
   backup(path: string, onProgress: (done: number, total: number) => void): Promise<void>;
   /**
-   * Calls `listener` with the log's size after each commit, whichever process made it, until the store is closed. Sizes may
-   * come twice and may be skipped. Stores that cannot tell do not have it.
+   * Calls `listener` with the log's size after each commit, whichever process made it, until the
+   * store is closed. Sizes may come twice and may be skipped. Stores that cannot tell do not have
+   * it.
    */
   onCommitted?(listener: (size: number) => void): void;
   close(): Promise<void>;

@@ -1,7 +1,9 @@
 /**
- * What the ledger is asked to do, and how each such submission ends. The rules that decide are in `settle.ts`.
+ * What the ledger is asked to do, and how each such submission ends. The rules that decide are in
+ * `settle.ts`.
  *
- * - `settled`: the money moved, by an entry of this commit, or of an earlier one when the same bytes came before (`again`);
+ * - `settled`: the money moved, by an entry of this commit, or of an earlier one when the same
+ *   bytes came before (`again`);
  * - `cancelled`: the payer ended the id unpaid, now or before;
  * - `opened`: the account exists under that key, now or before;
  * - `recorded`: the operator's entry is in the log;
@@ -79,7 +81,9 @@ export type Submission =
     readonly amount: Amount;
   }
   | { readonly type: "order"; readonly signed: SignedOrder; readonly items: readonly BatchItem[] }
-  /** A classic client's order: no signature, and therefore nobody's money but a classic account's. */
+  /**
+   * A classic client's order: no signature, and therefore nobody's money but a classic account's.
+   */
   | {
     readonly type: "unsigned";
     readonly id: Uuid;

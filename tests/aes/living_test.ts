@@ -1,4 +1,7 @@
-/** The AES pair as a person or a script lives with it: hints, pipes, bars, and what each message looks like. */
+/**
+ * The AES pair as a person or a script lives with it: hints, pipes, bars, and what each message
+ * looks like.
+ */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** Audit against an operator who has the server's keys, the log key and the seals, but not the payers' keys. */
+/**
+ * Audit against an operator who has the server's keys, the log key and the seals, but not the
+ * payers' keys.
+ */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import type { AuditResult } from "../../lib/ledger/audit.ts";

@@ -1,4 +1,7 @@
-/** The C++ server as far as its bytes go, written from docs/protocol/classic.md alone: one read is one message. */
+/**
+ * The C++ server as far as its bytes go, written from docs/protocol/classic.md alone: one read is
+ * one message.
+ */
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
- * Payment clients inside the test's own process, for the server of a {@linkcode PaymentWorld}: many of them, and cheap. All
- * accounts that they make share one RSA key pair, because each pair costs 0.2 s.
+ * Payment clients inside the test's own process, for the server of a {@linkcode PaymentWorld}: many
+ * of them, and cheap. All accounts that they make share one RSA key pair, because each pair costs
+ * 0.2 s.
  */
 import { loadAccountKeys } from "../../lib/keys/key_files.ts";
 import { type AccountName, parseAccountName } from "../../lib/keys/rsa.ts";

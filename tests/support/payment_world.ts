@@ -1,4 +1,7 @@
-/** A payment server as a real process, and clients as real processes, each with a keys folder of its own. */
+/**
+ * A payment server as a real process, and clients as real processes, each with a keys folder of its
+ * own.
+ */
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -40,8 +43,8 @@ export class PaymentWorld {
   }
 
   /**
-   * Starts the server on the same port as before, once it has one. `serverArgs`: other options than the first time; `more`:
-   * options for this start alone.
+   * Starts the server on the same port as before, once it has one. `serverArgs`: other options than
+   * the first time; `more`: options for this start alone.
    */
   async startServer(
     { serverArgs = this.options.serverArgs ?? [], more = [] }: {
@@ -69,7 +72,10 @@ export class PaymentWorld {
     return ["--keys", this.serverKeys, "--db", this.db];
   }
 
-  /** The account's keys folder. It holds the server's public key from the start, so that nothing asks. */
+  /**
+   * The account's keys folder. It holds the server's public key from the start, so that nothing
+   * asks.
+   */
   keysOf(name: string): string {
     const folder = join(this.folder, `${name}_keys`);
     mkdirSync(folder, { recursive: true });

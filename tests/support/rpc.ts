@@ -1,4 +1,7 @@
-/** A server of ours over TLS, clients of ours, and a client that speaks bytes, for the tests of JSON-RPC. */
+/**
+ * A server of ours over TLS, clients of ours, and a client that speaks bytes, for the tests of
+ * JSON-RPC.
+ */
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ErrorCode, isSealwireError, SealwireError } from "../../lib/base/errors.ts";

@@ -1,4 +1,7 @@
-/** The classic client's commands: each connects, logs in, does one thing, and prints it as a line of JSON or as text. */
+/**
+ * The classic client's commands: each connects, logs in, does one thing, and prints it as a line of
+ * JSON or as text.
+ */
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -26,7 +29,7 @@ import { loadOfferPublicKey, openOfferPrivateKey, sealClassicOffer } from "./off
 const NAME_COLUMNS = 32;
 /** How often a listener looks whether the server still shows it. */
 const PRESENCE_CHECK_MS = 5_000;
-/** A server whose list is cut goes on in the next one. */
+/** How often to ask for the list. A list that is cut goes on in the next one. */
 const LISTS_MAX = 200;
 
 export interface ClassicPayOptions {
@@ -35,7 +38,7 @@ export interface ClassicPayOptions {
   readonly amount: Amount;
 }
 
-/** Online as a classic account, taking offers. */
+/** A classic account that is online and takes offers. */
 export interface ClassicListening {
   readonly session: ClassicSession;
   readonly list: ClassicList;
@@ -69,7 +72,7 @@ export async function pay(
   await withLogin(context, name, (session, list) => payFrom(context, name, session, list, options));
 }
 
-/** Takes offers until Ctrl-C. Throws why the session ended when it did so before. */
+/** Takes offers until Ctrl-C. Throws when the session ends earlier. */
 export async function listen(context: CommandContext, name: WrittenName): Promise<void> {
   const { out, interrupted } = context;
   const listening = await startListening(context, name);
@@ -211,7 +214,8 @@ async function printPaid(
   aside(() => out.result({ event: "paid", ...paid }, text));
 }
 
-/** Pays from a session that is logged in as `name`, and prints what the server's balance says of it. */
+/** Pays from a session that is logged in as `name`. Prints the outcome, judged by the server's
+ * balance. */
 export async function payFrom(
   context: CommandContext,
   name: WrittenName,
@@ -260,8 +264,8 @@ function namingOtherCase(
 }
 
 /**
- * What the payee answers is a hint; the balance is the server's word. Throws the refusal, or `outcome_unknown` where the two
- * do not agree.
+ * What the payee answers is a hint; the balance is the server's word. Throws the refusal, or
+ * `outcome_unknown` where the two do not agree.
  */
 function requirePaid(answer: string | null, amount: Amount, before: bigint, after: bigint): void {
   const unchanged = after === before;
@@ -276,7 +280,7 @@ function requirePaid(answer: string | null, amount: Amount, before: bigint, afte
 }
 
 /**
- * Hands the order to the payee's client and gives its answer; null when none came.
+ * Hands the order to the payee's client. Returns its answer, or null if none came.
  *
  * @throws {SealwireError} `payee_unreachable`: nothing was sent; what the key file's reader throws.
  */
@@ -340,7 +344,7 @@ export async function printList(
   out.result({ account, balance, online, next: null }, [`balance ${balance}`, ...lines].join("\n"));
 }
 
-/** Everyone online: asks on until a list shows nobody new. */
+/** Returns everyone who is online. Asks until a list shows nobody new. */
 async function listAll(session: ClassicSession, first: ClassicList): Promise<ClassicRow[]> {
   const rows = new Map(first.rows.map((row) => [row.name, row]));
   for (let asked = 1; asked < LISTS_MAX; asked++) {
@@ -379,7 +383,10 @@ async function withLogin(
   }
 }
 
-/** A login must name a port: one on which every payer is turned away, rather than one where someone else may listen. */
+/**
+ * A login must name a port: one on which every payer is turned away, rather than one where someone
+ * else may listen.
+ */
 async function loginWithoutOffers(
   { p2pPort: port }: CommandContext,
   session: ClassicSession,
@@ -399,7 +406,7 @@ function minorOf(list: ClassicList): bigint {
   return BigInt(decimal(list).replace(".", ""));
 }
 
-/** The balance with two decimals, as the other commands print it. */
+/** Formats the balance with two decimals, as the other commands do. */
 function decimal({ balance }: ClassicList): string {
   const [units, cents = ""] = balance.split(".");
   return `${units}.${cents.padEnd(2, "0")}`;

@@ -1,6 +1,7 @@
 /**
- * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a client asks, what the server
- * answers, and what a payer's client hands to a payee's. Pure functions; docs/protocol/classic.md has the table.
+ * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a
+ * client asks, what the server answers, and what a payer's client hands to a payee's. Pure
+ * functions; docs/protocol/classic.md has the table.
  */
 import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -26,7 +27,7 @@ export interface ClassicOrder {
   readonly amount: Amount;
 }
 
-/** What a client asks. A name is null where it can be no account's, a port where it is out of range. */
+/** A client's request. A name that no account can have is null, and so is a port out of range. */
 export type ClassicRequest =
   | { readonly type: "register"; readonly name: ClassicName | null }
   | { readonly type: "login"; readonly name: ClassicName | null; readonly port: number | null }
@@ -41,9 +42,9 @@ export interface ClassicRow {
   readonly port: number;
 }
 
-/** What login and List are answered with. */
+/** The answer to a login and to List. */
 export interface ClassicList {
-  /** Decimal text: of whole units without decimals. */
+  /** Decimal text. A whole number has no decimals. */
   readonly balance: string;
   /** The server's public key: base64 of its SPKI, on one line. */
   readonly serverKey: string;
@@ -63,7 +64,10 @@ export const ANSWERS = {
   invalidCommand: "Invalid command format.\r\n",
 } as const;
 
-/** Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another name to a person. */
+/**
+ * Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another
+ * name to a person.
+ */
 export function parseClassicName(written: string): ClassicName | null {
   if (!/^[\x21-\x7e]+$/.test(written)) return null;
   try {
@@ -99,14 +103,14 @@ export function parseWrittenOrder(text: string): WrittenOrder | null {
   return { payer: names[0], payee: names[1], amount: minor };
 }
 
-/** One message, without its line end. Null for what is none. */
+/** Parses one message without its line end. Returns null for anything else. */
 export function parseRequest(text: string): ClassicRequest | null {
   if (text.length > MESSAGE_BYTES_MAX) return null;
   if (text === "List") return { type: "list" };
   if (text === "Exit") return { type: "exit" };
   const [first = "", second, third, ...more] = text.split("#");
   if (second === undefined || more.length > 0) return null;
-  // Some clients append their public key, which nothing here has a use for.
+  // Some clients append their public key. It is not used.
   if (first === "REGISTER") return { type: "register", name: parseClassicName(second) };
   if (third === undefined) {
     return { type: "login", name: parseClassicName(first), port: parsePort(second) };
@@ -127,7 +131,7 @@ function parseOrderFields(payer: string, amountText: string, payee: string) {
   return { type: "order", payer: payerName, payee: payeeName, amount } as const;
 }
 
-/** A number of whole units, more than none; null for anything else. */
+/** Parses a positive number of whole units. Returns null for anything else. */
 export function parseWholeAmount(text: string): Amount | null {
   if (!/^[1-9]\d*$/.test(text)) return null;
   try {
@@ -151,7 +155,7 @@ export function formatLogin(name: string, port: number): string {
   return `${name}#${port}`;
 }
 
-/** What is both handed to the payee and sent to the server. `amount`: whole units. */
+/** Formats an order, for the payee and for the server. `amount`: whole units. */
 export function formatOrder(payer: string, amount: Amount, payee: string): string {
   return `${payer}#${formatClassicAmount(amount)}#${payee}`;
 }
@@ -164,14 +168,14 @@ export function isTransferred(answer: string): boolean {
   return answer.startsWith("Transfer Successful");
 }
 
-/** Minor units as whole units where they are whole (`12`), else with two decimals (`12.50`). */
+/** Formats minor units: whole units as `12`, others as `12.50`. */
 export function formatClassicAmount(minor: bigint): string {
   return formatAmount(minor).replace(/\.00$/, "");
 }
 
 /**
- * The answer to login and List, with as many of `rows` as go into {@linkcode MESSAGE_BYTES_MAX}, the first ones; its count is
- * of those. All parts are ASCII.
+ * The answer to login and List, with as many of `rows` as go into {@linkcode MESSAGE_BYTES_MAX},
+ * the first ones; its count is of those. All parts are ASCII.
  */
 export function formatList({ balance, serverKey, rows }: ClassicList): {
   readonly text: string;
@@ -191,7 +195,7 @@ export function formatList({ balance, serverKey, rows }: ClassicList): {
   return { text: `${start}${listed}\n${text}`, listed };
 }
 
-/** An answer to login or List as far as it has come; null when it is something else. */
+/** Parses an answer to login or List, also an incomplete one. Null for anything else. */
 export function parseList(
   answer: string,
 ): (ClassicList & { readonly complete: boolean }) | null {
@@ -208,7 +212,7 @@ function parseRow(line: string): ClassicRow[] {
   return parseWrittenName(name) === null ? [] : [{ name, host, port }];
 }
 
-/** The error that an answer stands for, for an answer that is not what was hoped for. */
+/** Returns the error that an answer stands for, when it is not a success. */
 export function refusalOf(answer: string): SealwireError {
   const codes: Readonly<Record<string, [ErrorCode, string]>> = {
     [ANSWERS.registerFailed]: ["name_taken", "the name is taken, or is none that the server takes"],

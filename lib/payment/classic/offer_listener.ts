@@ -1,6 +1,7 @@
 /**
- * The door of a classic payee: takes offers from payers on 127.0.0.1, has the server decide over each, and passes its answer
- * back. Only an order that pays this account is passed on: a stranger's text must not become another command of this session.
+ * The door of a classic payee: takes offers from payers on 127.0.0.1, has the server decide over
+ * each, and passes its answer back. Only an order that pays this account is passed on: a stranger's
+ * text must not become another command of this session.
  */
 import type { KeyObject } from "node:crypto";
 import { Buffer } from "node:buffer";
@@ -9,10 +10,10 @@ import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
 import { parseWrittenOrder, type WrittenName, type WrittenOrder } from "./format.ts";
 import { OFFER_BYTES, openClassicOffer, ReplayMemory } from "./offer.ts";
 
-/** Classic clients reach each other on their own machine alone. */
+/** Classic clients reach each other only on their own machine. */
 export const OFFER_HOST = "127.0.0.1";
 const CONNECTIONS_MAX = 64;
-/** From the connection to the whole offer. */
+/** The time from the connection to the whole offer. */
 const OFFER_DEADLINE_MS = 3_000;
 
 export interface ClassicListenerOptions {
@@ -21,9 +22,9 @@ export interface ClassicListenerOptions {
   readonly privateKey: KeyObject;
   /** Who is logged in. */
   readonly name: WrittenName;
-  /** Sends an order to the server and gives its answer. */
+  /** Sends an order to the server and returns the answer. */
   readonly relay: (text: string, order: WrittenOrder) => Promise<string>;
-  /** An offer that was refused, or could not be passed on. */
+  /** Called when an offer was refused or could not be passed on. */
   readonly onRefused: (reason: SealwireError) => void;
 }
 
@@ -51,7 +52,10 @@ export class ClassicListener {
     await this.listener.close();
   }
 
-  /** One offer a connection. What is refused gets no answer, as there is none in the protocol: the connection ends. */
+  /**
+   * One offer a connection. What is refused gets no answer, as there is none in the protocol: the
+   * connection ends.
+   */
   private async serve(connection: Connection): Promise<void> {
     const deadline = setTimeout(() => connection.destroy(), OFFER_DEADLINE_MS);
     try {

@@ -62,7 +62,7 @@ export async function runClassicPrompt(context: CommandContext): Promise<void> {
 class ClassicPrompt {
   private online: { readonly name: WrittenName; readonly listening: ClassicListening } | null =
     null;
-  /** A command that lacks words, which are being asked for, and the words so far. */
+  /** A command whose missing words are being asked for, and the words so far. */
   private words: string[] = [];
 
   constructor(private readonly context: CommandContext) {}
@@ -73,7 +73,9 @@ class ClassicPrompt {
     return missing === null ? PROMPT : `${capitalized(missing)}: `;
   }
 
-  /** Takes a line; false after Exit. A command that fails says so, and the prompt goes on. */
+  /**
+   * Takes a line. Returns false after Exit. A command that fails says so, and the prompt goes on.
+   */
   async take(line: string): Promise<boolean> {
     if (this.words.length > 0) this.words.push(line);
     else if (line !== "") this.words = line.split(/\s+/);
@@ -99,7 +101,7 @@ class ClassicPrompt {
     return argument === "" || arity !== undefined ? null : argument;
   }
 
-  /** False after Exit. */
+  /** Returns false after Exit. */
   private async run({ name, args }: PromptCall<typeof COMMANDS>): Promise<boolean> {
     switch (name) {
       case "register":
@@ -135,7 +137,7 @@ class ClassicPrompt {
     this.context.out.result({ account: name }, `${printable(name)} is registered`);
   }
 
-  /** `port`: to take payments on; by default the one of the command line. */
+  /** `port`: where to take payments; by default the port of the command line. */
   private async login(name: WrittenName, port: string | undefined): Promise<void> {
     await this.logout();
     const p2pPort = port === undefined

@@ -1,4 +1,7 @@
-/** What a server answers, parsed before anyone believes it or a screen shows it. Whatever is wrong is `bad_answer`. */
+/**
+ * What a server answers, parsed before anyone believes it or a screen shows it. Whatever is wrong
+ * is `bad_answer`.
+ */
 import { isIP } from "node:net";
 import { SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -21,8 +24,8 @@ const TIME_S_MAX = 253_402_300_799;
 const LOCAL_HOST = /^(127\.|0\.|169\.254\.|::1?$|fe[89ab])/i;
 
 /**
- * Whether a payee's address may be connected to, seen from a client whose server is at `serverHost`: nobody far away may
- * send a client to the services of its own machine.
+ * Whether a payee's address may be connected to, seen from a client whose server is at
+ * `serverHost`: nobody far away may send a client to the services of its own machine.
  */
 export function mayConnectTo(host: string, serverHost: string): boolean {
   return !LOCAL_HOST.test(plainHost(host)) || LOCAL_HOST.test(serverHost);

@@ -1,4 +1,6 @@
-/** The client's commands: each logs in, does one thing, and prints it as a line of JSON or as text. */
+/**
+ * The client's commands: each logs in, does one thing, and prints it as a line of JSON or as text.
+ */
 import { join } from "node:path";
 import process from "node:process";
 import { isRefusal, isSealwireError, SealwireError } from "../../base/errors.ts";

@@ -1,4 +1,6 @@
-/** Completes command lines of the client: with its commands, and with names and payments it knows. */
+/**
+ * Completes command lines of the client: with its commands, and with names and payments it knows.
+ */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { completeWords, completionScript } from "../../cli/completions.ts";
@@ -11,7 +13,9 @@ import { KeptReceipts } from "./kept_receipts.ts";
 /** The newest payments that are suggested. */
 const PAYMENTS_MAX = 100;
 
-/** `completions bash` prints the script; `completions words -- …` prints what the script asks for. */
+/**
+ * `completions bash` prints the script; `completions words -- …` prints what the script asks for.
+ */
 export function printCompletions(
   out: Output,
   called: string,

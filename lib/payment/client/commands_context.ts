@@ -1,4 +1,7 @@
-/** What the client's commands share: where the server is, who acts, and how a command reaches the server. */
+/**
+ * What the client's commands share: where the server is, who acts, and how a command reaches the
+ * server.
+ */
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import {
@@ -74,7 +77,9 @@ export async function openClient(
   );
 }
 
-/** An account whose keys are here was registered once: says what it means that the server has none. */
+/**
+ * An account whose keys are here was registered once: says what it means that the server has none.
+ */
 export async function explainingUnknown<T>(
   { keysFolder, host, port }: Pick<CommandContext, "keysFolder" | "host" | "port">,
   account: AccountName,
@@ -160,7 +165,9 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
   };
 }
 
-/** First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`. */
+/**
+ * First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`.
+ */
 async function confirmServer(
   context: CommandContext,
   { kind, fingerprint }: ShownFingerprint,
@@ -183,7 +190,10 @@ async function confirmServer(
   throw new SealwireError("server_untrusted", "not trusted");
 }
 
-/** A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a remark. */
+/**
+ * A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a
+ * remark.
+ */
 async function confirmNewKey(
   context: CommandContext,
   payee: AccountName,

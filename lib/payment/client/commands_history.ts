@@ -65,7 +65,9 @@ export function parseHistoryFilter({ args: { count }, values }: HistoryGiven): H
   };
 }
 
-/** The start of the day that is `days` after the one given, in local time, in seconds since 1970. */
+/**
+ * The start of the day that is `days` after the one given, in local time, in seconds since 1970.
+ */
 function dayStart_s(option: string, text: string, days: number): number {
   const [, year, month, day] = DAY.exec(text) ?? [];
   const date = new Date(Number(year), Number(month) - 1, Number(day));

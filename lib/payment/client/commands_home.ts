@@ -1,4 +1,7 @@
-/** Where a command acts: its server, account and keys folder; and the commands that show and choose them. */
+/**
+ * Where a command acts: its server, account and keys folder; and the commands that show and choose
+ * them.
+ */
 import { isIP } from "node:net";
 import { parsePort, parseTimeoutMs, usageError } from "../../cli/arguments.ts";
 import { askLine } from "../../cli/line_prompt.ts";

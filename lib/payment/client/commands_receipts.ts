@@ -47,7 +47,10 @@ function payerOf({ payer }: HistoryAnswerRow): AccountName {
 }
 
 export interface VerifyOptions {
-  /** A file with the receipt's text, or with the line that `receipt --json` prints; `-` for standard input. */
+  /**
+   * A file with the receipt's text, or with the line that `receipt --json` prints; `-` for standard
+   * input.
+   */
   readonly path: string;
   readonly keysFolder: string;
   /** A file with the server's public key, or its fingerprint; null to look into the keys folder. */
@@ -73,7 +76,9 @@ async function judge<T>(work: () => T | Promise<T>): Promise<T> {
   }
 }
 
-/** A receipt is judged under one key that the caller trusts: someone else's "alice" must not pass. */
+/**
+ * A receipt is judged under one key that the caller trusts: someone else's "alice" must not pass.
+ */
 async function serverKeyOf(
   text: string,
   { keysFolder, serverKey }: VerifyOptions,
@@ -104,7 +109,10 @@ async function keyWith(fingerprint: Sha256, text: string): Promise<RsaPublicKey>
   throw new SealwireError("wrong_server", `the receipt is by another server: ${key.thumbprint}`);
 }
 
-/** Of the servers known from connections, and of the one whose public key lies in the folder; by fingerprint. */
+/**
+ * Of the servers known from connections, and of the one whose public key lies in the folder; by
+ * fingerprint.
+ */
 function trustedServerKeys(keysFolder: string): Map<Sha256, RsaPublicKey> {
   const keys = new Map<Sha256, RsaPublicKey>();
   const ownKeyPath = join(keysFolder, "server_public.pem");

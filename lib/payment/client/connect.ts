@@ -1,6 +1,7 @@
 /**
- * From an address to the server that it should be. A server is its RSA key. Its statement, signed by that key, vouches for
- * the TLS certificate and for the log key, so a renewed certificate is no alarm.
+ * From an address to the server that it should be. A server is its RSA key. Its statement, signed
+ * by that key, vouches for the TLS certificate and for the log key, so a renewed certificate is no
+ * alarm.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -73,8 +74,9 @@ interface Pin {
 /**
  * Connects over JSON-RPC to the pinned server, or to one that is trusted now for the first time.
  *
- * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it), `server_changed` (another key than
- * was pinned), `bad_answer`, `certificate_unreadable` and the like for the files.
+ * @throws {SealwireError} `no_connection`, `server_untrusted` (nobody vouched for it),
+ * `server_changed` (another key than was pinned), `bad_answer`, `certificate_unreadable` and the
+ * like for the files.
  */
 export async function connectServer(options: ConnectRpcOptions): Promise<ServerLink> {
   const pin = pinOf(options);
@@ -94,7 +96,10 @@ export async function connectServer(options: ConnectRpcOptions): Promise<ServerL
 /** The server shows another certificate than the pinned one, or that one is out of date. */
 class OtherCertificate extends SealwireError {}
 
-/** Connects over TLS to whoever shows this certificate. Throws {@linkcode OtherCertificate}, `no_connection`. */
+/**
+ * Connects over TLS to whoever shows this certificate. Throws {@linkcode OtherCertificate},
+ * `no_connection`.
+ */
 async function connectPinned(
   { host, port, timeout_ms, signal }: ConnectServerOptions,
   certificate: string,
@@ -110,7 +115,10 @@ async function connectPinned(
   }
 }
 
-/** Asks on a connection that proves nothing who the server is, and connects strictly to who it must be. */
+/**
+ * Asks on a connection that proves nothing who the server is, and connects strictly to who it must
+ * be.
+ */
 async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<ServerLink> {
   const { statement, certificate } = await askIdentity(options);
   const { server, cert } = statement.claims;
@@ -283,7 +291,10 @@ function remember(
   if (!same) servers.record(host, port, server, (known) => known && judge(known));
 }
 
-/** Connects to a classic server: pinned by its certificate, for it has no statement. Throws as {@linkcode connectServer}. */
+/**
+ * Connects to a classic server: pinned by its certificate, for it has no statement. Throws as
+ * {@linkcode connectServer}.
+ */
 export async function connectClassicServer(options: ConnectServerOptions): Promise<Connection> {
   const { host, port, serverCertPath } = options;
   const known = serverCertPath === null

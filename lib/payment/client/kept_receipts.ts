@@ -1,6 +1,6 @@
 /**
- * Receipts on this machine's own disk: `<account>_receipts/`, a file each, named by the entry's place in the ledger. They
- * tell what was paid even where the server no longer does.
+ * Receipts on this machine's own disk: `<account>_receipts/`, a file each, named by the entry's
+ * place in the ledger. They tell what was paid even where the server no longer does.
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -41,7 +41,9 @@ export class KeptReceipts {
     });
   }
 
-  /** The payments that an account has receipts of, in the ledger's order: `<id>`, `<id>/<index>`. */
+  /**
+   * The payments that an account has receipts of, in the ledger's order: `<id>`, `<id>/<index>`.
+   */
   static paymentsIn(keysFolder: string, account: string): string[] {
     return new KeptReceipts(keysFolder, account as AccountName).names().flatMap((name) => {
       const [, , id, item] = NAME.exec(name) ?? [];

@@ -1,6 +1,6 @@
 /**
- * The payee's listener: the door through which strangers hand in sealed orders. An offer is opened, checked, and settled at
- * the server; what the payer is answered is a hint, no more.
+ * The payee's listener: the door through which strangers hand in sealed orders. An offer is opened,
+ * checked, and settled at the server; what the payer is answered is a hint, no more.
  */
 import type { KeyObject } from "node:crypto";
 import { setImmediate } from "node:timers";
@@ -117,7 +117,10 @@ export class OfferListener {
     return { state: "settled" };
   }
 
-  /** Opens one offer, {@linkcode DECRYPTIONS_MAX} at a time; those that wait are bounded by the connections. */
+  /**
+   * Opens one offer, {@linkcode DECRYPTIONS_MAX} at a time; those that wait are bounded by the
+   * connections.
+   */
   private async open(sealed: unknown): Promise<Offer> {
     if (this.decrypting >= DECRYPTIONS_MAX) {
       await new Promise<void>((resolve) => this.waiting.push(resolve));

@@ -1,8 +1,10 @@
 /**
- * The payee's client: an account's presence, its listener for offers, and every payment shown once, in order, none missed.
+ * The payee's client: an account's presence, its listener for offers, and every payment shown once,
+ * in order, none missed.
  *
- * Whatever brings the news (a notification, an offer just settled, a new connection), what is shown comes from the account's
- * history after the last payment shown. So nothing is shown twice, and nothing is lost while nobody listened.
+ * Whatever brings the news (a notification, an offer just settled, a new connection), what is shown
+ * comes from the account's history after the last payment shown. So nothing is shown twice, and
+ * nothing is lost while nobody listened.
  */
 import type { KeyObject } from "node:crypto";
 import {
@@ -113,8 +115,8 @@ export class Listening {
   /**
    * Stays online, coming back when the connection is lost, until {@linkcode close}.
    *
-   * @throws {SealwireError} `displaced`; `ledger_not_linked` and `ledger_forked`; what reconnecting throws, once the server
-   * has been away for the timeout; the signal's reason.
+   * @throws {SealwireError} `displaced`; `ledger_not_linked` and `ledger_forked`; what reconnecting
+   * throws, once the server has been away for the timeout; the signal's reason.
    */
   async stay(): Promise<void> {
     const { signal, notices } = this.options;
@@ -165,7 +167,10 @@ export class Listening {
     });
   }
 
-  /** Says what became of payments that were under way. What cannot be asked now is asked after the next loss. */
+  /**
+   * Says what became of payments that were under way. What cannot be asked now is asked after the
+   * next loss.
+   */
   private async resolveOutbox(): Promise<void> {
     try {
       await this.client.resolveOutbox();
@@ -183,7 +188,10 @@ export class Listening {
     void this.client.session.linkForeign(checkpoint);
   }
 
-  /** Shows what has not been shown. What is settled before this client is online, {@linkcode stay} shows. */
+  /**
+   * Shows what has not been shown. What is settled before this client is online, {@linkcode stay}
+   * shows.
+   */
   private show(): void {
     if (!this.online) return;
     this.showAgain = true;
@@ -217,7 +225,8 @@ export class Listening {
       // What an account was opened with was shown when it was registered.
       const opening = first && row.payer === TREASURY && this.shown.get(server) === null;
       if (row.payee === account && !opening) await this.showRow(row);
-      // A batch may pay an account several times by one entry, which has been shown when the last of them has.
+      // A batch may pay an account several times by one entry, which has been shown when the last
+      // of them has.
       if (page[at + 1]?.index !== row.index) this.shown.set(server, row.index);
     }
   }

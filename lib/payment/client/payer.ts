@@ -1,7 +1,7 @@
 /**
- * The payment client: pays, and returns once the outcome is certain. An order is stored before it leaves. Whatever is lost on
- * the way, the same bytes are sent again or the id is cancelled, until the server or a verified receipt says what it has come
- * to.
+ * The payment client: pays, and returns once the outcome is certain. An order is stored before it
+ * leaves. Whatever is lost on the way, the same bytes are sent again or the id is cancelled, until
+ * the server or a verified receipt says what it has come to.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { BoundedMap } from "../../base/bounded_map.ts";
@@ -156,8 +156,9 @@ export class PaymentClient {
   }
 
   /**
-   * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the same one. `lost` is closed
-   * first, because the server would see a second listener in the new one, and displace the first.
+   * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the
+   * same one. `lost` is closed first, because the server would see a second listener in the new
+   * one, and displace the first.
    */
   replace(lost: ClientSession): Promise<void> {
     if (lost !== this.current) return Promise.resolve();
@@ -185,8 +186,8 @@ export class PaymentClient {
   /**
    * Pays, and returns when the payment is settled beyond doubt.
    *
-   * @throws {SealwireError} with `details.payment`: the refusal (nothing was paid and nothing will be), or
-   * `outcome_unknown` (the order waits in the outbox).
+   * @throws {SealwireError} with `details.payment`: the refusal (nothing was paid and nothing will
+   * be), or `outcome_unknown` (the order waits in the outbox).
    */
   async pay(options: PayOptions): Promise<Payment> {
     const { payee: name, amount, memo, way, id: givenId } = options;
@@ -265,7 +266,8 @@ export class PaymentClient {
   }
 
   /**
-   * Brings every order that an earlier run left behind to its end, and says what that was. Those for another server stay.
+   * Brings every order that an earlier run left behind to its end, and says what that was. Those
+   * for another server stay.
    *
    * @throws {SealwireError} `outcome_unknown`.
    */
@@ -286,8 +288,9 @@ export class PaymentClient {
   }
 
   /**
-   * Whether it is for this process to bring the order to its end. Settling the same bytes twice harms nobody; but what is to
-   * be paid directly or not at all is left to the process that may still be sending it, while it may.
+   * Whether it is for this process to bring the order to its end. Settling the same bytes twice
+   * harms nobody; but what is to be paid directly or not at all is left to the process that may
+   * still be sending it, while it may.
    */
   private async isLeftBehind({ order: { claims: order }, direct }: Pending): Promise<boolean> {
     while (direct && this.options.now_s() <= order.iat + DIRECT_LEASE_S) {
@@ -301,7 +304,10 @@ export class PaymentClient {
     return this.current.server.thumbprint;
   }
 
-  /** What an order of either kind says of itself; a session that ends too soon for it is replaced first. */
+  /**
+   * What an order of either kind says of itself; a session that ends too soon for it is replaced
+   * first.
+   */
   private async common(id: Uuid) {
     const { account, now_s } = this.options;
     const iat = now_s();
@@ -346,7 +352,10 @@ export class PaymentClient {
     }
   }
 
-  /** Follows rotations: where an old key vouches for the new one, and a person agrees, the new one is known. */
+  /**
+   * Follows rotations: where an old key vouches for the new one, and a person agrees, the new one
+   * is known.
+   */
   private async replaceVouchedKeys(
     accounts: readonly (Payee & { name: AccountName })[],
   ): Promise<void> {
@@ -482,7 +491,10 @@ export class PaymentClient {
     return state;
   }
 
-  /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
+  /**
+   * Brings an order to its end, however often the server must be asked, and takes it out of the
+   * outbox.
+   */
   private async resolve(pending: Pending): Promise<End> {
     const { timeout_ms, signal } = this.options;
     const until_ms = Date.now() + timeout_ms;
@@ -593,7 +605,9 @@ function unreachable(): SealwireError {
   );
 }
 
-/** Errors that another try would not change: Ctrl-C, and a server that is not the one it should be. */
+/**
+ * Errors that another try would not change: Ctrl-C, and a server that is not the one it should be.
+ */
 function isFinal(error: unknown): boolean {
   return isSealwireError(error, "interrupted") || isServerUntrusted(error);
 }

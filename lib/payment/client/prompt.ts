@@ -1,4 +1,7 @@
-/** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
+/**
+ * The interactive client: the same commands as on the command line, read from a prompt, while
+ * payments arrive.
+ */
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Surroundings } from "../../cli/tool.ts";
@@ -95,7 +98,9 @@ class Prompt {
     return `${account} ${listening.isOnline ? this.balance : "offline"}> `;
   }
 
-  /** Takes a line; false when it is to leave. A command that fails says so, and the prompt goes on. */
+  /**
+   * Takes a line; false when it is to leave. A command that fails says so, and the prompt goes on.
+   */
   async take(line: string): Promise<boolean> {
     try {
       const words = splitWords(line);
@@ -209,7 +214,10 @@ class Prompt {
     await listening.client.resolveOutbox();
   }
 
-  /** Two accounts cannot take payments on one port. The first comes back when the second cannot log in. */
+  /**
+   * Two accounts cannot take payments on one port. The first comes back when the second cannot log
+   * in.
+   */
   private async startInPlaceOf(before: Prompt["online"], account: AccountName): Promise<Listening> {
     const { context } = this;
     const start = (name: AccountName) =>

@@ -1,4 +1,7 @@
-/** What was typed at the prompt, kept between runs: `prompt_history` in the keys folder, for the user alone. */
+/**
+ * What was typed at the prompt, kept between runs: `prompt_history` in the keys folder, for the
+ * user alone.
+ */
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../../base/files.ts";

@@ -15,12 +15,15 @@ import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 const SERVERS_MAX = 1_000;
-/** Checkpoints that wait to be linked. A server that shows more before it links them is not believed. */
+/**
+ * Checkpoints that wait to be linked. A server that shows more before it links them is not
+ * believed.
+ */
 export const UNLINKED_MAX = 256;
 
 /**
- * The newest linked checkpoint of one server, shared by all accounts of a keys folder: `checkpoint_<thumbprint>.txt`. Every
- * method may throw `memory_unreadable`.
+ * The newest linked checkpoint of one server, shared by all accounts of a keys folder:
+ * `checkpoint_<thumbprint>.txt`. Every method may throw `memory_unreadable`.
  */
 export class RememberedCheckpoint {
   readonly path: string;
@@ -44,8 +47,8 @@ export class RememberedCheckpoint {
   }
 
   /**
-   * Stores `newer`, which has been linked to `known`. False when another process has stored something else meanwhile: then
-   * nothing was written, and that must be linked first.
+   * Stores `newer`, which has been linked to `known`. False when another process has stored
+   * something else meanwhile: then nothing was written, and that must be linked first.
    *
    * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`.
    */

@@ -1,6 +1,7 @@
 /**
- * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
- * verified is verified (checkpoints, receipts, a payee's entry in the ledger); the rest is parsed.
+ * A client's session: one logged-in connection, and every answer on it checked before anyone
+ * believes it. What can be verified is verified (checkpoints, receipts, a payee's entry in the
+ * ledger); the rest is parsed.
  */
 import {
   internalError,
@@ -89,7 +90,10 @@ export interface LoginOptions {
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
-  /** The server says that a payment of this account is settled: verified, or null where nobody signed it. */
+  /**
+   * The server says that a payment of this account is settled: verified, or null where nobody
+   * signed it.
+   */
   readonly onSettled?: (settled: Settled | null) => void;
   /** A request of this account, as payee or payer, is new or has ended. */
   readonly onRequest?: (request: RequestAnswer) => void;
@@ -163,8 +167,8 @@ export class ClientSession {
   /**
    * Connects and logs in.
    *
-   * @throws {SealwireError} what {@linkcode connectServer} and linking the ledger throw, and the server's refusals
-   * (`unknown_account`, `name_taken`, …).
+   * @throws {SealwireError} what {@linkcode connectServer} and linking the ledger throw, and the
+   * server's refusals (`unknown_account`, `name_taken`, …).
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
     const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
@@ -251,8 +255,8 @@ export class ClientSession {
   }
 
   /**
-   * Links a checkpoint that another client was shown. When it cannot be linked, the session ends, and
-   * {@linkcode closed} says why.
+   * Links a checkpoint that another client was shown. When it cannot be linked, the session ends,
+   * and {@linkcode closed} says why.
    */
   async linkForeign(checkpoint: string): Promise<void> {
     try {
@@ -279,8 +283,9 @@ export class ClientSession {
   }
 
   /**
-   * Whether the key with thumbprint `known` vouches for the account's key: each rotation since is signed by the key before it,
-   * countersigned by the key after it, and in the log. Throws `bad_answer` for a chain that does not hold.
+   * Whether the key with thumbprint `known` vouches for the account's key: each rotation since is
+   * signed by the key before it, countersigned by the key after it, and in the log. Throws
+   * `bad_answer` for a chain that does not hold.
    */
   async isVouchedFor(payee: Payee, known: Sha256): Promise<boolean> {
     const answer = await this.call("directory.keys", { account: payee.name, known });
@@ -392,7 +397,10 @@ export class ClientSession {
     return await this.paymentState(id, await this.call("payment.status", { id, payer }));
   }
 
-  /** Ends an id that is not settled yet; answers what it has come to. `delegation`: the one that the cancel rests on. */
+  /**
+   * Ends an id that is not settled yet; answers what it has come to. `delegation`: the one that the
+   * cancel rests on.
+   */
   async cancel(cancel: Token<Cancel>, delegation = this.delegation.text): Promise<PaymentState> {
     const answer = await this.call("payment.cancel", { cancel: cancel.text, delegation });
     return await this.paymentState(cancel.claims.id, answer);
@@ -432,8 +440,8 @@ export class ClientSession {
   }
 
   /**
-   * Rows come in the order of the log, after entry `after`, and the log has their entries. Returns the
-   * last one's index. Throws `bad_answer`.
+   * Rows come in the order of the log, after entry `after`, and the log has their entries. Returns
+   * the last one's index. Throws `bad_answer`.
    */
   private async requireInLog(rows: readonly HistoryAnswerRow[], after: number): Promise<number> {
     let last = after + 1;
@@ -454,8 +462,9 @@ export class ClientSession {
   }
 
   /**
-   * Makes sure that the ledger has a payment to this account as a row says it: by its receipt; where
-   * nobody signed, by the payer having no key. What the treasury gives, its operator may give at will.
+   * Makes sure that the ledger has a payment to this account as a row says it: by its receipt;
+   * where nobody signed, by the payer having no key. What the treasury gives, its operator may give
+   * at will.
    *
    * @throws {SealwireError} `bad_answer`.
    */
@@ -478,7 +487,9 @@ export class ClientSession {
     }
   }
 
-  /** This account's payments, newest first, by the page. The payments of one entry are on one page. */
+  /**
+   * This account's payments, newest first, by the page. The payments of one entry are on one page.
+   */
   async *historyBackwards(): AsyncIterable<readonly HistoryAnswerRow[]> {
     let before: number | null = Number.MAX_SAFE_INTEGER;
     while (before !== null) {
@@ -503,7 +514,8 @@ export class ClientSession {
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method === "request.changed") this.hearRequest(params, login);
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    // A notification that is wrong says nothing; whoever waits asks the server. One that proves a fork ends the session.
+    // A notification that is wrong says nothing; whoever waits asks the server. One that proves a
+    // fork ends the session.
     this.notified(params).then(login.onSettled, () => {});
   }
 
@@ -618,7 +630,10 @@ export class ClientSession {
     }
   }
 
-  /** A client that cannot link goes no further. What it does not trust, it says wherever it is asked. */
+  /**
+   * A client that cannot link goes no further. What it does not trust, it says wherever it is
+   * asked.
+   */
   private fail(error: unknown): void {
     const reason = isSealwireError(error) ? error : internalError(error);
     if (isServerUntrusted(reason)) this.distrust ??= reason;

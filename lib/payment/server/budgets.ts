@@ -1,4 +1,7 @@
-/** How many payment ids an account may cancel. Each cancel is an entry that costs its maker nothing, since no money moves. */
+/**
+ * How many payment ids an account may cancel. Each cancel is an entry that costs its maker nothing,
+ * since no money moves.
+ */
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 
@@ -13,7 +16,8 @@ export class CancelBudget {
   constructor(private readonly now_s: () => number) {}
 
   /**
-   * Takes one cancel out of the account's budget, before it is recorded: many may be under way at once.
+   * Takes one cancel out of the account's budget, before it is recorded: many may be under way at
+   * once.
    *
    * @throws {SealwireError} `too_many_cancels`: nothing was recorded.
    */

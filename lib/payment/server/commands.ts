@@ -78,7 +78,9 @@ function explainedText(sizes: readonly number[]): string {
   ).join("");
 }
 
-/** A checkpoint, or the one that a receipt ends with. Throws `file_unreadable`, `bad_checkpoint`. */
+/**
+ * A checkpoint, or the one that a receipt ends with. Throws `file_unreadable`, `bad_checkpoint`.
+ */
 function readExpected(path: string, log: Log): Checkpoint {
   const options = { size_bytes_max: TLOG_PROOF_CHARACTERS_MAX, code: "file_unreadable" } as const;
   const text = readTextFile(path, options);

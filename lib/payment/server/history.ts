@@ -57,7 +57,10 @@ function answerRows(account: AccountName, row: HistoryRow): HistoryAnswerRow[] {
   }];
 }
 
-/** A row for each item that is the account's business, with the balance as if they had come one by one. */
+/**
+ * A row for each item that is the account's business, with the balance as if they had come one by
+ * one.
+ */
 function batchRows(
   account: AccountName,
   { index, id, time, payer }: Entry<Batch>,

@@ -84,7 +84,10 @@ export class Login {
     return { ...answer, ...(isDisplacing && { displacing: true as const }) };
   }
 
-  /** The checkpoint that the client remembers, under our own signature; null for a client that remembers none. */
+  /**
+   * The checkpoint that the client remembers, under our own signature; null for a client that
+   * remembers none.
+   */
   private parseCheckpoint(params: Members): Checkpoint | null {
     if (!params.has("checkpoint")) return null;
     const { keys, logKey: { publicKey } } = this.options.identity;

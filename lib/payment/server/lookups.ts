@@ -31,7 +31,10 @@ export class Lookups {
     return { account: name, key: account.jwk, ...proof, presence: this.presence.find(name) };
   }
 
-  /** How an account's key came from an older one: the entries and tokens of all rotations since, oldest first. */
+  /**
+   * How an account's key came from an older one: the entries and tokens of all rotations since,
+   * oldest first.
+   */
   async keyChain({ session }: LoggedIn, params: Members): Promise<{ rotations: object[] }> {
     const name = parseAccountName(params.raw("account"));
     const known = params.sha256("known");

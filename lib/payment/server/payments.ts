@@ -150,7 +150,10 @@ export class Payments {
     );
   }
 
-  /** Tells `account` of a payment in entry `index` that nobody signed, and that has no receipt therefore. */
+  /**
+   * Tells `account` of a payment in entry `index` that nobody signed, and that has no receipt
+   * therefore.
+   */
   announceUnsigned(account: AccountName, index: number): void {
     for (const hearer of this.presence.sessionsOf(account)) {
       hearer.session.notifications.add(() => this.settledAnswer(hearer, index, {}));
@@ -170,7 +173,10 @@ export class Payments {
     return verified;
   }
 
-  /** What a party hears of a settled payment: the entry, its proof, and what the party does not have. */
+  /**
+   * What a party hears of a settled payment: the entry, its proof, and what the party does not
+   * have.
+   */
   private async settledAnswer(
     { session, account }: LoggedIn,
     index: number,
@@ -217,7 +223,10 @@ export class Payments {
     return { item: items[item]!, item_path: merklePath(tree, item) };
   }
 
-  /** The payment that `params` names, when the asker is a party of it; null when it is none of the asker's. */
+  /**
+   * The payment that `params` names, when the asker is a party of it; null when it is none of the
+   * asker's.
+   */
   private async find(asker: LoggedIn, params: Members): Promise<Found | null> {
     const id = params.uuid("id");
     const payer = params.has("payer") ? parseAccountName(params.raw("payer")) : asker.account;

@@ -1,6 +1,6 @@
 /**
- * Who is logged in, and who of them takes offers. An account has many sessions and one presence: a second listener
- * displaces the first, and one-shot commands displace nobody.
+ * Who is logged in, and who of them takes offers. An account has many sessions and one presence: a
+ * second listener displaces the first, and one-shot commands displace nobody.
  */
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName } from "../../keys/rsa.ts";
@@ -41,7 +41,10 @@ export class Presence<Session extends Listed> {
     this.sessions.set(session.account, sessions.add(session));
   }
 
-  /** Publishes where `session` takes offers. True when that displaces another listener of the account. */
+  /**
+   * Publishes where `session` takes offers. True when that displaces another listener of the
+   * account.
+   */
   publish(session: Session, row: OnlineRow): boolean {
     const before = this.online.get(session.account);
     this.online.set(session.account, { session, row });

@@ -37,8 +37,8 @@ export class ServerSession {
   }
 
   /**
-   * Makes an answer that may be long, after those before it. A client that asks for hundreds at once and reads none costs
-   * the memory of one: by the next its connection is over.
+   * Makes an answer that may be long, after those before it. A client that asks for hundreds at
+   * once and reads none costs the memory of one: by the next its connection is over.
    */
   inTurn<T>(make: () => Promise<T>): Promise<T> {
     const answer = this.lastLongAnswer.then(() => {
@@ -50,8 +50,8 @@ export class ServerSession {
   }
 
   /**
-   * The checkpoint as a member of an answer. It is left out when this connection has been sent it. That is decided when the
-   * answer becomes text, because answers are sent in that order.
+   * The checkpoint as a member of an answer. It is left out when this connection has been sent it.
+   * That is decided when the answer becomes text, because answers are sent in that order.
    */
   checkpointMember({ size, text }: Checkpoint): string {
     return {

@@ -1,4 +1,7 @@
-/** What the client asks a person, and how loudly it stops: on terminals of 40 and 80 columns, and without one. */
+/**
+ * What the client asks a person, and how loudly it stops: on terminals of 40 and 80 columns, and
+ * without one.
+ */
 import assert from "node:assert/strict";
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -65,7 +65,10 @@ interface Deal {
   readonly outcome: Outcome;
 }
 
-/** For each lie a payer pays 4.00 to a payee who tells it, all at the same time; what `judge` says must hold then. */
+/**
+ * For each lie a payer pays 4.00 to a payee who tells it, all at the same time; what `judge` says
+ * must hold then.
+ */
 async function payLiars(
   flags: string[],
   judge: (deal: Deal, world: PaymentWorld) => Promise<void>,

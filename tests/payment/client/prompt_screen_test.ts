@@ -1,4 +1,6 @@
-/** The interactive client as a person sees it, on terminals of 40 and 80 columns that tmux draws. */
+/**
+ * The interactive client as a person sees it, on terminals of 40 and 80 columns that tmux draws.
+ */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";

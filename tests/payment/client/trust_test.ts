@@ -57,7 +57,9 @@ async function trustingFolder(world: PaymentWorld): Promise<string> {
   return keys;
 }
 
-/** Ends the server; `change` is made to its keys folder before it starts again, at the same port. */
+/**
+ * Ends the server; `change` is made to its keys folder before it starts again, at the same port.
+ */
 async function restart(world: PaymentWorld, change: () => void): Promise<void> {
   await world.stop();
   change();

@@ -1,4 +1,7 @@
-/** A cancel ends an id unpaid, for ever, by its payer's signed word alone: over real connections to a real server. */
+/**
+ * A cancel ends an id unpaid, for ever, by its payer's signed word alone: over real connections to
+ * a real server.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";

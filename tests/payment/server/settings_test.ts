@@ -1,4 +1,7 @@
-/** A ledger carries its own settings: what a new one says, how they change, and what a start with others gets. */
+/**
+ * A ledger carries its own settings: what a new one says, how they change, and what a start with
+ * others gets.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { person } from "../../support/fixtures.ts";

@@ -1,4 +1,7 @@
-/** Ten clients keep paying while the server is killed and restarted: all come back, and nothing is unexplained. */
+/**
+ * Ten clients keep paying while the server is killed and restarted: all come back, and nothing is
+ * unexplained.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
