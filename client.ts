@@ -10,7 +10,10 @@ import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import * as commands from "./lib/payment/client/commands.ts";
 import type { CommandContext } from "./lib/payment/client/commands_context.ts";
+import * as keys from "./lib/payment/client/commands_keys.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
+import * as refunds from "./lib/payment/client/commands_refunds.ts";
+import * as requests from "./lib/payment/client/commands_requests.ts";
 import * as servers from "./lib/payment/client/commands_servers.ts";
 import {
   CLIENT,
@@ -18,6 +21,7 @@ import {
   type ListenValues,
 } from "./lib/payment/client/commands_table.ts";
 import type { Way } from "./lib/payment/client/payer.ts";
+import { isPaymentLink, parsePaymentLink } from "./lib/payment/client/payment_link.ts";
 import { runPrompt } from "./lib/payment/client/prompt.ts";
 import { parseAmount } from "./lib/protocol/money.ts";
 import { P2P_PORT_MIN } from "./lib/protocol/wire.ts";
@@ -25,6 +29,24 @@ import { P2P_PORT_MIN } from "./lib/protocol/wire.ts";
 type Run<Name extends keyof typeof CLIENT.commands> = Invocation<typeof CLIENT, Name>;
 
 await runTool(CLIENT, {
+  request: ask,
+  requests: (run) => requests.listRequests(contextOf(run), parseAccountName(run.values.as)),
+  accept: (run) =>
+    requests.accept(contextOf(run), parseAccountName(run.values.as), run.args.request),
+  decline: (run) =>
+    requests.decline(contextOf(run), parseAccountName(run.values.as), run.args.request),
+  withdraw: (run) =>
+    requests.withdraw(contextOf(run), parseAccountName(run.values.as), run.args.request),
+  refund: ({ args, ...run }) =>
+    refunds.refund(
+      contextOf({ args, ...run }),
+      parseAccountName(run.values.as),
+      args["payment-id"],
+      args.amount === undefined ? null : parseAmount(args.amount),
+    ),
+  redeem: (run) =>
+    refunds.redeem(contextOf(run), parseAccountName(run.values.as), parseAmount(run.args.amount)),
+  "rotate-key": (run) => keys.rotateKey(contextOf(run), parseAccountName(run.values.as)),
   interactive,
   register,
   balance: (run) => commands.showBalance(contextOf(run), parseAccountName(run.values.as)),
@@ -42,7 +64,33 @@ await runTool(CLIENT, {
     }),
   "verify-fork": ({ args, out }) => servers.verifyFork(out, args.evidence),
   servers: manageServers,
-});
+}, withLinkAddress);
+
+/** `pay <link>` stands for `<host> <port> pay <link>`: the link says where. */
+function withLinkAddress(args: string[]): string[] {
+  const at = args.findIndex(isPaymentLink);
+  if (args[0] !== "pay" || at < 0) return args;
+  try {
+    const { host, port } = parsePaymentLink(args[at]!);
+    return [host, String(port), ...args];
+  } catch {
+    // The command says what is wrong with the link.
+    return ["-", "1", ...args];
+  }
+}
+
+async function ask(run: Run<"request">): Promise<void> {
+  const { args, values } = run;
+  await requests.ask(contextOf(run), parseAccountName(values.as), {
+    payer: args.payer === undefined ? null : parseAccountName(args.payer),
+    amount: parseAmount(args.amount),
+    memo: args.memo.length > 0 ? args.memo.join(" ") : null,
+    life_s: requests.parseLife(values.expires),
+    link: values.link,
+    qr: values.qr,
+    svg: values.svg ?? null,
+  });
+}
 
 async function manageServers(run: Run<"servers">): Promise<void> {
   const { args: { action, host, port }, values, out } = run;
@@ -103,7 +151,17 @@ async function pay(run: Run<"pay">): Promise<void> {
   if (values.batch !== undefined) {
     return await commands.payBatch(contextOf(run), account, commands.readBatch(values.batch), id);
   }
-  const [payee, amount] = [parseAccountName(args.payee), parseAmount(args.amount)];
+  if (isPaymentLink(args.payee ?? "")) {
+    if (args.amount !== undefined || memo !== null) {
+      throw usageError("a link has its own amount and memo: pay takes nothing after it");
+    }
+    return await requests.payLink(contextOf(run), account, args.payee!);
+  }
+  const payee = parseAccountName(args.payee);
+  if (args.amount === undefined) {
+    throw usageError("<amount> is missing: pay takes <payee> <amount> [memo...]");
+  }
+  const amount = parseAmount(args.amount);
   await commands.pay(contextOf(run), account, { payee, amount, memo, way: wayOf(run), id });
 }
 

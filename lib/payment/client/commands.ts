@@ -12,13 +12,14 @@ import { type Amount, parseAmount } from "../../protocol/money.ts";
 import { BATCH_ITEMS_MAX } from "../../protocol/order.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import {
-  accountKeys,
   clientOptions,
   type CommandContext,
   formatTime,
   readInput,
   withClient,
+  withCurrentKeys,
 } from "./commands_context.ts";
+import { printRequest } from "./commands_print.ts";
 import { Listening, type ListenOptions, readMemo } from "./payee.ts";
 import { type Payment, PaymentClient, type PayOptions } from "./payer.ts";
 
@@ -31,9 +32,12 @@ export async function register(context: CommandContext, account: AccountName): P
     );
   }
   for (const warning of warnings) out.warn(warning);
-  const client = await PaymentClient.open({ ...clientOptions(context), account, pair }, {
-    register: true,
-  });
+  const client = await PaymentClient.open(
+    { ...clientOptions(context), account, pair, oldKeys: [] },
+    {
+      register: true,
+    },
+  );
   const { balance } = client.session;
   out.result({ account, balance }, `${account} is registered; balance ${balance}`);
   await client.end();
@@ -132,35 +136,42 @@ export async function startListening(
   account: AccountName,
 ): Promise<Listening> {
   const { p2pHost, p2pPort, out, aside } = context;
-  const pair = await accountKeys(context, account);
   const onPaid: ListenOptions["onPaid"] = (paid) => {
-    const { payer, amount, memo, balance, payment } = paid;
+    const { payer, amount, memo, balance, payment, refund_of } = paid;
     const remark = memo === null ? "" : ` "${printable(memo)}"`;
-    const text = `${payer} paid you ${amount}${remark}; balance ${balance} (payment ${payment})`;
+    const paidYou = refund_of === undefined ? "paid you" : "gave you back";
+    const of = refund_of === undefined ? "" : ` of payment ${refund_of}`;
+    const text = `${payer} ${paidYou} ${amount}${of}${remark}; balance ${balance} ` +
+      `(payment ${payment})`;
     aside(() => out.result({ event: "paid", ...paid }, text));
   };
   const notices = {
     note: (text: string) => aside(() => out.note(text)),
     warn: (text: string) => aside(() => out.warn(text)),
   };
-  return await Listening.start({
-    ...clientOptions(context),
-    notices,
-    account,
-    pair,
-    p2pHost,
-    p2pPort,
-    onPaid,
-  });
+  const onRequest: ListenOptions["onRequest"] = (request, memo) =>
+    aside(() => printRequest(out, account, request, memo, { event: "request" }));
+  return await withCurrentKeys(context, account, async (keys) =>
+    await Listening.start({
+      ...clientOptions(context),
+      ...keys,
+      notices,
+      account,
+      p2pHost,
+      p2pPort,
+      onPaid,
+      onRequest,
+    }));
 }
 
 export async function history(context: CommandContext, account: AccountName): Promise<void> {
-  await withClient(context, account, async (client, { pair }) => {
+  await withClient(context, account, async (client, options) => {
     for await (const row of client.session.history(0)) {
-      const memo = await readMemo(row.memo, pair.privateKey);
-      const { payment, payer, payee, amount, balance } = row;
+      const memo = await readMemo(row.memo, options);
+      const { payment, payer, payee, amount, request, refund_of, balance } = row;
       const time = formatTime(row.time);
-      const result = { payment, time, payer, payee, amount, memo, balance };
+      const purpose = { ...(request && { request }), ...(refund_of && { refund_of }) };
+      const result = { payment, time, payer, payee, amount, memo, ...purpose, balance };
       context.out.result(result, historyLine(account, row, memo));
     }
   });
@@ -170,7 +181,8 @@ function historyLine(account: AccountName, row: HistoryAnswerRow, memo: string |
   const [sign, other] = row.payee === account
     ? ["+", `from ${row.payer}`]
     : ["-", `to ${row.payee}`];
-  const remark = memo === null ? "" : ` "${printable(memo)}"`;
+  const remark = (memo === null ? "" : ` "${printable(memo)}"`) +
+    (row.refund_of === undefined ? "" : ` gives back ${row.refund_of}`);
   const amount = `${sign}${row.amount}`.padStart(14);
   return `${formatTime(row.time)} ${amount} ${other.padEnd(24)} ${
     row.balance.padStart(14)

@@ -1,4 +1,5 @@
 /** What the client's commands share: where the server is, who acts, and how a command reaches the server. */
+import type { KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import {
@@ -9,7 +10,8 @@ import {
 } from "../../base/errors.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadAccountKeys } from "../../keys/key_files.ts";
-import type { AccountName } from "../../keys/rsa.ts";
+import { adoptNextPair, hasNextPair, loadOldKeys } from "../../keys/key_rotation.ts";
+import type { AccountName, RsaKeyPair } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
 import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
@@ -37,8 +39,10 @@ export async function withClient(
   account: AccountName,
   work: (client: PaymentClient, options: PaymentClientOptions) => Promise<void>,
 ): Promise<void> {
-  const options = { ...clientOptions(context), account, pair: await accountKeys(context, account) };
-  const client = await PaymentClient.open(options);
+  const { client, options } = await withCurrentKeys(context, account, async (keys) => {
+    const options = { ...clientOptions(context), account, ...keys };
+    return { client: await PaymentClient.open(options), options };
+  });
   try {
     await client.resolveOutbox();
     await work(client, options);
@@ -47,19 +51,48 @@ export async function withClient(
   }
 }
 
-export async function accountKeys({ keysFolder, out }: CommandContext, account: AccountName) {
+/**
+ * Opens something with the account's keys. When a key was being replaced and the server says that the old one is no longer
+ * current, the new one takes its place.
+ */
+export async function withCurrentKeys<T>(
+  context: CommandContext,
+  account: AccountName,
+  open: (keys: AccountKeys) => Promise<T>,
+): Promise<T> {
+  const { keysFolder, out } = context;
+  try {
+    return await open(await accountKeys(context, account));
+  } catch (error) {
+    if (!isSealwireError(error, "wrong_key") || !hasNextPair(keysFolder, account)) throw error;
+    adoptNextPair(keysFolder, account);
+    out.note(`the key of ${account} had been replaced: going on with the new one`);
+    return await open(await accountKeys(context, account));
+  }
+}
+
+/** The current pair, and the keys before it, which open old memos. */
+export interface AccountKeys {
+  readonly pair: RsaKeyPair;
+  readonly oldKeys: readonly KeyObject[];
+}
+
+async function accountKeys(
+  { keysFolder, out }: CommandContext,
+  account: AccountName,
+): Promise<AccountKeys> {
   const { warnings, ...pair } = await loadAccountKeys(keysFolder, account).catch((error) => {
     if (!isSealwireError(error, "key_missing")) throw error;
     const hint = "register first, or see whether --as and --keys are right";
     throw new SealwireError("key_missing", `${error.message}: ${hint}`, { cause: error });
   });
   for (const warning of warnings) out.warn(warning);
-  return pair;
+  return { pair, oldKeys: loadOldKeys(keysFolder, account) };
 }
 
 export function clientOptions(
   context: CommandContext,
-): Omit<PaymentClientOptions, "account" | "pair"> {
+): Omit<PaymentClientOptions, "account" | "pair" | "oldKeys"> {
   const now_s = () => Math.floor(Date.now() / 1000);
   const confirmKeyChange = (payee: AccountName, known: string, key: string) =>
     confirmNewKey(context, payee, known, key);
@@ -112,9 +145,13 @@ async function confirmNewKey(
   context.out.note(
     `${payee} has replaced the key\n  ${known}\nby the key\n  ${key}\nand the old key signed that.`,
   );
+  return await confirm(context, `Pay ${payee} under the new key`);
+}
+
+/** Whether a person agrees. Without a terminal there is nobody to ask, and the script has decided. */
+export async function confirm({ ask }: CommandContext, question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return true;
-  const answer = await context.ask(`Pay ${payee} under the new key (yes/no)? `);
-  return answer?.toLowerCase() === "yes";
+  return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
 }
 
 /** Seconds since 1970 as `2026-01-31T12:00:00Z`. */

@@ -84,8 +84,11 @@ export const CLIENT = {
       summary: "pay someone",
       group: "Payments",
       arguments: {
-        payee: { summary: "the account to pay" },
-        amount: { summary: "such as 12.50; with --classic whole units" },
+        payee: { summary: "the account to pay, or a sealwire:// link" },
+        amount: {
+          arity: "optional",
+          summary: "such as 12.50; with --classic whole units; a link has its own",
+        },
         memo: { arity: "rest", summary: "words that only payee and payer can read, 140 bytes" },
       },
       options: {
@@ -117,6 +120,76 @@ export const CLIENT = {
       arguments: {},
       options: { ...ACCOUNT_OPTIONS, ...LISTEN_OPTIONS },
       example: "localhost 8080 listen --as bob",
+    },
+    request: {
+      summary: "ask someone for money",
+      group: "Requests",
+      arguments: {
+        payer: { unless: "anyone", summary: "the account to ask" },
+        amount: { summary: "such as 12.50" },
+        memo: { arity: "rest", summary: "words that only the two can read, 140 bytes" },
+      },
+      options: {
+        anyone: { summary: "whoever has the link may pay, and can read the memo" },
+        expires: { value: "TIME", default: "7d", summary: "such as 30m, 12h or 7d; at most 30d" },
+        link: { summary: "print a link that pays it" },
+        qr: { summary: "print the link as a QR code too" },
+        svg: { value: "FILE", summary: "write the QR code of the link to a new file" },
+        ...ACCOUNT_OPTIONS,
+      },
+      example: "localhost 8080 request alice 12.50 lunch --as bob",
+    },
+    requests: {
+      summary: "list requests from you and to you",
+      group: "Requests",
+      arguments: {},
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 requests --as alice",
+    },
+    accept: {
+      summary: "pay a request",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 accept $request --as alice",
+    },
+    decline: {
+      summary: "refuse a request",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 decline $request --as alice",
+    },
+    withdraw: {
+      summary: "take your own request back",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 withdraw $request --as bob",
+    },
+    refund: {
+      summary: "give a payment back, wholly or in part",
+      group: "Payments",
+      arguments: {
+        "payment-id": { summary: "as listen and history show it, or the start of it" },
+        amount: { arity: "optional", summary: "such as 12.50; else all that is left of it" },
+      },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 refund $payment --as bob",
+    },
+    redeem: {
+      summary: "give money back to the server's operator",
+      group: "Payments",
+      arguments: { amount: { summary: "such as 12.50" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 redeem 12.50 --as bob",
+    },
+    "rotate-key": {
+      summary: "replace the account's key by a new one",
+      group: "Keys",
+      arguments: {},
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 rotate-key --as alice",
     },
     history: {
       summary: "show every payment, oldest first",
@@ -170,8 +243,12 @@ export const CLIENT = {
 } as const satisfies Tool;
 
 const { register, balance, list, pay, history, receipt } = CLIENT.commands;
+const { request, requests, accept, decline, withdraw, refund, redeem } = CLIENT.commands;
 
 const NAME = { name: { summary: "the account" } } as const;
+const LAST_REQUEST = {
+  request: { arity: "optional", summary: "the start of its id; else the one that came last" },
+} as const;
 
 /** The commands of the prompt. They have the arguments of the tool's commands, and no options. */
 export const PROMPT = {
@@ -180,6 +257,13 @@ export const PROMPT = {
   balance,
   list,
   pay,
+  request,
+  requests,
+  accept: { summary: accept.summary, arguments: LAST_REQUEST },
+  decline: { summary: decline.summary, arguments: LAST_REQUEST },
+  withdraw,
+  refund,
+  redeem,
   history,
   receipt,
   help: {

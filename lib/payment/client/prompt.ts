@@ -1,6 +1,7 @@
 /** The interactive client: the same commands as on the command line, read from a prompt, while payments arrive. */
 import { printable } from "../../base/text.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
+import { usageError } from "../../cli/arguments.ts";
 import { type PromptCall, readPromptCall } from "../../cli/command_line.ts";
 import { renderCommands } from "../../cli/help.ts";
 import { LinePrompt } from "../../cli/line_prompt.ts";
@@ -17,7 +18,10 @@ import {
 } from "./commands.ts";
 import type { CommandContext } from "./commands_context.ts";
 import { receipt } from "./commands_receipts.ts";
+import { redeem, refund } from "./commands_refunds.ts";
+import * as requests from "./commands_requests.ts";
 import { PROMPT } from "./commands_table.ts";
+import { isPaymentLink } from "./payment_link.ts";
 import type { Listening } from "./payee.ts";
 
 /** Reads commands until `exit` or the end of the input. Throws `interrupted` after Ctrl-C. */
@@ -78,6 +82,29 @@ class Prompt {
       case "pay":
         await this.pay(args);
         break;
+      case "request":
+        await this.request(args);
+        break;
+      case "requests":
+        await requests.listRequests(this.context, this.account);
+        break;
+      case "accept":
+        await requests.accept(this.context, this.account, args.request ?? null);
+        break;
+      case "decline":
+        await requests.decline(this.context, this.account, args.request ?? null);
+        break;
+      case "withdraw":
+        await requests.withdraw(this.context, this.account, args.request);
+        break;
+      case "refund": {
+        const amount = args.amount === undefined ? null : parseAmount(args.amount);
+        await refund(this.context, this.account, args["payment-id"], amount);
+        break;
+      }
+      case "redeem":
+        await redeem(this.context, this.account, parseAmount(args.amount));
+        break;
       case "history":
         await history(this.context, this.account);
         break;
@@ -115,12 +142,32 @@ class Prompt {
   }
 
   private async pay(args: (PromptCall<typeof PROMPT> & { name: "pay" })["args"]): Promise<void> {
+    if (isPaymentLink(args.payee)) {
+      return await requests.payLink(this.context, this.account, args.payee);
+    }
     const payee = parseAccountName(args.payee);
+    if (args.amount === undefined) {
+      throw usageError("<amount> is missing: pay takes <payee> <amount> [memo...]");
+    }
     const amount = parseAmount(args.amount);
     const memo = args.memo.length > 0 ? args.memo.join(" ") : null;
     const { client } = this.requireOnline().listening;
     const options = { payee, amount, memo, way: "either", id: null } as const;
     printPayment(this.context.out, await payOrSuggest(client, options));
+  }
+
+  private async request(
+    args: (PromptCall<typeof PROMPT> & { name: "request" })["args"],
+  ): Promise<void> {
+    await requests.ask(this.context, this.account, {
+      payer: parseAccountName(args.payer),
+      amount: parseAmount(args.amount),
+      memo: args.memo.length > 0 ? args.memo.join(" ") : null,
+      life_s: requests.LIFE_S_DEFAULT,
+      link: false,
+      qr: false,
+      svg: null,
+    });
   }
 
   private get account(): AccountName {

@@ -303,7 +303,7 @@ export class ClientSession {
     return parseRequest((await this.call("request.find", { payee, id })).all());
   }
 
-  /** The newest requests of which this account is payee or payer. */
+  /** The pending requests of which this account is payee or payer, and then the newest of the others. */
   async requests(): Promise<RequestAnswer[]> {
     const answer = await this.call("request.list", {});
     return answer.list("requests", PAGE_ROWS_MAX).map(parseRequest);
