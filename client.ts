@@ -9,6 +9,7 @@ import { parseAccountName } from "./lib/keys/rsa.ts";
 import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import * as commands from "./lib/payment/client/commands.ts";
+import * as books from "./lib/payment/client/commands_books.ts";
 import type { CommandContext } from "./lib/payment/client/commands_context.ts";
 import * as keys from "./lib/payment/client/commands_keys.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
@@ -53,7 +54,12 @@ await runTool(CLIENT, {
   list,
   pay,
   listen,
-  history: (run) => commands.history(contextOf(run), parseAccountName(run.values.as)),
+  history,
+  statement: (run) =>
+    books.statement(contextOf(run), parseAccountName(run.values.as), {
+      month: run.values.month ?? new Date().toISOString().slice(0, "2026-11".length),
+      html: run.values.html ?? null,
+    }),
   receipt: (run) =>
     receipts.receipt(contextOf(run), parseAccountName(run.values.as), run.args["payment-id"]),
   verify: ({ args, values, out }) =>
@@ -77,6 +83,13 @@ function withLinkAddress(args: string[]): string[] {
     // The command says what is wrong with the link.
     return ["-", "1", ...args];
   }
+}
+
+async function history(run: Run<"history">): Promise<void> {
+  const account = parseAccountName(run.values.as);
+  const { csv, ledger } = run.values;
+  if (!csv && !ledger) return await commands.history(contextOf(run), account);
+  await books.exportHistory(contextOf(run), account, csv ? "csv" : "ledger");
 }
 
 async function ask(run: Run<"request">): Promise<void> {

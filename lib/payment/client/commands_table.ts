@@ -193,10 +193,25 @@ export const CLIENT = {
     },
     history: {
       summary: "show every payment, oldest first",
-      group: "Payments",
+      group: "Books",
       arguments: {},
-      options: ACCOUNT_OPTIONS,
+      options: {
+        csv: { summary: "for spreadsheets: CSV with all columns", excludes: ["ledger"] },
+        ledger: { summary: "for hledger: plain-text accounting" },
+        ...ACCOUNT_OPTIONS,
+      },
       example: "localhost 8080 history --as alice",
+    },
+    statement: {
+      summary: "show a month: balances, movements, totals",
+      group: "Books",
+      arguments: {},
+      options: {
+        month: { value: "MONTH", summary: "such as 2026-11; else this month, of UTC" },
+        html: { value: "FILE", summary: "write it to a new HTML file, with a chart" },
+        ...ACCOUNT_OPTIONS,
+      },
+      example: "localhost 8080 statement --month 2026-11 --as alice",
     },
     receipt: {
       summary: "print the receipt of a payment",

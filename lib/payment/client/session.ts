@@ -25,6 +25,7 @@ import {
 } from "../../ledger/receipt.ts";
 import type { Cancel } from "../../protocol/cancel.ts";
 import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
+import type { Unit } from "../../protocol/money.ts";
 import type { Party } from "../../protocol/party.ts";
 import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
 import {
@@ -363,6 +364,13 @@ export class ClientSession {
       throw anotherPayment();
     }
     return settled;
+  }
+
+  /** The unit that the ledger counts in, as its first entry says. */
+  async unit(): Promise<Unit> {
+    const entry = parseEntry(this.included(await this.call("ledger.open", {})).text);
+    if (entry.type === "ledger.open") return entry.unit;
+    throw new SealwireError("bad_answer", "the server shows another entry than the first one");
   }
 
   async currentBalance(): Promise<string> {
