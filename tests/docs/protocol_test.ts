@@ -16,6 +16,7 @@ import { verifyDelegation } from "../../lib/protocol/delegation.ts";
 import { hashLeaf, verifyConsistency, verifyInclusion } from "../../lib/protocol/merkle.ts";
 import { formatAmount } from "../../lib/protocol/money.ts";
 import { isBatch, parseBatchItems, verifySignedOrder } from "../../lib/protocol/order.ts";
+import { verifyRotation } from "../../lib/protocol/rotation.ts";
 import { openMemo, openOffer } from "../../lib/protocol/sealing.ts";
 import { verifyStatementOf } from "../../lib/protocol/statement.ts";
 import {
@@ -58,7 +59,7 @@ function hashes(name: string): Uint8Array[] {
 
 test("everything in the examples that is not random follows from the rest", async () => {
   const built = await buildExamples(keys, readRandomParts(examples));
-  const rsaKeys = ["alice", "bob", "server"].map((owner) => `${owner}_private.pem`);
+  const rsaKeys = ["alice", "alice_next", "bob", "server"].map((owner) => `${owner}_private.pem`);
   assert.deepEqual([...examples.keys()].sort(), [...built.keys(), ...rsaKeys].sort());
   for (const [name, expected] of built) assert.equal(text(name), expected, name);
 });
@@ -105,6 +106,22 @@ test("the cancel verifies", async () => {
   assert.equal(cancel.claims.payer as string, "alice");
 });
 
+test("the rotation verifies, and the entry names its tokens", async () => {
+  const old = keys.alice.publicKey;
+  const [rotation, countersignature] = [token("rotation"), token("countersignature")];
+  const verified = await verifyRotation(rotation, countersignature, old);
+  const entry = parseEntry(token("key_entry"));
+  assert.ok(entry.type === "account.key");
+  assert.deepEqual(
+    [entry.rotationSha256, entry.countersignatureSha256, entry.key],
+    [
+      verified.rotation.sha256,
+      verified.countersignature.sha256,
+      keys.aliceNext.publicKey.thumbprint,
+    ],
+  );
+});
+
 test("bob's key opens the offer", async () => {
   assert.deepEqual(await openOffer(token("offer"), keys.bob.privateKey), {
     order: token("order"),
@@ -114,7 +131,7 @@ test("bob's key opens the offer", async () => {
 });
 
 test("payloads are those of their tokens", () => {
-  for (const name of ["statement", "delegation", "order", "cancel"]) {
+  for (const name of ["statement", "delegation", "order", "cancel", "rotation"]) {
     assert.equal(payloadOf(token(name)), token(`${name}_payload`));
   }
   assert.equal(payloadOf(token("batch_order")), token("batch_payload"));
@@ -157,10 +174,15 @@ test("the claims that a page lists are those of its example, in order", () => {
     ["Order", "order_payload"],
     ["Batch order", "batch_payload"],
     ["Cancel", "cancel_payload"],
+    ["Rotation", "rotation_payload"],
   ] as const;
   for (const [title, name] of kinds) {
     const listed = new RegExp(`\n### ${title}\n\n\`\\{(.*)\\}\`\n`).exec(page)![1]!;
-    assert.equal(listed.replaceAll("?", ""), membersOf(token(name)), title);
+    const present = membersOf(token(name)).split(", ");
+    const named = listed.split(", ").filter((member) =>
+      !member.endsWith("?") || present.includes(member.slice(0, -1))
+    );
+    assert.equal(named.join(", ").replaceAll("?", ""), present.join(", "), title);
   }
   const item = /canonical JSON text `\{(.*?)\}`/.exec(page)![1]!;
   assert.equal(item, membersOf(linesOf("items")[0]!));
@@ -173,7 +195,7 @@ test("the members that a page lists are those of every type of entry, in order",
   )
     .map(([, type, members]) => `${type}: ${members}`);
   const common = "v, index, time, type, salt, ";
-  const found = linesOf("entries").map((entry) => {
+  const found = [...linesOf("entries"), token("key_entry")].map((entry) => {
     const members = membersOf(entry);
     assert.ok(members.startsWith(common));
     return `${parseEntry(entry).type}: ${members.slice(common.length)}`;
@@ -190,7 +212,7 @@ test("the members that a page lists are those of every type of entry, in order",
 
 test("the methods that the page lists are those of the server", () => {
   const served = readSource("lib/payment/server/server.ts")
-    .matchAll(/^ {6}"([a-z.]+)": (?:anyone|holder|\{)/gm).map(([, method]) => method!);
+    .matchAll(/^ {6}"([a-z.]+)": (?:anyone|holder|inTurn|\{)/gm).map(([, method]) => method!);
   assert.deepEqual(firstCells("payments.md", "Methods", "Proofs in answers"), [...served]);
 });
 

@@ -38,6 +38,7 @@ import {
   signBatchOrder,
   signOrder,
 } from "../../lib/protocol/order.ts";
+import { signRotation, verifyRotation } from "../../lib/protocol/rotation.ts";
 import { type SealedMemo, sealMemo, sealOffer } from "../../lib/protocol/sealing.ts";
 import { signStatement } from "../../lib/protocol/statement.ts";
 import { sha256Text, type Token } from "../../lib/protocol/token.ts";
@@ -103,6 +104,8 @@ function fold(text: string): string {
 export interface ExampleKeys {
   readonly server: RsaKeyPair;
   readonly alice: RsaKeyPair;
+  /** What alice's key is replaced by. */
+  readonly aliceNext: RsaKeyPair;
   readonly bob: RsaKeyPair;
   readonly log: Ed25519KeyPair;
   readonly aliceSession: Ed25519KeyPair;
@@ -117,6 +120,7 @@ export function exampleKeys(examples: ReadonlyMap<string, string>): ExampleKeys 
   return {
     server: rsa("server"),
     alice: rsa("alice"),
+    aliceNext: rsa("alice_next"),
     bob: rsa("bob"),
     log: ed25519(0x00),
     aliceSession: ed25519(0x20),
@@ -131,6 +135,8 @@ export interface RandomParts {
   readonly bobDelegation: string;
   readonly memo: SealedMemo;
   readonly offer: string;
+  readonly rotation: string;
+  readonly countersignature: string;
 }
 
 /** The random parts of the pages as they are. */
@@ -144,6 +150,8 @@ export function readRandomParts(examples: ReadonlyMap<string, string>): RandomPa
     bobDelegation: part("bob_delegation"),
     memo: order.memo,
     offer: part("offer"),
+    rotation: part("rotation"),
+    countersignature: part("countersignature"),
   };
 }
 
@@ -167,7 +175,15 @@ export async function makeRandomParts(keys: ExampleKeys): Promise<RandomParts> {
     bobDelegation: await delegate(keys.bob, BOB, keys.bobSession, 0x0b, START_S + 20),
     memo: await sealMemo(MEMO, keys.bob.publicKey, keys.alice.publicKey),
   };
+  const { rotation, countersignature } = await signRotation(keys.alice, keys.aliceNext, {
+    account: ALICE,
+    server,
+    replaces: 1,
+    iat: START_S + 110,
+  });
   const parts = {
+    rotation: rotation.text,
+    countersignature: countersignature.text,
     statement: statement.text,
     delegation: delegation.text,
     bobDelegation: bobDelegation.text,
@@ -270,7 +286,13 @@ export async function buildExamples(
   });
 
   const origin = logOrigin(server);
-  const { tree, texts } = ledger;
+  const { tree } = ledger;
+  const texts = [...ledger.texts];
+  const { rotation, countersignature } = parts;
+  ledger.commit(110, {
+    type: "rotate",
+    signed: await verifyRotation(rotation, countersignature, keys.alice.publicKey),
+  });
   const checkpoint = async (size: number) =>
     signCheckpoint(keys.log, origin, size, await tree.rootAt(size, noTiles));
   const newest = await checkpoint(tree.size);
@@ -305,6 +327,10 @@ export async function buildExamples(
     ["batch_order", lines(batch.text)],
     ["cancel_payload", payload(cancel.text)],
     ["cancel", lines(cancel.text)],
+    ["rotation_payload", payload(rotation)],
+    ["rotation", lines(rotation)],
+    ["countersignature", lines(countersignature)],
+    ["key_entry", lines(ledger.texts.at(-1)!)],
     ["offer", lines(parts.offer)],
     ["entries", lines(...texts)],
     ["leaf_hashes", base64Lines(texts.map((text) => hashLeaf(text)))],
