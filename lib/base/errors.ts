@@ -7,10 +7,12 @@
 export const ERROR_CODES = [
   // Any tool
   "bad_amount",
+  "bad_link",
   "bad_name",
   "bad_unit",
   "internal",
   "interrupted",
+  "not_confirmed",
   "usage",
   // Connections
   "connection_lost",
@@ -72,12 +74,13 @@ export const ERROR_CODES = [
   "refund_of_refund",
   "refund_too_much",
   "refund_unknown",
-  "request_closed",
+  "request_declined",
   "request_differs",
   "request_expired",
   "request_limit",
   "request_paid",
   "request_unknown",
+  "request_withdrawn",
   "too_many_cancels",
   "treasury_limit",
   "unknown_payee",

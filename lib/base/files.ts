@@ -148,7 +148,7 @@ function writeTemporary(path: string, content: string | Uint8Array, mode: number
  * Syncs a folder, that is the names in it. A new name survives a power failure only after that.
  * Throws the system's error.
  */
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   const fd = openSync(folder, "r");
   try {
     fsyncSync(fd);

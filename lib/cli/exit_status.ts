@@ -14,6 +14,7 @@ const EXIT_STATUS_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   usage: EXIT_USAGE,
   bad_name: EXIT_USAGE,
   bad_amount: EXIT_USAGE,
+  bad_link: EXIT_USAGE,
   no_connection: EXIT_NO_CONNECTION,
   connection_lost: EXIT_NO_CONNECTION,
   timeout: EXIT_NO_CONNECTION,

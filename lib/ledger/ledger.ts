@@ -215,7 +215,7 @@ export class Ledger {
     return request;
   }
 
-  /** Requests of which `account` is the payee or the named payer, newest first. Throws `store_damaged`. */
+  /** Requests of which `account` is the payee or the named payer: pending ones first, then the newest. Throws `store_damaged`. */
   async requestsOf(account: AccountName, limit: number): Promise<PaymentRequest[]> {
     const requests = await this.options.store.requestsOf(account, limit);
     for (const request of requests) this.options.seals.checkRequest(request);

@@ -291,6 +291,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   });
 }
 
+function endedUnpaid(state: "declined" | "withdrawn"): RefusalReason {
+  return state === "declined" ? "request_declined" : "request_withdrawn";
+}
+
 /** Why an order may not pay the request that it names. */
 function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
   if (order.request === null) return undefined;
@@ -298,7 +302,7 @@ function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
   const forOther = request?.payer !== null && request?.payer !== order.payer;
   if (request === undefined || forOther) return "request_unknown";
   if (request.state === "paid") return "request_paid";
-  if (request.state !== "pending") return "request_closed";
+  if (request.state !== "pending") return endedUnpaid(request.state);
   if (book.context.time_s >= request.expires_s) return "request_expired";
   return request.amount === order.amount ? undefined : "request_differs";
 }
@@ -371,7 +375,7 @@ function closeRequest(book: Book, submission: Submission & { type: "close-reques
   const state = by === payee ? "withdrawn" : "declined";
   if (request.state === state) return { state: "request", request };
   if (request.state === "paid") return refused("request_paid");
-  if (request.state !== "pending") return refused("request_closed");
+  if (request.state !== "pending") return refused(endedUnpaid(request.state));
   return book.keepRequest({ ...request, state });
 }
 

@@ -154,7 +154,10 @@ export interface LedgerStore extends LedgerReader {
   delegation(sha256: Sha256): Promise<string | null>;
   /** The text of a rotation or of a countersignature. */
   rotation(sha256: Sha256): Promise<string | null>;
-  /** Requests of which `account` is the payee or the named payer, newest first, at most `limit`. */
+  /**
+   * Requests of which `account` is the payee or the named payer, at most `limit`: pending ones first, then the newest first,
+   * then by id.
+   */
   requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]>;
   /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;

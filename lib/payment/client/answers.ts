@@ -69,6 +69,8 @@ export function parseHistoryRow(value: unknown): HistoryAnswerRow {
     payee: parsePartyName(row.raw("payee")),
     amount: matching(row, "amount", BALANCE),
     memo: row.raw("memo"),
+    ...(row.has("request") && { request: row.uuid("request") }),
+    ...(row.has("refund_of") && { refund_of: matching(row, "refund_of", PAYMENT_ID) }),
     balance: readBalance(row),
   };
 }

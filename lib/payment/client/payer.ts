@@ -3,7 +3,7 @@
  * the way, the same bytes are sent again or the id is cancelled, until the server or a verified receipt says what it has come
  * to.
  */
-import { randomBytes, randomUUID } from "node:crypto";
+import { type KeyObject, randomBytes, randomUUID } from "node:crypto";
 import { BoundedMap } from "../../base/bounded_map.ts";
 import { isRefusal, isSealwireError, isServerUntrusted, SealwireError } from "../../base/errors.ts";
 import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
@@ -103,6 +103,8 @@ export interface FirstPayment {
 
 export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
   readonly notices: Notices;
+  /** The account's keys before the current one, which open old memos. */
+  readonly oldKeys: readonly KeyObject[];
   /** Asks whether to pay someone whose old key vouches for a new one. Thumbprints. */
   readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
   /** Asks a person before money goes to a new key; null where nobody is to be asked. */

@@ -32,6 +32,7 @@ import {
 } from "../../ledger/receipt.ts";
 import type { Cancel } from "../../protocol/cancel.ts";
 import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
+import type { Unit } from "../../protocol/money.ts";
 import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import {
@@ -345,7 +346,7 @@ export class ClientSession {
     return parseRequest((await this.call("request.find", { payee, id })).all());
   }
 
-  /** The newest requests of which this account is payee or payer. */
+  /** The pending requests of which this account is payee or payer, and then the newest of the others. */
   async requests(): Promise<RequestAnswer[]> {
     const answer = await this.call("request.list", {});
     return answer.list("requests", PAGE_ROWS_MAX).map(parseRequest);
@@ -407,6 +408,13 @@ export class ClientSession {
       throw anotherPayment();
     }
     return settled;
+  }
+
+  /** The unit that the ledger counts in, as its first entry says. */
+  async unit(): Promise<Unit> {
+    const entry = parseEntry((await this.included(await this.call("ledger.open", {}))).text);
+    if (entry.type === "ledger.open") return entry.unit;
+    throw new SealwireError("bad_answer", "the server shows another entry than the first one");
   }
 
   async currentBalance(): Promise<string> {

@@ -44,7 +44,7 @@ export class Requests {
     return await this.submit(asker, { type: "close-request", by: asker.account, payee, id });
   }
 
-  /** The newest requests of which the asker is payee or payer. */
+  /** The pending requests of which the asker is payee or payer, and then the newest of the others. */
   async list({ account }: LoggedIn): Promise<{ requests: RequestAnswer[] }> {
     const requests = await this.ledger.requestsOf(account, PAGE_ROWS_MAX);
     return { requests: requests.map(requestAnswer) };
