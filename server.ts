@@ -44,7 +44,7 @@ async function serve(
   const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
-  const store = openStore(values.db, { create: true });
+  const store = await openStore(values.db, { create: true });
   try {
     const { keys: { pair: { publicKey } }, logKey } = identity;
     const clock = watchedClock();

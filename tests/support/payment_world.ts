@@ -15,6 +15,10 @@ export interface WorldOptions {
   readonly serverArgs?: readonly string[];
   readonly serverRuntime?: Runtime;
   readonly clientRuntime?: Runtime;
+  /** The ledger; a new file by default. */
+  readonly db?: string;
+  /** Added to the environment of the server and its operator. */
+  readonly env?: Record<string, string>;
 }
 
 export type Json = Record<string, unknown>;
@@ -27,11 +31,13 @@ export function jsonLines({ stdout }: Outcome): Json[] {
 export class PaymentWorld {
   readonly folder = temporaryFolder();
   readonly serverKeys = join(this.folder, "server_keys");
-  readonly db = join(this.folder, "data", "ledger.db");
+  readonly db: string;
   server!: ToolProcess;
   port = 0;
 
-  private constructor(private readonly options: WorldOptions) {}
+  private constructor(private readonly options: WorldOptions) {
+    this.db = options.db ?? join(this.folder, "data", "ledger.db");
+  }
 
   static async start(options: WorldOptions = {}): Promise<PaymentWorld> {
     const world = new PaymentWorld(options);
@@ -53,6 +59,7 @@ export class PaymentWorld {
     const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
     this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,
+      env: this.options.env,
       timeout_ms: 300_000,
     });
     this.port = Number((await this.server.nextJson()).port);
@@ -62,6 +69,7 @@ export class PaymentWorld {
   async operate(...args: string[]): Promise<Outcome> {
     return await runTool("server.ts", [...args, "--json", ...this.serverFiles()], {
       runtime: this.options.serverRuntime,
+      env: this.options.env,
     });
   }
 

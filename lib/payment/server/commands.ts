@@ -26,6 +26,8 @@ import { watchedClock } from "../../ledger/clock.ts";
 import type { Settings } from "../../ledger/entry.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { openAnchor, openLedger, openUnlinked } from "../../ledger/open_ledger.ts";
+import { openPostgres } from "../../ledger/postgres.ts";
+import { parsePostgresUrl } from "../../ledger/postgres_url.ts";
 import { Seals } from "../../ledger/seal.ts";
 import { formatVerifierKey } from "../../ledger/signed_note.ts";
 import { openSqlite } from "../../ledger/sqlite.ts";
@@ -46,6 +48,9 @@ import type { SERVER } from "./commands_table.ts";
 import { openIdentity, type ServerIdentity } from "./identity.ts";
 import { refusal } from "./refusals.ts";
 
+/** A drive letter of Windows is one character. */
+const URL_START = /^[a-z][a-z0-9+.-]+:/i;
+
 type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, Name>;
 
 /** Verifies the whole ledger again. Throws what is wrong with it first. */
@@ -55,7 +60,7 @@ export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
   const given = values.expect.map((path) => readExpected(path, log));
   const kept = [openAnchor(values.keys, log), openUnlinked(values.keys, log)];
   const expected = [...given, ...kept.flatMap((file) => file.read() ?? [])];
-  const store = openStore(values.db, { create: false });
+  const store = await openStore(values.db, { create: false });
   const progress = out.progress("audit", (await store.head())?.size ?? 0, "entries");
   try {
     const { entries, accounts, size, root, explained } = await audit({
@@ -149,7 +154,7 @@ export async function runBackup({ args: { file }, values, out }: Run<"backup">):
   if (existsSync(file)) {
     throw new SealwireError("target_exists", `${file} exists already: choose another name`);
   }
-  const store = openStore(values.db, { create: false });
+  const store = await openStore(values.db, { create: false });
   const partial = `${file}.${randomUUID()}.partial`;
   try {
     // Made here, because SQLite would let others read it.
@@ -200,12 +205,16 @@ export async function openServerIdentity(folder: string, out: Output): Promise<S
   return identity;
 }
 
-/** Opens the database that `--db` names. Throws `usage`, and what the store throws. */
-export function openStore(path: string, options: { create: boolean }): LedgerStore {
-  if (/^postgres(ql)?:/.test(path)) {
-    throw usageError("--db takes a file; PostgreSQL is not supported yet");
-  }
-  return openSqlite(path, options);
+/**
+ * Opens the database that `--db` names: a file, or a PostgreSQL database by its URL. What looks like a URL is none of a file,
+ * so a mistyped one makes no new ledger.
+ *
+ * @throws {SealwireError} `usage`, and what the stores throw.
+ */
+export async function openStore(db: string, options: { create: boolean }): Promise<LedgerStore> {
+  if (!URL_START.test(db)) return openSqlite(db, options);
+  optionValue("--db", db, parsePostgresUrl);
+  return await openPostgres(db, options);
 }
 
 /** The settings that were given on the command line. Throws `usage`. */
@@ -246,7 +255,7 @@ async function withLedger(
   work: (ledger: Ledger) => Promise<void>,
 ): Promise<void> {
   const { server, logKey } = await openKeys(keys);
-  const store = openStore(db, { create: false });
+  const store = await openStore(db, { create: false });
   try {
     const ledger = await openLedger({
       store,
