@@ -104,6 +104,7 @@ export class Ledger {
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
   private refreshing: Promise<void> | null = null;
+  private onForeign: (from: number, to: number) => void = () => {};
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
@@ -119,6 +120,11 @@ export class Ledger {
    */
   submit(submission: Submission): Promise<Outcome> {
     return this.queue.submit(submission);
+  }
+
+  /** Calls `listener` with the entries, `from` up to, without, `to`, that other processes have committed, in order. */
+  onForeignEntries(listener: (from: number, to: number) => void): void {
+    this.onForeign = listener;
   }
 
   /** Resolves when nothing is being committed. */
@@ -319,8 +325,9 @@ export class Ledger {
       if (!isSealwireError(error, "outcome_unknown")) throw error;
       await this.requireCommitted(texts, next, error);
     }
-    this.remember(texts, next.head.size - texts.length);
-    this.adopt(next);
+    const firstOwn = next.head.size - texts.length;
+    this.remember(texts, firstOwn);
+    this.adopt(next, firstOwn);
     return settlement!.outcomes;
   }
 
@@ -441,9 +448,12 @@ export class Ledger {
     );
   }
 
-  private adopt(state: LogState): void {
-    if (state.head.size <= this.state.head.size) return;
+  /** `firstOwn`: the index from which on the entries are this ledger's own. */
+  private adopt(state: LogState, firstOwn = state.head.size): void {
+    const from = this.state.head.size;
+    if (state.head.size <= from) return;
     this.state = state;
+    if (firstOwn > from) this.onForeign(from, firstOwn);
     this.anchorTimer ??= setTimeout(() => this.storeAnchor(), ANCHOR_DELAY_MS);
   }
 

@@ -12,10 +12,11 @@ import type { Sha256, Uuid } from "../base/parse.ts";
 import { isSealwireError } from "../base/errors.ts";
 import type { Party } from "../protocol/party.ts";
 import { copyToNewFile } from "./copy_ledger.ts";
-import { appendRecord } from "./postgres_append.ts";
+import { appendRecord, COMMITTED_CHANNEL } from "./postgres_append.ts";
 import { isCommitInDoubt, isRetryable, isSessionLost, statementError } from "./postgres_errors.ts";
-import { listenForCommits } from "./postgres_listener.ts";
+import { listen } from "./postgres_listener.ts";
 import { PostgresPool } from "./postgres_pool.ts";
+import { PostgresPresence } from "./postgres_presence.ts";
 import {
   accountOf,
   arrayOf,
@@ -134,9 +135,11 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   private lastTransaction: Promise<unknown> = Promise.resolve();
   private snapshotSession: PostgresSession | null = null;
   private readonly closing = new AbortController();
+  readonly sharedPresence: PostgresPresence;
 
   constructor(private readonly pool: PostgresPool) {
     super((text, parameters) => this.read(text, parameters));
+    this.sharedPresence = new PostgresPresence(pool, this.closing.signal);
   }
 
   private async read(
@@ -315,7 +318,14 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   }
 
   onCommitted(listener: (size: number) => void): void {
-    void listenForCommits(this.pool, listener, this.closing.signal);
+    void listen(this.pool, {
+      channel: COMMITTED_CHANNEL,
+      onNotify: (size) => listener(Number(size)),
+      onListening: async (session) => {
+        const [row] = await session.query("SELECT size FROM sealwire.head");
+        listener(Number(row!.size));
+      },
+    }, this.closing.signal);
   }
 
   async close(): Promise<void> {

@@ -12,6 +12,7 @@ import type { Unit } from "../protocol/money.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Settings } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
+import type { SharedPresence } from "./shared_presence.ts";
 import type { Ending } from "./submission.ts";
 import type { FullTile, TileId } from "./tiles.ts";
 
@@ -158,6 +159,8 @@ export interface LedgerStore extends LedgerReader {
    * come twice and may be skipped. Stores that cannot tell do not have it.
    */
   onCommitted?(listener: (size: number) => void): void;
+  /** Presence at all servers of the database. Stores of one server do not have it. */
+  readonly sharedPresence?: SharedPresence;
   close(): Promise<void>;
 }
 

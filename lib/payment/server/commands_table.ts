@@ -35,7 +35,7 @@ export const SERVER = {
       options: {
         host: { value: "ADDRESS", default: "0.0.0.0", summary: "the address to listen on" },
         keys: { ...KEYS.keys, summary: "the server's keys, made where missing" },
-        db: { ...LEDGER_OPTIONS.db, summary: `${LEDGER_OPTIONS.db.summary}, made where missing` },
+        db: { ...LEDGER_OPTIONS.db, summary: "the ledger, made where missing" },
         ...SETTINGS_OPTIONS,
         unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
         "accept-rollback": { summary: "go on without entries that were lost" },

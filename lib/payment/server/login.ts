@@ -15,6 +15,7 @@ import {
   P2P_PORT_MIN,
   PROTOCOL_VERSION,
 } from "../../protocol/wire.ts";
+import type { Directory } from "./directory.ts";
 import type { ServerIdentity } from "./identity.ts";
 import type { Log } from "./log.ts";
 import type { Lookups } from "./lookups.ts";
@@ -37,6 +38,7 @@ export class Login {
   constructor(
     private readonly options: LoginOptions,
     private readonly presence: Presence<LoggedIn>,
+    private readonly directory: Directory<LoggedIn>,
     private readonly lookups: Lookups,
   ) {}
 
@@ -74,7 +76,8 @@ export class Login {
     if (presence !== null) {
       const host = presence.host ?? session.connection.remoteHost;
       const { account: name } = delegation;
-      this.presence.publish(asker, { name, host, port: presence.port, fingerprint: account.key });
+      const row = { name, host, port: presence.port, fingerprint: account.key };
+      await this.directory.publish(asker, row);
     }
     if (params.raw("watch") === true) this.presence.subscribe(asker);
     const linked = await this.compare(delegation.account, shown);
