@@ -9,6 +9,7 @@ import { parseAccountName } from "./lib/keys/rsa.ts";
 import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import * as commands from "./lib/payment/client/commands.ts";
+import { parseAddresses } from "./lib/payment/client/commands_addresses.ts";
 import type { CommandContext } from "./lib/payment/client/commands_context.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
 import * as servers from "./lib/payment/client/commands_servers.ts";
@@ -138,9 +139,10 @@ function contextOf({ args, values, out, interrupted }: ServerRun): CommandContex
     throw usageError(`--p2p-host takes an IP address, not "${p2pHost}"`);
   }
   const p2pPort = values["p2p-port"] ?? "0";
+  const [address, ...otherAddresses] = parseAddresses(args.host, args.port);
   return {
-    host: args.host,
-    port: parsePort("<port>", args.port, 1),
+    ...address,
+    otherAddresses,
     keysFolder: values.keys,
     serverCertPath: values["server-cert"] ?? null,
     acceptNew: values["accept-new"],
@@ -157,6 +159,7 @@ function contextOf({ args, values, out, interrupted }: ServerRun): CommandContex
 /** The same for a classic client, with the warning that it is one. */
 function classicContextOf(run: ServerRun): CommandContext {
   const context = contextOf(run);
+  if (context.otherAddresses.length > 0) throw usageError("--classic takes one server");
   run.out.warn(
     "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +
       "account's money, and a payment has no receipt.",

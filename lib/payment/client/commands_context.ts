@@ -10,7 +10,7 @@ import {
 import type { Output } from "../../cli/output.ts";
 import { loadAccountKeys } from "../../keys/key_files.ts";
 import type { AccountName } from "../../keys/rsa.ts";
-import { formatAddress } from "../../net/net.ts";
+import type { Address } from "./commands_addresses.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
 import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
 
@@ -18,6 +18,8 @@ import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
 export interface CommandContext {
   readonly host: string;
   readonly port: number;
+  /** Other servers on the same ledger. */
+  readonly otherAddresses: readonly Address[];
   readonly keysFolder: string;
   readonly serverCertPath: string | null;
   readonly acceptNew: boolean;
@@ -61,7 +63,8 @@ export function clientOptions(
   context: CommandContext,
 ): Omit<PaymentClientOptions, "account" | "pair"> {
   const now_s = () => Math.floor(Date.now() / 1000);
-  return { ...serverOptions(context), notices: context.out, now_s };
+  const { out: notices, otherAddresses } = context;
+  return { ...serverOptions(context), otherAddresses, notices, now_s };
 }
 
 /** How any command reaches the server. */
@@ -74,7 +77,7 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
     serverCertPath,
     timeout_ms,
     signal: interrupted,
-    confirmServer: (fingerprint) => confirmServer(context, fingerprint),
+    confirmServer: (shown) => confirmServer(context, shown),
     remark: (text) => out.note(text),
     alarm: (lines) => {
       for (const line of ["", "!".repeat(78), ...lines, "!".repeat(78), ""]) out.warn(line);
@@ -85,10 +88,9 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
 /** First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`. */
 async function confirmServer(
   context: CommandContext,
-  { kind, fingerprint }: ShownFingerprint,
+  { kind, fingerprint, address }: ShownFingerprint,
 ): Promise<boolean> {
-  const { acceptNew, out, host, port } = context;
-  const address = formatAddress(host, port);
+  const { acceptNew, out } = context;
   const what = kind === "key" ? "key" : "certificate SHA-256";
   if (acceptNew) {
     out.note(`trusting ${address}, ${what} ${fingerprint}`);
