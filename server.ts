@@ -20,6 +20,7 @@ import {
   runKeygen,
   runSettings,
 } from "./lib/payment/server/commands.ts";
+import { runAnchor, runCopy } from "./lib/payment/server/commands_databases.ts";
 import { SERVER } from "./lib/payment/server/commands_table.ts";
 import { type Log, makeLog } from "./lib/payment/server/log.ts";
 import { PaymentServer } from "./lib/payment/server/server.ts";
@@ -33,6 +34,8 @@ await runTool(SERVER, {
   settings: runSettings,
   audit: runAudit,
   backup: runBackup,
+  copy: runCopy,
+  anchor: runAnchor,
   grant: runGrant,
   keygen: runKeygen,
 });

@@ -20,7 +20,7 @@ import { certificateFingerprint } from "../../keys/certificate.ts";
 import { openPair } from "../../keys/key_files.ts";
 import { deriveSealKey, openLogKey } from "../../keys/log_key.ts";
 import { parseAccountName } from "../../keys/rsa.ts";
-import { audit } from "../../ledger/audit.ts";
+import { audit, type AuditResult } from "../../ledger/audit.ts";
 import { type Checkpoint, type Log, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { watchedClock } from "../../ledger/clock.ts";
 import type { Settings } from "../../ledger/entry.ts";
@@ -55,33 +55,41 @@ type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, 
 
 /** Verifies the whole ledger again. Throws what is wrong with it first. */
 export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
-  const { server, logKey } = await openKeys(values.keys);
-  const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const given = values.expect.map((path) => readExpected(path, log));
-  const kept = [openAnchor(values.keys, log), openUnlinked(values.keys, log)];
-  const expected = [...given, ...kept.flatMap((file) => file.read() ?? [])];
   const store = await openStore(values.db, { create: false });
+  try {
+    const { explained, ...valid } = await auditStore(store, values, out);
+    const { entries, accounts, root } = valid;
+    out.result(
+      { valid: true, ...valid, explained },
+      `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(explained)}`,
+    );
+  } finally {
+    await store.close();
+  }
+}
+
+/** Verifies a ledger, also against the anchor, and against `expect`: paths of checkpoints and receipts. */
+export async function auditStore(
+  store: LedgerStore,
+  { keys, expect = [] }: { readonly keys: string; readonly expect?: readonly string[] },
+  out: Output,
+): Promise<AuditResult> {
+  const { server, logKey } = await openKeys(keys);
+  const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
+  const given = expect.map((path) => readExpected(path, log));
+  const kept = [openAnchor(keys, log), openUnlinked(keys, log)];
   const progress = out.progress("audit", (await store.head())?.size ?? 0, "entries");
   try {
-    const { entries, accounts, size, root, explained } = await audit({
+    return await audit({
       store,
       server,
       log: logKey.publicKey,
       seals: new Seals(deriveSealKey(logKey.privateKey)),
-      expected,
+      expected: [...given, ...kept.flatMap((file) => file.read() ?? [])],
       onProgress: (entries) => progress.add(entries),
     });
-    progress.finish({ wipe: true });
-    const lost = explained;
-    out.result(
-      { valid: true, entries, accounts, size, root, explained: lost },
-      `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(lost)}`,
-    );
-  } catch (error) {
-    progress.finish({ wipe: true });
-    throw error;
   } finally {
-    await store.close();
+    progress.finish({ wipe: true });
   }
 }
 
@@ -277,7 +285,7 @@ async function withLedger(
 }
 
 /** The keys of a server that exists. */
-async function openKeys(folder: string) {
+export async function openKeys(folder: string) {
   const { pair } = await openPair(folder, "server", { makeMissing: false });
   const { pair: logKey } = openLogKey(folder, { makeMissing: false });
   return { server: pair.publicKey.thumbprint, logKey };

@@ -10,7 +10,7 @@ const LEDGER_OPTIONS = {
   db: {
     value: "FILE|URL",
     default: "data/ledger.db",
-    summary: "the ledger: a file or postgres://…",
+    summary: "the ledger: file or postgres://…",
   },
 } as const satisfies Options;
 
@@ -76,6 +76,24 @@ export const SERVER = {
       arguments: { file: { summary: "the copy, made new" } },
       options: LEDGER_OPTIONS,
       example: "backup ledger-2026-11-24.db",
+    },
+    copy: {
+      summary: "move the ledger to another database",
+      group: "Operating",
+      arguments: {},
+      options: {
+        from: { value: "FILE|URL", required: true, summary: "the old one, ended by this" },
+        to: { value: "FILE|URL", required: true, summary: "the new one, empty or not there yet" },
+        ...KEYS,
+      },
+      example: "copy --from data/ledger.db --to postgres://pay@db.example/pay",
+    },
+    anchor: {
+      summary: "show the newest checkpoint that this server knows",
+      group: "Operating",
+      arguments: {},
+      options: KEYS,
+      example: "anchor --keys /etc/sealwire",
     },
     grant: {
       summary: "issue money to an account",
