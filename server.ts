@@ -59,6 +59,7 @@ async function serve(
       clock,
       create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted },
       acceptRollback: values["accept-rollback"],
+      acceptFailover: values["accept-failover"],
       acceptClock: values["accept-clock"],
       // Not in a quiet server's log, which nobody writes: payments have stopped.
       onTrouble: (code, text) => out.quiet ? out.warn(text) : log(code, { text }),

@@ -101,6 +101,7 @@ export class Ledger {
   private clockWasUnsteady = false;
   /** The last entry was from the future at start, and the clock has not come right since. */
   private awaitsClock: boolean;
+  private failoverWasPending = false;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
   private refreshing: Promise<void> | null = null;
@@ -313,6 +314,7 @@ export class Ledger {
     try {
       await this.options.store.transaction(async (transaction) => {
         const before = await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, false);
         const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
@@ -329,6 +331,37 @@ export class Ledger {
     this.remember(texts, firstOwn);
     this.adopt(next, firstOwn);
     return settlement!.outcomes;
+  }
+
+  /**
+   * Finds out whether the database has failed over. Then it may lack commits that were answered, of which another server
+   * knows. `accept`: the operator has compared, and it does not.
+   *
+   * @throws {SealwireError} `ledger_rolled_back`, and as `transaction` of the store.
+   */
+  async checkFailover(accept: boolean): Promise<void> {
+    try {
+      await this.options.store.transaction(async (transaction) => {
+        await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, accept);
+      });
+    } catch (error) {
+      if (!isSealwireError(error, "failover_pending")) throw error;
+    }
+  }
+
+  /** With synchronous replication nothing is missing that any server knows of, once this one's own head links. */
+  private async judgeFailover({ failover }: LedgerTransaction, accept: boolean): Promise<void> {
+    if (failover === undefined) {
+      this.failoverWasPending = false;
+    } else if (failover.wasSynchronous || accept) {
+      await failover.accept();
+    } else {
+      const error = failoverPending();
+      if (!this.failoverWasPending) this.options.onTrouble?.(error.code, error.message);
+      this.failoverWasPending = true;
+      throw error;
+    }
   }
 
   /**
@@ -519,6 +552,15 @@ export function rolledBack(lost: Checkpoint, size: number): SealwireError {
     `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
+  );
+}
+
+function failoverPending(): SealwireError {
+  return new SealwireError(
+    "failover_pending",
+    "the database has failed over to another machine, without synchronous replication, and may lack payments: they pause " +
+      'until the operator has compared "server.ts anchor" of every server with the database, and has started one with ' +
+      "--accept-failover",
   );
 }
 

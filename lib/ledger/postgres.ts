@@ -38,6 +38,7 @@ import {
   type CommitRecord,
   commitUnknown,
   type EndingRow,
+  type Failover,
   type Head,
   type HistoryRow,
   type LedgerReader,
@@ -52,6 +53,12 @@ import type { TileId } from "./tiles.ts";
 
 /** How often a transaction is tried that fails for no fault of its own: a deadlock, a connection that had died unseen. */
 const TRANSACTION_TRIES_MAX = 5;
+
+/** The name of the WAL file says it at once; pg_control_checkpoint() only after the first checkpoint on the new timeline. */
+const CURRENT_TIMELINE =
+  "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer";
+const IS_SYNCHRONOUS = `(current_setting('synchronous_standby_names') <> ''
+  AND current_setting('synchronous_commit') NOT IN ('off', 'local'))`;
 
 /**
  * Opens the ledger in the database at `url`; `create`: makes it where there is none.
@@ -375,7 +382,8 @@ class PostgresTransaction extends PostgresReader implements LedgerTransaction {
     const [, [head]] = await Promise.all([
       session.command("BEGIN"),
       session.query(
-        `SELECT *, floor(extract(epoch FROM clock_timestamp()))::bigint AS now_s
+        `SELECT *, floor(extract(epoch FROM clock_timestamp()))::bigint AS now_s,
+           ${CURRENT_TIMELINE} AS current_timeline, ${IS_SYNCHRONOUS} AS synchronous_now
          FROM sealwire.head FOR UPDATE`,
       ),
     ]);
@@ -398,6 +406,24 @@ class PostgresTransaction extends PostgresReader implements LedgerTransaction {
   }
 
   async append(record: CommitRecord): Promise<void> {
-    await appendRecord(this.session, record);
+    const { timeline, is_synchronous, current_timeline, synchronous_now } = this.lockedHead;
+    const isAsBefore = timeline === current_timeline && is_synchronous === synchronous_now;
+    await Promise.all([
+      appendRecord(this.session, record),
+      ...(isAsBefore ? [] : [this.recordMachine()]),
+    ]);
+  }
+
+  /** A standby that is promoted begins a new timeline. */
+  get failover(): Failover | undefined {
+    const { timeline, is_synchronous, current_timeline } = this.lockedHead;
+    if (timeline === null || timeline === current_timeline) return undefined;
+    return { wasSynchronous: is_synchronous === true, accept: () => this.recordMachine() };
+  }
+
+  private async recordMachine(): Promise<void> {
+    await this.query(
+      `UPDATE sealwire.head SET timeline = ${CURRENT_TIMELINE}, is_synchronous = ${IS_SYNCHRONOUS}`,
+    );
   }
 }

@@ -89,6 +89,10 @@ const MIGRATIONS: readonly string[] = [
     expires timestamptz NOT NULL
   ) WITH (fillfactor = 50);
   `,
+  `
+  -- Where and how the last commit was made: its timeline, and whether a standby had it before it was answered.
+  ALTER TABLE sealwire.head ADD COLUMN timeline integer, ADD COLUMN is_synchronous boolean;
+  `,
 ];
 
 /** Of the tables that this program reads. */

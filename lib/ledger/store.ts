@@ -108,6 +108,16 @@ export interface LedgerTransaction extends LedgerReader {
    */
   readonly now_s: number | null;
   append(record: CommitRecord): Promise<void>;
+  /** Absent while the database is at the machine that made its last commit. Stores of one machine never have it. */
+  readonly failover?: Failover;
+}
+
+/** Another machine has taken the place of the one that made the database's last commit. */
+export interface Failover {
+  /** The last commit that is here was replicated synchronously: no commit was answered that is not here too. */
+  readonly wasSynchronous: boolean;
+  /** Has this machine taken for the database from now on, at all servers. Part of the transaction. */
+  accept(): Promise<void>;
 }
 
 export interface LedgerStore extends LedgerReader {

@@ -39,6 +39,7 @@ export const SERVER = {
         ...SETTINGS_OPTIONS,
         unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
         "accept-rollback": { summary: "go on without entries that were lost" },
+        "accept-failover": { summary: "go on after a failover, once anchors are compared" },
         "accept-clock": { summary: "go on although the last entry is in the future" },
         classic: { summary: "serve old C++ clients too, which nothing protects" },
         log: {
