@@ -204,6 +204,7 @@ async function payClassic(run: Run<"pay">): Promise<void> {
 /** The context of a classic client, with the warning that it is one. */
 function classicContextOf(run: ServerRun): CommandContext {
   const context = contextOf(run);
+  if (context.otherAddresses.length > 0) throw usageError("--classic takes one server");
   run.out.warn(
     "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +
       "account's money, and a payment has no receipt.",

@@ -20,6 +20,7 @@ import {
   runKeygen,
   runSettings,
 } from "./lib/payment/server/commands.ts";
+import { runAnchor, runCopy } from "./lib/payment/server/commands_databases.ts";
 import { SERVER } from "./lib/payment/server/commands_table.ts";
 import { type Log, makeLog } from "./lib/payment/server/log.ts";
 import { PaymentServer } from "./lib/payment/server/server.ts";
@@ -33,6 +34,8 @@ await runTool(SERVER, {
   settings: runSettings,
   audit: runAudit,
   backup: runBackup,
+  copy: runCopy,
+  anchor: runAnchor,
   grant: runGrant,
   keygen: runKeygen,
 });
@@ -44,7 +47,7 @@ async function serve(
   const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
-  const store = openStore(values.db, { create: true });
+  const store = await openStore(values.db, { create: true });
   try {
     const { keys: { pair: { publicKey } }, logKey } = identity;
     const clock = watchedClock();
@@ -56,6 +59,7 @@ async function serve(
       clock,
       create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted },
       acceptRollback: values["accept-rollback"],
+      acceptFailover: values["accept-failover"],
       acceptClock: values["accept-clock"],
       // Not in a quiet server's log, which nobody writes: payments have stopped.
       onTrouble: (code, text) => out.quiet ? out.warn(text) : log(code, { text }),

@@ -107,6 +107,7 @@ export const ERROR_CODES = [
   // The ledger's store
   "anchor_unreadable",
   "clock_unsteady",
+  "failover_pending",
   "ledger_missing",
   "ledger_moved",
   "ledger_of_another_server",
@@ -206,6 +207,7 @@ export function isSealwireError(error: unknown, code?: ErrorCode): error is Seal
 const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
   "clock_unsteady",
   "connection_lost",
+  "failover_pending",
   "internal",
   "no_connection",
   "overloaded",

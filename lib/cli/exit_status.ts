@@ -18,6 +18,7 @@ const EXIT_STATUS_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   no_connection: EXIT_NO_CONNECTION,
   connection_lost: EXIT_NO_CONNECTION,
   timeout: EXIT_NO_CONNECTION,
+  store_unavailable: EXIT_NO_CONNECTION,
   server_untrusted: EXIT_NO_CONNECTION,
   server_changed: EXIT_NO_CONNECTION,
   ledger_forked: EXIT_NO_CONNECTION,

@@ -119,9 +119,11 @@ export class Ledger {
   private clockWasUnsteady = false;
   /** The last entry was from the future at start, and the clock has not come right since. */
   private awaitsClock: boolean;
+  private failoverWasPending = false;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
   private refreshing: Promise<void> | null = null;
+  private onForeign: (from: number, to: number) => void = () => {};
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
@@ -137,6 +139,11 @@ export class Ledger {
    */
   submit(submission: Submission): Promise<Outcome> {
     return this.queue.submit(submission);
+  }
+
+  /** Calls `listener` with the entries, `from` up to, without, `to`, that other processes have committed, in order. */
+  onForeignEntries(listener: (from: number, to: number) => void): void {
+    this.onForeign = listener;
   }
 
   /** Resolves when nothing is being committed. */
@@ -378,6 +385,7 @@ export class Ledger {
     try {
       await this.options.store.transaction(async (transaction) => {
         const before = await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, false);
         const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
@@ -390,9 +398,41 @@ export class Ledger {
       if (!isSealwireError(error, "outcome_unknown")) throw error;
       await this.requireCommitted(texts, next, error);
     }
-    this.remember(texts, next.head.size - texts.length);
-    this.adopt(next);
+    const firstOwn = next.head.size - texts.length;
+    this.remember(texts, firstOwn);
+    this.adopt(next, firstOwn);
     return settlement!.outcomes;
+  }
+
+  /**
+   * Finds out whether the database has failed over. Then it may lack commits that were answered, of which another server
+   * knows. `accept`: the operator has compared, and it does not.
+   *
+   * @throws {SealwireError} `ledger_rolled_back`, and as `transaction` of the store.
+   */
+  async checkFailover(accept: boolean): Promise<void> {
+    try {
+      await this.options.store.transaction(async (transaction) => {
+        await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, accept);
+      });
+    } catch (error) {
+      if (!isSealwireError(error, "failover_pending")) throw error;
+    }
+  }
+
+  /** With synchronous replication nothing is missing that any server knows of, once this one's own head links. */
+  private async judgeFailover({ failover }: LedgerTransaction, accept: boolean): Promise<void> {
+    if (failover === undefined) {
+      this.failoverWasPending = false;
+    } else if (failover.wasSynchronous || accept) {
+      await failover.accept();
+    } else {
+      const error = failoverPending();
+      if (!this.failoverWasPending) this.options.onTrouble?.(error.code, error.message);
+      this.failoverWasPending = true;
+      throw error;
+    }
   }
 
   /**
@@ -566,9 +606,12 @@ export class Ledger {
     );
   }
 
-  private adopt(state: LogState): void {
-    if (state.head.size <= this.state.head.size) return;
+  /** `firstOwn`: the index from which on the entries are this ledger's own. */
+  private adopt(state: LogState, firstOwn = state.head.size): void {
+    const from = this.state.head.size;
+    if (state.head.size <= from) return;
     this.state = state;
+    if (firstOwn > from) this.onForeign(from, firstOwn);
     this.anchorTimer ??= setTimeout(() => this.storeAnchor(), ANCHOR_DELAY_MS);
   }
 
@@ -634,6 +677,15 @@ export function rolledBack(lost: Checkpoint, size: number): SealwireError {
     `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
+  );
+}
+
+function failoverPending(): SealwireError {
+  return new SealwireError(
+    "failover_pending",
+    "the database has failed over to another machine, without synchronous replication, and may lack payments: they pause " +
+      'until the operator has compared "server.ts anchor" of every server with the database, and has started one with ' +
+      "--accept-failover",
   );
 }
 

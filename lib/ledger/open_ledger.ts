@@ -45,6 +45,8 @@ export interface OpenLedgerOptions
   readonly create: NewLedger | null;
   /** Go on with a database that lacks entries which were signed. */
   readonly acceptRollback?: boolean;
+  /** Go on with a database that has failed over, after comparing. */
+  readonly acceptFailover?: boolean;
 }
 
 /**
@@ -76,6 +78,8 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
   if (losses.length > 0 && ledger.isMoved) throw await movedError(ledger);
   if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
+  // Only a database of several servers fails over.
+  if (store.onCommitted !== undefined) await ledger.checkFailover(options.acceptFailover ?? false);
   // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
   await Promise.all(
     [

@@ -71,7 +71,7 @@ export class PostgresPool {
     return this.writer;
   }
 
-  /** Runs `read` in a session that others read in too; once more in a new one when the session is lost. */
+  /** Runs `read` in a session that others use too; once more in a new one when the session is lost. */
   async reading<T>(read: (session: PostgresSession) => Promise<T>): Promise<T> {
     const at = this.nextReader++ % READ_SESSIONS;
     try {

@@ -13,6 +13,7 @@ import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Settings } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
+import type { SharedPresence } from "./shared_presence.ts";
 import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import type { FullTile, TileId } from "./tiles.ts";
 
@@ -130,6 +131,16 @@ export interface LedgerTransaction extends LedgerReader {
    */
   readonly now_s: number | null;
   append(record: CommitRecord): Promise<void>;
+  /** Absent while the database is at the machine that made its last commit. Stores of one machine never have it. */
+  readonly failover?: Failover;
+}
+
+/** Another machine has taken the place of the one that made the database's last commit. */
+export interface Failover {
+  /** The last commit that is here was replicated synchronously: no commit was answered that is not here too. */
+  readonly wasSynchronous: boolean;
+  /** Has this machine taken for the database from now on, at all servers. Part of the transaction. */
+  accept(): Promise<void>;
 }
 
 export interface LedgerStore extends LedgerReader {
@@ -199,6 +210,8 @@ export interface LedgerStore extends LedgerReader {
    * come twice and may be skipped. Stores that cannot tell do not have it.
    */
   onCommitted?(listener: (size: number) => void): void;
+  /** Presence at all servers of the database. Stores of one server do not have it. */
+  readonly sharedPresence?: SharedPresence;
   close(): Promise<void>;
 }
 

@@ -13,6 +13,7 @@ import { loadAccountKeys } from "../../keys/key_files.ts";
 import { adoptNextPair, hasNextPair, loadOldKeys } from "../../keys/key_rotation.ts";
 import type { AccountName, RsaKeyPair } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
+import type { Address } from "./commands_addresses.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { type FirstPayment, PaymentClient, type PaymentClientOptions } from "./payer.ts";
@@ -24,6 +25,8 @@ const PAYEES_SHOWN_MAX = 10;
 export interface CommandContext {
   readonly host: string;
   readonly port: number;
+  /** Other servers on the same ledger. */
+  readonly otherAddresses: readonly Address[];
   readonly keysFolder: string;
   readonly serverCertPath: string | null;
   readonly acceptNew: boolean;
@@ -139,6 +142,7 @@ export function clientOptions(
     confirmNewKey(context, payee, known, key);
   return {
     ...serverOptions(context),
+    otherAddresses: context.otherAddresses,
     confirmKeyChange,
     notices: context.out,
     now_s,
@@ -186,7 +190,7 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
     serverCertPath,
     timeout_ms,
     signal: interrupted,
-    confirmServer: (fingerprint) => confirmServer(context, fingerprint),
+    confirmServer: (shown) => confirmServer(context, shown),
     remark: (text) => out.note(text),
     alarm: (lines) => out.alarm(lines),
   };
@@ -195,10 +199,9 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
 /** First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`. */
 async function confirmServer(
   context: CommandContext,
-  { kind, fingerprint }: ShownFingerprint,
+  { kind, fingerprint, address }: ShownFingerprint,
 ): Promise<boolean> {
-  const { acceptNew, out, host, port } = context;
-  const address = formatAddress(host, port);
+  const { acceptNew, out } = context;
   const what = kind === "key" ? "key" : "certificate SHA-256";
   if (acceptNew) {
     out.note(`trusting ${address}, ${what} ${fingerprint}`);

@@ -48,7 +48,7 @@ export const CLIENT = {
   file: "client.ts",
   summary: "Sealwire's payment client: pays people, takes payments, checks receipts.",
   prefix: {
-    host: { summary: "the server" },
+    host: { summary: "the server; several, on one ledger: host,host:port" },
     port: { summary: "its port" },
   },
   optionalPrefix: true,

@@ -7,7 +7,11 @@ const KEYS = {
 
 const LEDGER_OPTIONS = {
   ...KEYS,
-  db: { value: "FILE", default: "data/ledger.db", summary: "the ledger" },
+  db: {
+    value: "FILE|URL",
+    default: "data/ledger.db",
+    summary: "the ledger: file or postgres://…",
+  },
 } as const satisfies Options;
 
 /** Of a new ledger; an existing one carries its own. */
@@ -35,6 +39,7 @@ export const SERVER = {
         ...SETTINGS_OPTIONS,
         unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
         "accept-rollback": { summary: "go on without entries that were lost" },
+        "accept-failover": { summary: "go on after a failover, once anchors are compared" },
         "accept-clock": { summary: "go on although the last entry is in the future" },
         classic: { summary: "serve old C++ clients too, which nothing protects" },
         log: {
@@ -72,6 +77,24 @@ export const SERVER = {
       arguments: { file: { summary: "the copy, made new" } },
       options: LEDGER_OPTIONS,
       example: "backup ledger-2026-11-24.db",
+    },
+    copy: {
+      summary: "move the ledger to another database",
+      group: "Operating",
+      arguments: {},
+      options: {
+        from: { value: "FILE|URL", required: true, summary: "the old one, ended by this" },
+        to: { value: "FILE|URL", required: true, summary: "the new one, empty or not there yet" },
+        ...KEYS,
+      },
+      example: "copy --from data/ledger.db --to postgres://pay@db.example/pay",
+    },
+    anchor: {
+      summary: "show the newest checkpoint that this server knows",
+      group: "Operating",
+      arguments: {},
+      options: KEYS,
+      example: "anchor --keys /etc/sealwire",
     },
     grant: {
       summary: "issue money to an account",

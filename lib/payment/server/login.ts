@@ -15,6 +15,7 @@ import {
   P2P_PORT_MIN,
   PROTOCOL_VERSION,
 } from "../../protocol/wire.ts";
+import type { Directory } from "./directory.ts";
 import type { ServerIdentity } from "./identity.ts";
 import type { Log } from "./log.ts";
 import type { Lookups } from "./lookups.ts";
@@ -37,6 +38,7 @@ export class Login {
   constructor(
     private readonly options: LoginOptions,
     private readonly presence: Presence<LoggedIn>,
+    private readonly directory: Directory<LoggedIn>,
     private readonly lookups: Lookups,
   ) {}
 
@@ -76,7 +78,7 @@ export class Login {
       const host = presence.host ?? session.connection.remoteHost;
       const { account: name } = delegation;
       const row = { name, host, port: presence.port, fingerprint: account.key };
-      isDisplacing = this.presence.publish(asker, row);
+      isDisplacing = await this.directory.publish(asker, row);
     }
     if (params.raw("watch") === true) this.presence.subscribe(asker);
     const linked = await this.compare(delegation.account, shown);

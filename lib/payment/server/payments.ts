@@ -2,9 +2,9 @@
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
-import type { Entry } from "../../ledger/entry.ts";
-import { parseEntry } from "../../ledger/entry.ts";
+import { type Batch, type Entry, parseEntry, type Transfer } from "../../ledger/entry.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
+import { storeDamaged } from "../../ledger/seal.ts";
 import type { LedgerStore, StoredPayment } from "../../ledger/store.ts";
 import type { Outcome, Submission } from "../../ledger/submission.ts";
 import { type SignedCancel, verifySignedCancel } from "../../protocol/cancel.ts";
@@ -19,6 +19,7 @@ import {
   parseBatchItems,
   verifySignedOrder,
 } from "../../protocol/order.ts";
+import type { Party } from "../../protocol/party.ts";
 import type { Token } from "../../protocol/token.ts";
 import type { PaymentAnswer, SettledAnswer } from "../../protocol/wire.ts";
 import { CancelBudget } from "./budgets.ts";
@@ -157,6 +158,29 @@ export class Payments {
     }
   }
 
+  /** Tells payer and payees of a payment that another process has recorded. */
+  async announceEntry(entry: Entry<Transfer | Batch>): Promise<void> {
+    if (entry.type === "transfer" && !this.isAnyHere(entry.payer, entry.payee)) return;
+    const { id, index, payer } = entry;
+    const stored = await this.options.ledger.payment(payer, id);
+    if (stored === null) throw storeDamaged(`payment ${id} is missing in the database`);
+    const { signedText: order, delegationText: delegation, itemTexts } = stored;
+    const signed = order === null || delegation === null ? {} : { order, delegation };
+    if (entry.type === "transfer") {
+      this.notify(payer, null, index, () => signed);
+      this.notify(entry.payee, null, index, () => signed);
+      return;
+    }
+    for (const [item, text] of (itemTexts ?? []).entries()) {
+      const { payee } = parseBatchItem(text);
+      this.notify(payee, null, index, () => ({ ...signed, ...this.itemOf(itemTexts!, item) }));
+    }
+  }
+
+  private isAnyHere(...parties: readonly Party[]): boolean {
+    return parties.some((party) => !this.presence.sessionsOf(party)[Symbol.iterator]().next().done);
+  }
+
   /** A delegation as it comes with an order; a day's orders share one. */
   private verifiedDelegation(text: unknown): Promise<Token<Delegation>> {
     if (typeof text !== "string") return verifyDelegation(text);
@@ -201,7 +225,12 @@ export class Payments {
     this.notify(order.claims.payee, teller, index, () => signed);
   }
 
-  private notify(account: string, teller: LoggedIn, index: number, quote: () => Quoted): void {
+  private notify(
+    account: string,
+    teller: LoggedIn | null,
+    index: number,
+    quote: () => Quoted,
+  ): void {
     for (const hearer of this.presence.sessionsOf(account)) {
       if (hearer === teller) continue;
       hearer.session.notifications.add(() => this.settledAnswer(hearer, index, quote()));

@@ -45,7 +45,8 @@ export class Rotations {
     }
   }
 
-  private endSessions(account: AccountName): void {
+  /** Sessions act by the key that they logged in with. */
+  endSessions(account: AccountName): void {
     for (const session of [...this.presence.sessionsOf(account)]) session.end();
   }
 }

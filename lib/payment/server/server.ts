@@ -5,6 +5,8 @@ import type { LedgerStore } from "../../ledger/store.ts";
 import { type Connection, type Listener, listenTls } from "../../net/net.ts";
 import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
 import type { Method } from "../../rpc/peer.ts";
+import { Directory } from "./directory.ts";
+import { ForeignEntries } from "./foreign_entries.ts";
 import { History } from "./history.ts";
 import { Login, type LoginOptions } from "./login.ts";
 import { Lookups } from "./lookups.ts";
@@ -36,7 +38,8 @@ export interface ListenOptions {
 }
 
 export class PaymentServer {
-  private readonly presence = new Presence<LoggedIn>();
+  private readonly presence: Presence<LoggedIn>;
+  private readonly directory: Directory<LoggedIn>;
   private readonly lookups: Lookups;
   private readonly login: Login;
   private readonly payments: Payments;
@@ -44,16 +47,20 @@ export class PaymentServer {
   private readonly requests: Requests;
   private readonly rotations: Rotations;
   private readonly logAnswers: LogAnswers;
+  private readonly foreignEntries: ForeignEntries;
   private listener: Listener | null = null;
 
   constructor(private readonly options: PaymentServerOptions) {
-    const { presence } = this;
-    this.lookups = new Lookups(options.ledger, presence);
-    this.login = new Login(options, presence, this.lookups);
-    this.payments = new Payments(options, presence);
+    const { store: { sharedPresence = null }, log } = options;
+    this.presence = new Presence(sharedPresence ? () => sharedPresence.count() : undefined);
+    this.directory = new Directory(this.presence, sharedPresence, log);
+    this.lookups = new Lookups(options.ledger, this.directory);
+    this.login = new Login(options, this.presence, this.directory, this.lookups);
+    this.payments = new Payments(options, this.presence);
     this.history = new History(options.store);
-    this.requests = new Requests(options.ledger, presence);
-    this.rotations = new Rotations(options.ledger, presence);
+    this.requests = new Requests(options.ledger, this.presence);
+    this.rotations = new Rotations(options.ledger, this.presence);
+    this.foreignEntries = new ForeignEntries(options, this.payments, this.rotations);
     this.logAnswers = new LogAnswers(options.ledger);
   }
 
@@ -66,6 +73,8 @@ export class PaymentServer {
       if (connection.alpn === ALPN) this.accept(connection);
       else acceptOther(connection);
     });
+    this.directory.start();
+    this.foreignEntries.start();
     return this.listener;
   }
 
@@ -76,6 +85,8 @@ export class PaymentServer {
   /** Takes no more. Ledger and store stay open. */
   async close(): Promise<void> {
     await this.listener?.close();
+    this.foreignEntries.close();
+    await this.directory.close();
     this.presence.close();
   }
 
@@ -101,7 +112,7 @@ export class PaymentServer {
       clearTimeout(deadline);
       session.closed = true;
       const { loggedIn } = session;
-      if (loggedIn !== null) this.presence.leave(loggedIn);
+      if (loggedIn !== null) this.directory.leave(loggedIn);
       log("closed", {
         ...from,
         ...(loggedIn && { account: loggedIn.account }),

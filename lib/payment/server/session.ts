@@ -7,8 +7,8 @@ import type { Checkpoint } from "../../ledger/checkpoint.ts";
 import type { Connection } from "../../net/net.ts";
 import { NONCE_BYTES } from "../../protocol/delegation.ts";
 import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
+import type { DirectorySession } from "./directory.ts";
 import { Notifications } from "./notifications.ts";
-import type { Listed } from "./presence.ts";
 
 export interface ServerSessionOptions {
   readonly methods: (session: ServerSession) => Record<string, Method>;
@@ -65,8 +65,12 @@ export class ServerSession {
 }
 
 /** A session that acts for an account. */
-export class LoggedIn implements Listed {
+export class LoggedIn implements DirectorySession {
   constructor(readonly session: ServerSession, readonly account: AccountName) {}
+
+  get isClosed(): boolean {
+    return this.session.closed;
+  }
 
   notify(method: string, params: object): void {
     this.session.peer.notify(method, params);
