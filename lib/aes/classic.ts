@@ -127,11 +127,13 @@ class Ciphertext {
 class RewoundConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
+  readonly localHost: string;
   readonly alpn: string | null;
 
   constructor(private readonly connection: Connection, private start: Uint8Array | null) {
     this.remoteHost = connection.remoteHost;
     this.remotePort = connection.remotePort;
+    this.localHost = connection.localHost;
     this.alpn = connection.alpn;
   }
 

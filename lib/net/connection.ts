@@ -6,6 +6,8 @@ export interface Connection {
   /** The IP literal of the peer. An IPv4-mapped IPv6 address is given as plain IPv4. */
   readonly remoteHost: string;
   readonly remotePort: number;
+  /** The IP literal of this end, in the same form as `remoteHost`. */
+  readonly localHost: string;
   /** The negotiated ALPN protocol, or null where there is none. */
   readonly alpn: string | null;
   /** The bytes that were written and that the system has not taken yet. */

@@ -14,6 +14,7 @@ import { listenError, ON_DENO } from "./connection.ts";
 import { listenTcpDeno } from "./deno_listen.ts";
 import { listenTcpNode, listenTlsNode } from "./node_listen.ts";
 
+export { addressGroup, mayConnectTo, parseIp } from "./address.ts";
 export { connectTcp, connectTls, connectTlsUnverified } from "./connect.ts";
 export { END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
 export type { Connection, Listener, ListenTlsOptions } from "./connection.ts";

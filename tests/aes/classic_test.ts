@@ -212,6 +212,7 @@ function connectionOf(pieces: readonly Uint8Array[]): Connection {
   const left = [...pieces];
   return {
     remoteHost: "127.0.0.1",
+    localHost: "127.0.0.1",
     remotePort: 1,
     alpn: null,
     unsent_bytes: 0,

@@ -37,8 +37,8 @@ import {
   type OnlineRow,
   PAGE_ROWS_MAX,
 } from "../../protocol/wire.ts";
+import { mayConnectTo } from "../../net/net.ts";
 import {
-  mayConnectTo,
   parseHistoryRow,
   parseName,
   parseOnlineRow,
@@ -208,8 +208,8 @@ export class ClientSession {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
     const presence = parsePresence(answer.raw("presence"));
-    const { remoteHost } = this.link.peer.connection;
-    const reachable = presence !== null && mayConnectTo(presence.host, remoteHost);
+    const { remoteHost: serverHost, localHost: ownHost } = this.link.peer.connection;
+    const reachable = presence !== null && mayConnectTo(presence.host, { serverHost, ownHost });
     return { name, key, presence: reachable ? presence : null };
   }
 
