@@ -7,7 +7,7 @@ import { watchedClock } from "./lib/ledger/clock.ts";
 import type { Settings } from "./lib/ledger/entry.ts";
 import type { Ledger } from "./lib/ledger/ledger.ts";
 import { openLedger } from "./lib/ledger/open_ledger.ts";
-import { type Connection, formatAddress } from "./lib/net/net.ts";
+import { type Connection, formatAddress, type Place } from "./lib/net/net.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import {
   openServerIdentity,
@@ -103,7 +103,7 @@ function acceptClassic(
   ledger: Ledger,
   log: Log,
   out: Output,
-): (connection: Connection) => void {
+): (connection: Connection, place: Place) => void {
   out.warn(
     "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
       "their money; accounts that have a key stay protected by it.",
@@ -114,7 +114,7 @@ function acceptClassic(
     log,
     announce: (account, index) => server.announceUnsigned(account, index),
   });
-  return (connection) => classic.accept(connection);
+  return (connection, place) => classic.accept(connection, place);
 }
 
 /** What a classic client is told by a server that does not serve it. */

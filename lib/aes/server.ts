@@ -2,7 +2,13 @@
 import { internalError, isSealwireError } from "../base/errors.ts";
 import { printable } from "../base/text.ts";
 import type { Output } from "../cli/output.ts";
-import { type Connection, formatAddress, type Listener, listenTcp } from "../net/net.ts";
+import {
+  type Connection,
+  formatAddress,
+  type Listener,
+  listenTcp,
+  type Place,
+} from "../net/net.ts";
 import type { KeyFile } from "../aes_utils.ts";
 import { receiveClassicMessage } from "./classic.ts";
 import { showMessage, showReceivedFile } from "./display.ts";
@@ -11,9 +17,8 @@ import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { ReceiveFolder } from "./transfer/receive_folder.ts";
 import { MessageBudget } from "./transfer/receive_message.ts";
 import { serveConnection } from "./transfer/transfer.ts";
-import { UnprovenConnections } from "./unproven.ts";
 
-/** Clients at once; more are turned away as they come. */
+/** Clients at once. */
 const CONNECTIONS_MAX = 256;
 
 /** What the operator must hear even under `--quiet`: a stranger may have the key, or guessed. */
@@ -38,7 +43,6 @@ export class AesServer {
   /** Resolves when the first client has been served to its end. */
   readonly served: Promise<void>;
   private readonly messageBudget = new MessageBudget();
-  private readonly unproven = new UnprovenConnections();
   private readonly firstServed = Promise.withResolvers<void>();
   private listener: Listener | null = null;
   private closing = false;
@@ -49,11 +53,11 @@ export class AesServer {
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
   static async start(options: AesServerOptions): Promise<AesServer> {
-    const { host, port } = options;
+    const { host, port, out } = options;
     const server = new AesServer(options);
     server.listener = await listenTcp(
-      { host, port, connections_max: CONNECTIONS_MAX },
-      (connection) => server.serve(connection),
+      { host, port, connections_max: CONNECTIONS_MAX, onNotice: (text) => out.warn(text) },
+      (connection, place) => server.serve(connection, place),
     );
     return server;
   }
@@ -68,20 +72,17 @@ export class AesServer {
     await this.listener?.close();
   }
 
-  private async serve(connection: Connection): Promise<void> {
+  private async serve(connection: Connection, place: Place): Promise<void> {
     const from = formatAddress(connection.remoteHost, connection.remotePort);
-    this.unproven.add(connection);
     try {
-      await this.receive(connection, from);
+      await this.receive(connection, place, from);
       this.firstServed.resolve();
     } catch (error) {
       if (!this.closing) this.explain(from, error);
-    } finally {
-      this.unproven.delete(connection);
     }
   }
 
-  private async receive(connection: Connection, from: string): Promise<void> {
+  private async receive(connection: Connection, place: Place, from: string): Promise<void> {
     const { key, folder, offer, classic, stall_ms, out } = this.options;
     const { messageBudget } = this;
     const arrived = classic
@@ -96,7 +97,7 @@ export class AesServer {
       onMessage: (message) => showMessage(out, from, message),
       onFile: (file) => showReceivedFile(out, from, file),
       onRefused: (name, reason) => this.explain(`${from}: refused ${printable(name)}`, reason),
-      onProven: () => this.unproven.delete(connection),
+      onProven: () => place.prove(null),
       onPairing: async (connection, reader) => {
         await servePairing(connection, reader, offer, key.bytes);
         out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);

@@ -10,7 +10,7 @@ import { isSealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
-import type { Connection } from "../../net/net.ts";
+import type { Connection, Place } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
 import type { Log } from "../server/log.ts";
 import { MessageReader } from "./message_reader.ts";
@@ -25,8 +25,6 @@ import {
   parseRequest,
 } from "./format.ts";
 
-/** Classic connections at once; more are closed as they come. */
-const CONNECTIONS_MAX = 2_000;
 /** Silence, before a login and after it: C++ clients send nothing while their person does nothing. */
 const LOGIN_SILENCE_MS = 60_000;
 const SESSION_SILENCE_MS = 12 * 3_600_000;
@@ -56,7 +54,7 @@ class Session {
   private allowance = BURST_MESSAGES;
   private allowed_at_ms = performance.now();
 
-  constructor(readonly connection: Connection) {}
+  constructor(readonly connection: Connection, readonly place: Place) {}
 
   /** Waits until this session may have another message answered. */
   async turn(): Promise<void> {
@@ -71,7 +69,6 @@ class Session {
 export class ClassicPaymentServer {
   private readonly online = new Map<AccountName, Session>();
   private readonly serverKey: string;
-  private connections = 0;
 
   constructor(private readonly options: ClassicPaymentOptions) {
     const spki = options.serverKey.key.export({ type: "spki", format: "der" });
@@ -79,10 +76,8 @@ export class ClassicPaymentServer {
   }
 
   /** Takes a connection and serves it to its end. */
-  accept(connection: Connection): void {
-    if (this.connections >= CONNECTIONS_MAX) return connection.destroy();
-    this.connections++;
-    const session = new Session(connection);
+  accept(connection: Connection, place: Place): void {
+    const session = new Session(connection, place);
     void this.serve(session).then(() => this.leave(session, null), (error) => {
       connection.destroy();
       this.leave(session, error);
@@ -90,7 +85,6 @@ export class ClassicPaymentServer {
   }
 
   private leave(session: Session, error: unknown): void {
-    this.connections--;
     session.closed = true;
     const { name, connection } = session;
     if (name !== null && this.online.get(name.account) === session) {
@@ -174,6 +168,7 @@ export class ClassicPaymentServer {
     if (other || holder !== session || session.closed) return ANSWERS.loginFailed;
     session.name = name;
     session.port = port;
+    session.place.prove(name.account);
     this.online.set(name.account, session);
     this.options.log("login", { account: name.account, classic: true });
     return await this.list(session, name);

@@ -121,6 +121,7 @@ export class Login {
     const asker = new LoggedIn(session, account);
     this.presence.enter(asker);
     session.loggedIn = asker;
+    session.place.prove(account);
     this.options.log("login", { account });
     return asker;
   }

@@ -2,7 +2,7 @@
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { LedgerStore } from "../../ledger/store.ts";
-import { type Connection, type Listener, listenTls } from "../../net/net.ts";
+import { type Connection, type Listener, listenTls, type Place } from "../../net/net.ts";
 import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
 import type { Method } from "../../rpc/peer.ts";
 import { History } from "./history.ts";
@@ -24,7 +24,9 @@ export interface ListenOptions {
   readonly host: string;
   readonly port: number;
   /** Takes connections whose client does not ask for our protocol. */
-  readonly acceptOther: (connection: Connection) => void;
+  readonly acceptOther: (connection: Connection, place: Place) => void;
+  /** The most connections at once. The default is the listener's. */
+  readonly connections_max?: number;
 }
 
 export class PaymentServer {
@@ -46,13 +48,13 @@ export class PaymentServer {
   }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
-  async listen({ host, port, acceptOther }: ListenOptions): Promise<Listener> {
+  async listen({ acceptOther, ...address }: ListenOptions): Promise<Listener> {
     const { identity: { keys }, log } = this.options;
-    const tls = { host, port, cert: keys.certificatePem, key: keys.tlsKeyPem, alpn: [ALPN] };
+    const tls = { ...address, cert: keys.certificatePem, key: keys.tlsKeyPem, alpn: [ALPN] };
     const onNotice = (text: string) => log("notice", { text });
-    this.listener = await listenTls({ ...tls, onNotice }, (connection) => {
-      if (connection.alpn === ALPN) this.accept(connection);
-      else acceptOther(connection);
+    this.listener = await listenTls({ ...tls, onNotice }, (connection, place) => {
+      if (connection.alpn === ALPN) this.accept(connection, place);
+      else acceptOther(connection, place);
     });
     return this.listener;
   }
@@ -72,10 +74,10 @@ export class PaymentServer {
     this.payments.announceUnsigned(account, index);
   }
 
-  private accept(connection: Connection): void {
+  private accept(connection: Connection, place: Place): void {
     const { log } = this.options;
     const from = { host: connection.remoteHost, port: connection.remotePort };
-    const session = new ServerSession(connection, {
+    const session = new ServerSession(connection, place, {
       methods: (session) => this.methods(session),
       onInternalError: (error) => log("internal_error", { ...from, message: String(error) }),
     });

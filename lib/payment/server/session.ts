@@ -4,7 +4,7 @@ import { SealwireError } from "../../base/errors.ts";
 import { encodeBase64url, Members } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import type { Checkpoint } from "../../ledger/checkpoint.ts";
-import type { Connection } from "../../net/net.ts";
+import type { Connection, Place } from "../../net/net.ts";
 import { NONCE_BYTES } from "../../protocol/delegation.ts";
 import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
 import { Notifications } from "./notifications.ts";
@@ -25,7 +25,12 @@ export class ServerSession {
   closed = false;
   private sentSize: number | null = null;
 
-  constructor(readonly connection: Connection, options: ServerSessionOptions) {
+  constructor(
+    readonly connection: Connection,
+    /** The connection's place at the door, which login makes the account's. */
+    readonly place: Place,
+    options: ServerSessionOptions,
+  ) {
     const { methods, onInternalError } = options;
     this.peer = new RpcPeer(connection, {
       role: "server",
