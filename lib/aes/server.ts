@@ -1,4 +1,5 @@
 /** The AES server: takes messages and files from clients that hold its key, and shows them. */
+import { type ByteAccount, ByteBudget } from "../base/byte_budget.ts";
 import { internalError, isSealwireError } from "../base/errors.ts";
 import { printable } from "../base/text.ts";
 import type { Output } from "../cli/output.ts";
@@ -15,11 +16,13 @@ import { showMessage, showReceivedFile } from "./display.ts";
 import { servePairing } from "./pairing/pairing.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { ReceiveFolder } from "./transfer/receive_folder.ts";
-import { MessageBudget } from "./transfer/receive_message.ts";
 import { serveConnection } from "./transfer/transfer.ts";
 
 /** Clients at once. */
 const CONNECTIONS_MAX = 256;
+
+/** The size of all unfinished messages together. */
+const MESSAGES_BYTES_MAX = 128 * 1024 * 1024;
 
 /** What the operator must hear even under `--quiet`: a stranger may have the key, or guessed. */
 const GRAVE_CODES: ReadonlySet<string> = new Set(["pairing_unconfirmed", "pairing_wrong_code"]);
@@ -42,13 +45,14 @@ export interface AesServerOptions {
 export class AesServer {
   /** Resolves when the first client has been served to its end. */
   readonly served: Promise<void>;
-  private readonly messageBudget = new MessageBudget();
+  private readonly budget = new ByteBudget(MESSAGES_BYTES_MAX);
   private readonly firstServed = Promise.withResolvers<void>();
   private listener: Listener | null = null;
   private closing = false;
 
   private constructor(private readonly options: AesServerOptions) {
     this.served = this.firstServed.promise;
+    this.budget.onPressure((text) => options.out.warn(text));
   }
 
   /** @throws {SealwireError} `port_in_use`, `port_forbidden`, `address_unavailable`. */
@@ -74,30 +78,40 @@ export class AesServer {
 
   private async serve(connection: Connection, place: Place): Promise<void> {
     const from = formatAddress(connection.remoteHost, connection.remotePort);
+    const bytes = this.budget.open(() => connection.destroy());
     try {
-      await this.receive(connection, place, from);
+      await this.receive(connection, place, bytes, from);
       this.firstServed.resolve();
     } catch (error) {
       if (!this.closing) this.explain(from, error);
+    } finally {
+      bytes.close();
     }
   }
 
-  private async receive(connection: Connection, place: Place, from: string): Promise<void> {
+  private async receive(
+    connection: Connection,
+    place: Place,
+    bytes: ByteAccount,
+    from: string,
+  ): Promise<void> {
     const { key, folder, offer, classic, stall_ms, out } = this.options;
-    const { messageBudget } = this;
     const arrived = classic
-      ? await receiveClassicMessage(connection, { aesKey: key.aesKey, stall_ms, messageBudget })
+      ? await receiveClassicMessage(connection, { aesKey: key.aesKey, stall_ms, bytes })
       : connection;
     if (arrived instanceof Uint8Array) return showMessage(out, from, arrived);
     await serveConnection(arrived, {
       psk: key.bytes,
       stall_ms,
       folder,
-      messageBudget,
+      bytes,
       onMessage: (message) => showMessage(out, from, message),
       onFile: (file) => showReceivedFile(out, from, file),
       onRefused: (name, reason) => this.explain(`${from}: refused ${printable(name)}`, reason),
-      onProven: () => place.prove(null),
+      onProven: () => {
+        place.prove(null);
+        bytes.prove();
+      },
       onPairing: async (connection, reader) => {
         await servePairing(connection, reader, offer, key.bytes);
         out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);

@@ -3,6 +3,7 @@
  * handled in order. Only the last step of a file, syncing and publishing it, runs beside them, for
  * many files at once.
  */
+import type { ByteAccount } from "../../base/byte_budget.ts";
 import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
@@ -31,7 +32,7 @@ import {
 import { parseFileName } from "./names.ts";
 import { IncomingFile } from "./receive_file.ts";
 import type { ReceiveFolder } from "./receive_folder.ts";
-import { IncomingMessage, type MessageBudget } from "./receive_message.ts";
+import { IncomingMessage } from "./receive_message.ts";
 
 /** The most files of one connection whose content has begun and not ended. Each one is open. */
 const STARTED_MAX = 8;
@@ -46,7 +47,7 @@ export interface ReceivedFile {
 
 export interface Receiver {
   readonly folder: ReceiveFolder;
-  readonly messageBudget: MessageBudget;
+  readonly bytes: ByteAccount;
   /** Called once for each complete message, before it is acknowledged. */
   onMessage(message: Uint8Array, sha256: Uint8Array): void;
   /** Called once for each new file that is safely on the disk, before it is acknowledged. */
@@ -140,7 +141,7 @@ class ItemReceiver {
     this.requireNewItem(announced.item);
     if (this.message) throw protocolError("two messages at once");
     try {
-      this.message = new IncomingMessage(announced, this.receiver.messageBudget);
+      this.message = new IncomingMessage(announced, this.receiver.bytes);
     } catch (error) {
       this.refuse(announced.item, "a message", error);
     }

@@ -122,6 +122,7 @@ export class Login {
     this.presence.enter(asker);
     session.loggedIn = asker;
     session.place.prove(account);
+    session.peer.prove();
     this.options.log("login", { account });
     return asker;
   }

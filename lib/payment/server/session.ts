@@ -34,6 +34,7 @@ export class ServerSession {
     const { methods, onInternalError } = options;
     this.peer = new RpcPeer(connection, {
       role: "server",
+      unproven: true,
       methods: methods(this),
       onInternalError,
     });
