@@ -1,6 +1,7 @@
 /** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+import { processBytes } from "./lib/base/byte_budget.ts";
 import { SealwireError } from "./lib/base/errors.ts";
-import { parsePort, usageError } from "./lib/cli/arguments.ts";
+import { parseInteger, parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { watchedClock } from "./lib/ledger/clock.ts";
@@ -27,6 +28,9 @@ import { parseUnit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
 /** What a new ledger says when its operator says nothing: as the original programs did. */
 const SETTINGS_DEFAULT: Settings = { openingBalance: 1_000_000n, registration: "open" };
 
+/** The most that an option which counts something takes. */
+const COUNT_MAX = 1_000_000;
+
 await runTool(SERVER, {
   serve,
   settings: runSettings,
@@ -42,6 +46,13 @@ async function serve(
   const port = parsePort("<port>", args.port);
   const wanted = parseSettings(values);
   const unit = values.unit === undefined ? undefined : parseUnit(values.unit);
+  const count = (name: keyof typeof values & string) =>
+    parseInteger(`--${name}`, String(values[name]), 1, COUNT_MAX);
+  const budgets = {
+    orders_per_s: count("orders-per-second"),
+    registrations_per_minute: count("registrations-per-minute"),
+  };
+  const connections_max = count("connections");
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
   const store = openStore(values.db, { create: true });
@@ -60,9 +71,12 @@ async function serve(
       onTrouble: (code, text) => log(code, { text }),
     });
     requireSettings(ledger, { ...wanted, ...(unit && { unit }) });
-    const server = new PaymentServer({ identity, ledger, store, now_s: () => clock.now_s(), log });
+    processBytes.onPressure((text) => log("notice", { text }));
+    const now_s = () => clock.now_s();
+    const server = new PaymentServer({ identity, ledger, store, now_s, log, budgets });
     const acceptOther = values.classic ? acceptClassic(server, ledger, log, out) : turnAway;
-    const listener = await server.listen({ host: values.host, port, acceptOther });
+    const { host } = values;
+    const listener = await server.listen({ host, port, acceptOther, connections_max });
     const address = { host: listener.host, port: listener.port };
     out.result(
       { event: "listening", ...address },
@@ -112,6 +126,7 @@ function acceptClassic(
     ledger,
     serverKey: server.publicKey,
     log,
+    budgets: server.budgets,
     announce: (account, index) => server.announceUnsigned(account, index),
   });
   return (connection, place) => classic.accept(connection, place);

@@ -32,6 +32,7 @@ const ERROR_CODES = [
   "overloaded",
   "parse_error",
   "peer_error",
+  "rate_limited",
   "unknown_method",
   // Accounts and sessions
   "already_logged_in",
@@ -68,7 +69,6 @@ const ERROR_CODES = [
   "order_from_future",
   "payee_key_changed",
   "payer_is_payee",
-  "too_many_cancels",
   "treasury_limit",
   "unknown_payee",
   // Offers from client to client
@@ -196,6 +196,7 @@ const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
   "internal",
   "no_connection",
   "overloaded",
+  "rate_limited",
   "store_unavailable",
   "timeout",
 ]);
@@ -223,6 +224,19 @@ const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
  */
 export function isWorthRetrying(error: unknown): boolean {
   return isSealwireError(error) && WORTH_RETRYING.has(error.code);
+}
+
+/** The longest wait that a peer can ask for. */
+const RETRY_AFTER_MS_MAX = 60_000;
+
+/**
+ * How long the other end asks to wait before the same thing is tried again on the same connection.
+ * Null where it does not say so.
+ */
+export function retryAfterMs(error: unknown): number | null {
+  if (!isWorthRetrying(error)) return null;
+  const { retry_after_ms: wait_ms } = (error as SealwireError).details as Record<string, unknown>;
+  return typeof wait_ms === "number" && wait_ms > 0 ? Math.min(wait_ms, RETRY_AFTER_MS_MAX) : null;
 }
 
 /**

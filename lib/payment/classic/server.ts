@@ -12,6 +12,7 @@ import type { Ledger } from "../../ledger/ledger.ts";
 import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
 import type { Connection, Place } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
+import type { Budgets } from "../server/budgets.ts";
 import type { Log } from "../server/log.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
@@ -38,6 +39,7 @@ export interface ClassicPaymentOptions {
   readonly ledger: Ledger;
   readonly serverKey: RsaPublicKey;
   readonly log: Log;
+  readonly budgets: Budgets;
   /** Tells an account that has a key of a payment that nobody signed, in entry `index`. */
   readonly announce: (account: AccountName, index: number) => void;
 }
@@ -132,7 +134,7 @@ export class ClassicPaymentServer {
   private async handle(session: Session, request: ClassicRequest): Promise<string> {
     switch (request.type) {
       case "register":
-        return await this.register(request.name);
+        return await this.register(session, request.name);
       case "login":
         return await this.login(session, request);
       case "list":
@@ -144,13 +146,21 @@ export class ClassicPaymentServer {
     }
   }
 
-  private async register(name: ClassicName | null): Promise<string> {
+  private async register(session: Session, name: ClassicName | null): Promise<string> {
     if (name === null) return ANSWERS.registerFailed;
-    const { ledger, log } = this.options;
+    const { ledger, log, budgets } = this.options;
     const { account } = name;
+    const { remoteHost } = session.connection;
+    try {
+      budgets.requireRegistration(remoteHost);
+    } catch (error) {
+      if (!isSealwireError(error, "rate_limited")) throw error;
+      return ANSWERS.registerFailed;
+    }
     const id = randomUUID() as Uuid;
     const outcome = await ledger.submit({ type: "open-classic", account, id });
     if (outcome.state !== "opened") return ANSWERS.registerFailed;
+    budgets.countRegistration(remoteHost);
     log("registered", { account, classic: true });
     return ANSWERS.registered;
   }

@@ -2,7 +2,12 @@
  * A client's session: one logged-in connection, and every answer on it checked before anyone believes it. What can be
  * verified is verified (checkpoints, receipts, a payee's entry in the ledger); the rest is parsed.
  */
-import { isSealwireError, isWorthRetrying, SealwireError } from "../../base/errors.ts";
+import {
+  isSealwireError,
+  isWorthRetrying,
+  retryAfterMs,
+  SealwireError,
+} from "../../base/errors.ts";
 import { Members, type Uuid } from "../../base/parse.ts";
 import type { Ed25519KeyPair } from "../../keys/ed25519.ts";
 import {
@@ -31,6 +36,8 @@ import {
   verifySignedOrder,
 } from "../../protocol/order.ts";
 import type { Token } from "../../protocol/token.ts";
+import { pause } from "../../base/retry.ts";
+import type { RpcPeer } from "../../rpc/peer.ts";
 import {
   HISTORY_ROWS_MAX,
   type HistoryAnswerRow,
@@ -134,10 +141,8 @@ export class ClientSession {
     const link = await connectServer({ ...options, onNotification });
     try {
       const { peer, statement, cert, nonce } = link;
-      const ask = async (method: string, params: object) => {
-        const answer = await peer.call(method, params, { timeout_ms, signal });
-        return new Members(answer, method, "bad_answer");
-      };
+      const ask = (method: string, params: object) =>
+        callPatiently(peer, method, params, { timeout_ms, signal });
       const server = statement.claims.server.thumbprint;
       const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
       const delegation = await signDelegation(pair, claims, now_s());
@@ -288,8 +293,7 @@ export class ClientSession {
 
   private async call(method: string, params: object): Promise<Members> {
     const { timeout_ms, signal } = this.options;
-    const answer = await this.link.peer.call(method, params, { timeout_ms, signal });
-    return new Members(answer, method, "bad_answer");
+    return await callPatiently(this.link.peer, method, params, { timeout_ms, signal });
   }
 
   private hear(method: string, params: unknown, login: LoginOptions): void {
@@ -422,4 +426,27 @@ function quotedTexts(answer: Members): Omit<SettledTexts, "entry"> {
 
 function anotherPayment(): SealwireError {
   return new SealwireError("bad_answer", "the server sent the receipt of another payment");
+}
+
+/**
+ * Calls a method of the server. Where the server says when to try again, waits that long and does,
+ * as long as the timeout allows.
+ */
+async function callPatiently(
+  peer: RpcPeer,
+  method: string,
+  params: object,
+  { timeout_ms, signal }: { readonly timeout_ms: number; readonly signal: AbortSignal },
+): Promise<Members> {
+  const until_ms = performance.now() + timeout_ms;
+  while (true) {
+    try {
+      const answer = await peer.call(method, params, { timeout_ms, signal });
+      return new Members(answer, method, "bad_answer");
+    } catch (error) {
+      const wait_ms = retryAfterMs(error);
+      if (wait_ms === null || performance.now() + wait_ms > until_ms) throw error;
+      await pause(wait_ms, signal);
+    }
+  }
 }

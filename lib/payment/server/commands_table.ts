@@ -1,5 +1,7 @@
 /** The commands of `server.ts`: the one place that declares them. */
 import type { Options, Tool } from "../../cli/command.ts";
+import { CONNECTIONS_MAX_DEFAULT } from "../../net/net.ts";
+import { ORDERS_PER_S_DEFAULT, REGISTRATIONS_PER_MINUTE_DEFAULT } from "./budgets.ts";
 
 const KEYS = {
   keys: { value: "FOLDER", default: "keys", summary: "the server's keys" },
@@ -36,6 +38,21 @@ export const SERVER = {
         unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
         "accept-rollback": { summary: "go on without entries that were lost" },
         "accept-clock": { summary: "go on although the last entry is in the future" },
+        "orders-per-second": {
+          value: "COUNT",
+          default: String(ORDERS_PER_S_DEFAULT),
+          summary: "orders that one account has settled",
+        },
+        "registrations-per-minute": {
+          value: "COUNT",
+          default: String(REGISTRATIONS_PER_MINUTE_DEFAULT),
+          summary: "new accounts from one address",
+        },
+        connections: {
+          value: "COUNT",
+          default: String(CONNECTIONS_MAX_DEFAULT),
+          summary: "connections at once",
+        },
         classic: { summary: "serve old C++ clients too, which nothing protects" },
         log: {
           value: "text|json",

@@ -15,6 +15,7 @@ import {
   P2P_PORT_MIN,
   PROTOCOL_VERSION,
 } from "../../protocol/wire.ts";
+import type { Budgets } from "./budgets.ts";
 import type { ServerIdentity } from "./identity.ts";
 import type { Log } from "./log.ts";
 import type { Lookups } from "./lookups.ts";
@@ -31,6 +32,7 @@ export interface LoginOptions {
   readonly ledger: Ledger;
   readonly now_s: () => number;
   readonly log: Log;
+  readonly budgets: Budgets;
 }
 
 export class Login {
@@ -47,12 +49,18 @@ export class Login {
 
   async register(session: ServerSession, params: Members): Promise<LoginAnswer> {
     const shown = this.parseCheckpoint(params);
+    const { budgets } = this.options;
+    const { remoteHost } = session.connection;
+    budgets.requireRegistration(remoteHost);
     const delegation = await this.authenticate(session, params);
     const id = randomUUID() as Uuid;
     const outcome = await this.options.ledger.submit({ type: "open", delegation, id });
     if (outcome.state === "refused") throw refusal(outcome.reason);
     const { account } = delegation.claims;
-    if (outcome.state === "opened" && !outcome.again) this.options.log("registered", { account });
+    if (outcome.state === "opened" && !outcome.again) {
+      budgets.countRegistration(remoteHost);
+      this.options.log("registered", { account });
+    }
     this.enter(session, account);
     return await this.answer(session, account, shown);
   }

@@ -21,7 +21,7 @@ import {
 } from "../../protocol/order.ts";
 import type { Token } from "../../protocol/token.ts";
 import type { PaymentAnswer, SettledAnswer } from "../../protocol/wire.ts";
-import { CancelBudget } from "./budgets.ts";
+import type { Budgets } from "./budgets.ts";
 import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { proofAnswer } from "./proofs.ts";
@@ -38,6 +38,7 @@ export interface PaymentsOptions {
   readonly store: LedgerStore;
   readonly now_s: () => number;
   readonly log: Log;
+  readonly budgets: Budgets;
 }
 
 type OrderSubmission = Submission & { type: "order" };
@@ -62,14 +63,10 @@ interface Quoted {
 export class Payments {
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
   private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
-  private readonly cancels: CancelBudget;
-
   constructor(
     private readonly options: PaymentsOptions,
     private readonly presence: Presence<LoggedIn>,
-  ) {
-    this.cancels = new CancelBudget(options.now_s);
-  }
+  ) {}
 
   async settle(asker: LoggedIn, params: Members): Promise<SettledAnswer> {
     const signed = await verifySignedOrder(
@@ -86,11 +83,14 @@ export class Payments {
     if (!party) {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
+    const { budgets } = this.options;
+    budgets.requireOrder(asker.account, order.payer, items.length);
     const submission = { type: "order", signed, items } as const;
     const outcome = await this.options.ledger.submit(submission);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
+      budgets.countEntry(order.payer, items.length);
       this.options.log("settled", { payment: order.id, payer: order.payer });
       this.announce(asker, submission, outcome.index);
     }
@@ -108,13 +108,10 @@ export class Payments {
     if (asker.account !== payer) {
       throw new SealwireError("not_a_party", "only its payer may cancel a payment");
     }
-    this.cancels.require(payer);
+    this.options.budgets.requireCancel(payer);
     const outcome = await this.options.ledger.submit({ type: "cancel", signed });
     if (outcome.state === "refused") throw refusal(outcome.reason);
-    if (outcome.state === "cancelled") {
-      if (!outcome.again) this.cancels.spend(payer);
-      return { state: "cancelled" };
-    }
+    if (outcome.state === "cancelled") return { state: "cancelled" };
     const payment = await this.options.ledger.payment(payer, id);
     return await this.answer(asker, await this.found(asker, payment, null));
   }

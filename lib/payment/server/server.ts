@@ -5,6 +5,7 @@ import type { LedgerStore } from "../../ledger/store.ts";
 import { type Connection, type Listener, listenTls, type Place } from "../../net/net.ts";
 import { ALPN, BATCH_LINE_BYTES_MAX } from "../../protocol/wire.ts";
 import type { Method } from "../../rpc/peer.ts";
+import { type BudgetOptions, Budgets } from "./budgets.ts";
 import { History } from "./history.ts";
 import { Login, type LoginOptions } from "./login.ts";
 import { Lookups } from "./lookups.ts";
@@ -16,8 +17,9 @@ import { accountHolder, anyone, type LoggedIn, ServerSession } from "./session.t
 /** A connection that has not logged in by then is closed. */
 const LOGIN_DEADLINE_MS = 30_000;
 
-export interface PaymentServerOptions extends LoginOptions {
+export interface PaymentServerOptions extends Omit<LoginOptions, "budgets"> {
   readonly store: LedgerStore;
+  readonly budgets?: BudgetOptions;
 }
 
 export interface ListenOptions {
@@ -30,6 +32,7 @@ export interface ListenOptions {
 }
 
 export class PaymentServer {
+  readonly budgets: Budgets;
   private readonly presence = new Presence<LoggedIn>();
   private readonly lookups: Lookups;
   private readonly login: Login;
@@ -40,9 +43,10 @@ export class PaymentServer {
 
   constructor(private readonly options: PaymentServerOptions) {
     const { presence } = this;
+    const budgets = this.budgets = new Budgets(options.budgets);
     this.lookups = new Lookups(options.ledger, presence);
-    this.login = new Login(options, presence, this.lookups);
-    this.payments = new Payments(options, presence);
+    this.login = new Login({ ...options, budgets }, presence, this.lookups);
+    this.payments = new Payments({ ...options, budgets }, presence);
     this.history = new History(options.store);
     this.logAnswers = new LogAnswers(options.ledger);
   }
@@ -103,25 +107,31 @@ export class PaymentServer {
   private methods(session: ServerSession): Record<string, Method> {
     const { login, lookups, payments, history, logAnswers } = this;
     const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
+    const reader = (handle: Parameters<typeof accountHolder>[1]) =>
+      holder((asker, params) => {
+        const { account } = asker;
+        this.budgets.requireRead({ account, address: session.connection.remoteHost });
+        return handle(asker, params);
+      });
     return {
       "hello": anyone(() => login.hello(session)),
       "account.register": anyone((params) => login.register(session, params)),
       "session.login": anyone((params) => login.login(session, params)),
-      "account.balance": holder(({ account }) => lookups.balance(account)),
-      "directory.list": holder((_, params) => lookups.list(params)),
-      "directory.lookup": holder((asker, params) => lookups.lookup(asker, params)),
+      "account.balance": reader(({ account }) => lookups.balance(account)),
+      "directory.list": reader((_, params) => lookups.list(params)),
+      "directory.lookup": reader((asker, params) => lookups.lookup(asker, params)),
       "payment.settle": {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
       },
-      "payment.status": holder((asker, params) => payments.status(asker, params)),
+      "payment.status": reader((asker, params) => payments.status(asker, params)),
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
-      "payment.receipt": holder((asker, params) => payments.receipt(asker, params)),
-      "payment.history": holder((asker, params) => history.page(asker, params)),
-      "ledger.open": holder((asker) => logAnswers.open(asker)),
-      "ledger.checkpoint": holder((asker) => logAnswers.checkpoint(asker)),
-      "ledger.consistency": holder((asker, params) => logAnswers.consistency(asker, params)),
-      "ledger.rollback": holder((asker, params) => logAnswers.rollback(asker, params)),
+      "payment.receipt": reader((asker, params) => payments.receipt(asker, params)),
+      "payment.history": reader((asker, params) => history.page(asker, params)),
+      "ledger.open": reader((asker) => logAnswers.open(asker)),
+      "ledger.checkpoint": reader((asker) => logAnswers.checkpoint(asker)),
+      "ledger.consistency": reader((asker, params) => logAnswers.consistency(asker, params)),
+      "ledger.rollback": reader((asker, params) => logAnswers.rollback(asker, params)),
     };
   }
 }
