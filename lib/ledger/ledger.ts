@@ -17,6 +17,7 @@ import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
+import type { Origin } from "./fair_queue.ts";
 import { explains, formatEntry, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
@@ -97,13 +98,14 @@ export class Ledger {
   }
 
   /**
-   * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
+   * Has the rules applied to `submission` in one of the next commits. Resolves when the outcome is
+   * durable. `origin`: on whose behalf, because turns go by address and account; null for the operator.
    *
    * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady` (nothing was recorded), `store_damaged`,
    * `ledger_rolled_back`.
    */
-  submit(submission: Submission): Promise<Outcome> {
-    return this.queue.submit(submission);
+  submit(submission: Submission, origin: Origin | null = null): Promise<Outcome> {
+    return this.queue.submit(submission, origin);
   }
 
   /** Resolves when nothing is being committed. */

@@ -10,7 +10,7 @@ import { isSealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
-import type { Connection, Place } from "../../net/net.ts";
+import { addressGroup, type Connection, type Place } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
 import type { Budgets } from "../server/budgets.ts";
 import type { Log } from "../server/log.ts";
@@ -158,7 +158,8 @@ export class ClassicPaymentServer {
       return ANSWERS.registerFailed;
     }
     const id = randomUUID() as Uuid;
-    const outcome = await ledger.submit({ type: "open-classic", account, id });
+    const origin = { address: addressGroup(remoteHost), account };
+    const outcome = await ledger.submit({ type: "open-classic", account, id }, origin);
     if (outcome.state !== "opened") return ANSWERS.registerFailed;
     budgets.countRegistration(remoteHost);
     log("registered", { account, classic: true });
@@ -207,7 +208,10 @@ export class ClassicPaymentServer {
     }
     const parties = { payer: payer.account, payee: payee.account };
     const id = randomUUID() as Uuid;
-    const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
+    const submission = { type: "unsigned", id, ...parties, amount } as const;
+    const { name, connection } = session;
+    const origin = { address: addressGroup(connection.remoteHost), account: name!.account };
+    const outcome = await this.options.ledger.submit(submission, origin);
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
     this.options.announce(payee.account, outcome.index);

@@ -4,6 +4,7 @@
  */
 import { SealwireError } from "../../base/errors.ts";
 import { type Rate, TokenBuckets } from "../../base/token_bucket.ts";
+import type { Origin } from "../../ledger/fair_queue.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { addressGroup } from "../../net/net.ts";
 
@@ -28,12 +29,6 @@ const REGISTRATIONS_BURST_MINUTES = 5;
 export interface BudgetOptions {
   readonly orders_per_s?: number;
   readonly registrations_per_minute?: number;
-}
-
-/** Who asks: the account, and the IP literal it is connected from. */
-export interface Origin {
-  readonly account: AccountName;
-  readonly address: string;
 }
 
 export class Budgets {
@@ -91,10 +86,10 @@ export class Budgets {
 
   /** @throws {SealwireError} `rate_limited`. */
   requireRead({ account, address }: Origin): void {
-    const wait_ms = this.readsOfAddress.wait_ms(addressGroup(address)) ||
+    const wait_ms = this.readsOfAddress.wait_ms(address) ||
       this.readsOfAccount.take(account);
     requireNoWait(wait_ms, "this account asks too much");
-    this.readsOfAddress.spend(addressGroup(address));
+    this.readsOfAddress.spend(address);
   }
 
   /** @throws {SealwireError} `rate_limited`. */

@@ -7,6 +7,7 @@ import type { AccountName } from "../../keys/rsa.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import type { Ledger, ShownCheckpoint } from "../../ledger/ledger.ts";
 import { encodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { addressGroup } from "../../net/net.ts";
 import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
 import type { Token } from "../../protocol/token.ts";
 import {
@@ -54,7 +55,8 @@ export class Login {
     budgets.requireRegistration(remoteHost);
     const delegation = await this.authenticate(session, params);
     const id = randomUUID() as Uuid;
-    const outcome = await this.options.ledger.submit({ type: "open", delegation, id });
+    const origin = { address: addressGroup(remoteHost), account: delegation.claims.account };
+    const outcome = await this.options.ledger.submit({ type: "open", delegation, id }, origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     const { account } = delegation.claims;
     if (outcome.state === "opened" && !outcome.again) {

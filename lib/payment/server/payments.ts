@@ -86,7 +86,7 @@ export class Payments {
     const { budgets } = this.options;
     budgets.requireOrder(asker.account, order.payer, items.length);
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.options.ledger.submit(submission);
+    const outcome = await this.options.ledger.submit(submission, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
@@ -109,7 +109,7 @@ export class Payments {
       throw new SealwireError("not_a_party", "only its payer may cancel a payment");
     }
     this.options.budgets.requireCancel(payer);
-    const outcome = await this.options.ledger.submit({ type: "cancel", signed });
+    const outcome = await this.options.ledger.submit({ type: "cancel", signed }, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state === "cancelled") return { state: "cancelled" };
     const payment = await this.options.ledger.payment(payer, id);

@@ -109,8 +109,7 @@ export class PaymentServer {
     const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
     const reader = (handle: Parameters<typeof accountHolder>[1]) =>
       holder((asker, params) => {
-        const { account } = asker;
-        this.budgets.requireRead({ account, address: session.connection.remoteHost });
+        this.budgets.requireRead(asker.origin);
         return handle(asker, params);
       });
     return {

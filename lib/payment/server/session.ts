@@ -4,7 +4,8 @@ import { SealwireError } from "../../base/errors.ts";
 import { encodeBase64url, Members } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import type { Checkpoint } from "../../ledger/checkpoint.ts";
-import type { Connection, Place } from "../../net/net.ts";
+import type { Origin } from "../../ledger/fair_queue.ts";
+import { addressGroup, type Connection, type Place } from "../../net/net.ts";
 import { NONCE_BYTES } from "../../protocol/delegation.ts";
 import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
 import { Notifications } from "./notifications.ts";
@@ -59,6 +60,14 @@ export class ServerSession {
 /** A session that acts for an account. */
 export class LoggedIn implements Listed {
   constructor(readonly session: ServerSession, readonly account: AccountName) {}
+
+  /** For budgets and turns. */
+  get origin(): Origin {
+    return {
+      address: addressGroup(this.session.connection.remoteHost),
+      account: this.account,
+    };
+  }
 
   notify(method: string, params: object): void {
     this.session.peer.notify(method, params);
