@@ -29,7 +29,7 @@ import { parseUnit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
 const SETTINGS_DEFAULT: Settings = { openingBalance: 1_000_000n, registration: "open" };
 
 /** The most that an option which counts something takes. */
-const COUNT_MAX = 1_000_000;
+const COUNT_MAX = 100_000;
 
 await runTool(SERVER, {
   serve,

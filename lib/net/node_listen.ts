@@ -5,12 +5,12 @@
  * call. `Deno.listenTls` leaves TCP_NODELAY off, so a second small message to a quiet peer waits 40
  * ms, and it cannot end a handshake that its peer does not finish.
  */
-import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
 import type { Admission, Place } from "./admission.ts";
+import { openFilesMax } from "./open_files.ts";
 import { NodeConnection } from "./node_stream.ts";
 import {
   type ConnectionHandler,
@@ -82,9 +82,13 @@ class Guests {
   private readonly guests = new Map<string, Guest>();
   private readonly admission: Admission;
   private readonly closeNotices: () => void;
+  /** Connections that the system may hold ready. */
+  readonly backlog: number;
 
   constructor({ connections_max = CONNECTIONS_MAX_DEFAULT, onNotice }: ListenTcpOptions) {
-    const sockets_max = Math.floor(openFilesMax() * FILES_SHARE_OF_SOCKETS);
+    const files = openFilesMax(Math.ceil(connections_max / FILES_SHARE_OF_SOCKETS));
+    const sockets_max = Math.floor(files * FILES_SHARE_OF_SOCKETS);
+    this.backlog = Math.min(BACKLOG_MAX, Math.floor(files * FILES_SHARE_OF_BACKLOG));
     const kept = makeAdmission(Math.min(connections_max, sockets_max), onNotice);
     this.admission = kept.admission;
     this.closeNotices = kept.close;
@@ -127,18 +131,6 @@ function endsOf({ remoteAddress, remotePort, localAddress }: Socket): string | n
   return remoteAddress === undefined ? null : `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
-/** How many files this process may have open. Infinity where the system does not tell. */
-function openFilesMax(): number {
-  let limits;
-  try {
-    limits = readFileSync("/proc/self/limits", "utf8");
-  } catch {
-    return Infinity;
-  }
-  const [, soft] = /^Max open files +(\d+)/m.exec(limits) ?? [];
-  return soft === undefined ? Infinity : Number(soft);
-}
-
 async function listen(
   server: Server,
   guests: Guests,
@@ -146,8 +138,7 @@ async function listen(
 ): Promise<Listener> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenError(error, host, port)));
-    const backlog = Math.min(BACKLOG_MAX, Math.floor(openFilesMax() * FILES_SHARE_OF_BACKLOG));
-    server.listen({ host, port, backlog }, resolve);
+    server.listen({ host, port, backlog: guests.backlog }, resolve);
   });
   const address = server.address() as AddressInfo;
   return {
