@@ -170,14 +170,32 @@ export function internalError(error: unknown): SealwireError {
   return new SealwireError("internal", message, { cause: error });
 }
 
+/** Codes that only this end can know. From a peer they would choose what is done and how it exits. */
+const OWN_CODES: ReadonlySet<ErrorCode> = new Set([
+  "connection_lost",
+  "interrupted",
+  "ledger_forked",
+  "ledger_not_linked",
+  "no_connection",
+  "outcome_unknown",
+  "peer_error",
+  "server_changed",
+  "server_unknown",
+  "server_untrusted",
+  "timeout",
+  "usage",
+]);
+
 const PEER_CODE = /^\w{1,64}$/;
 
 /**
- * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`, with the peer's own in
- * `details.peer_code` when it is a word of at most 64 characters.
+ * The error that a peer reports under `code`. A code that is none of ours, or that only this end can know, becomes
+ * `peer_error`, with the peer's own in `details.peer_code` when it is a word of at most 64 characters.
  */
 export function peerError(code: unknown, message: string, details: object = {}): SealwireError {
-  if (isErrorCode(code)) return new SealwireError(code, message, { details });
+  if (isErrorCode(code) && !OWN_CODES.has(code)) {
+    return new SealwireError(code, message, { details });
+  }
   const named = typeof code === "string" && PEER_CODE.test(code);
   return new SealwireError("peer_error", message, {
     details: named ? { ...details, peer_code: code } : details,

@@ -6,6 +6,9 @@
 /** Keys that are remembered. The one used longest ago is forgotten first; its bucket is full then. */
 const KEYS_MAX = 100_000;
 
+/** Less than this of a token is lacking because of rounding. */
+const TOKEN_FRACTION_MIN = 1e-6;
+
 export interface Rate {
   /** Tokens that a bucket gains a second. */
   readonly per_s: number;
@@ -42,7 +45,7 @@ export class TokenBuckets {
   wait_ms(key: string, count = 1): number {
     const { per_s, burst } = this.rate;
     const lacking = Math.min(count, burst) - this.tokensOf(key);
-    return lacking <= 0 ? 0 : Math.ceil(lacking / per_s * 1000);
+    return lacking <= TOKEN_FRACTION_MIN ? 0 : Math.ceil(lacking / per_s * 1000);
   }
 
   /** Takes `count` tokens, whether they are there or not. */

@@ -97,6 +97,8 @@ interface PendingCall {
 export class RpcPeer {
   /** Resolves when nothing more can arrive: with the reason, or null after an orderly end. */
   readonly closed: Promise<SealwireError | null>;
+  /** Whether the reason is what the peer said, not what this end found. */
+  closedByPeer = false;
   private resolveClosed!: (reason: SealwireError | null) => void;
   private readonly limits: RpcLimits;
   private readonly methods: Map<string, Method>;
@@ -284,7 +286,10 @@ export class RpcPeer {
         // A call that was given up is not in the map any more.
         return this.calls.get(message.id)?.succeed(message.result);
       case "error":
-        if (message.id === null) return this.destroy(message.error);
+        if (message.id === null) {
+          this.closedByPeer = true;
+          return this.destroy(message.error);
+        }
         return this.calls.get(message.id)?.fail(message.error);
       case "invalid":
         return this.send(formatError(message.id, message.error));

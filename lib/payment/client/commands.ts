@@ -1,7 +1,7 @@
 /** The client's commands: each logs in, does one thing, and prints it as a line of JSON or as text. */
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Uuid } from "../../base/parse.ts";
-import { printable } from "../../base/text.ts";
+import { printable, quoted } from "../../base/text.ts";
 import { usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
 import { didYouMean } from "../../cli/suggestion.ts";
@@ -135,7 +135,7 @@ export async function startListening(
   const pair = await accountKeys(context, account);
   const onPaid: ListenOptions["onPaid"] = (paid) => {
     const { payer, amount, memo, balance, payment } = paid;
-    const remark = memo === null ? "" : ` "${printable(memo)}"`;
+    const remark = memo === null ? "" : ` ${quoted(memo)}`;
     const text = `${payer} paid you ${amount}${remark}; balance ${balance} (payment ${payment})`;
     aside(() => out.result({ event: "paid", ...paid }, text));
   };
@@ -170,7 +170,7 @@ function historyLine(account: AccountName, row: HistoryAnswerRow, memo: string |
   const [sign, other] = row.payee === account
     ? ["+", `from ${row.payer}`]
     : ["-", `to ${row.payee}`];
-  const remark = memo === null ? "" : ` "${printable(memo)}"`;
+  const remark = memo === null ? "" : ` ${quoted(memo)}`;
   const amount = `${sign}${row.amount}`.padStart(14);
   return `${formatTime(row.time)} ${amount} ${other.padEnd(24)} ${
     row.balance.padStart(14)

@@ -99,7 +99,7 @@ export class PaymentServer {
       log("closed", {
         ...from,
         ...(loggedIn && { account: loggedIn.account }),
-        ...(reason && { reason: reason.code }),
+        ...(reason && { [session.peer.closedByPeer ? "peer_reason" : "reason"]: reason.code }),
       });
     });
   }
