@@ -14,6 +14,7 @@ import {
   openServerIdentity,
   openStore,
   parseSettings,
+  parseUnitOption,
   runAudit,
   runBackup,
   runGrant,
@@ -23,7 +24,7 @@ import {
 import { SERVER } from "./lib/payment/server/commands_table.ts";
 import { type Log, makeLog } from "./lib/payment/server/log.ts";
 import { PaymentServer } from "./lib/payment/server/server.ts";
-import { parseUnit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
+import { formatAmount, type Unit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
 
 /** What a new ledger says when its operator says nothing: as the original programs did. */
 const SETTINGS_DEFAULT: Settings = { openingBalance: 1_000_000n, registration: "open" };
@@ -44,8 +45,7 @@ async function serve(
   { args, values, out, interrupted }: Invocation<typeof SERVER, "serve">,
 ): Promise<void> {
   const port = parsePort("<port>", args.port);
-  const wanted = parseSettings(values);
-  const unit = values.unit === undefined ? undefined : parseUnit(values.unit);
+  const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
   const count = (name: keyof typeof values & string) =>
     parseInteger(`--${name}`, String(values[name]), 1, COUNT_MAX);
   const budgets = {
@@ -65,12 +65,13 @@ async function serve(
       logKey,
       keysFolder: values.keys,
       clock,
-      create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted, ...(unit && { unit }) },
+      create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted },
       acceptRollback: values["accept-rollback"],
       acceptClock: values["accept-clock"],
-      onTrouble: (code, text) => log(code, { text }),
+      // Not in a quiet server's log, which nobody writes: payments have stopped.
+      onTrouble: (code, text) => out.quiet ? out.warn(text) : log(code, { text }),
     });
-    requireSettings(ledger, { ...wanted, ...(unit && { unit }) });
+    requireSettings(ledger, wanted);
     processBytes.onPressure((text) => log("notice", { text }));
     const now_s = () => clock.now_s();
     const server = new PaymentServer({ identity, ledger, store, now_s, log, budgets });
@@ -92,23 +93,29 @@ async function serve(
 }
 
 /** A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`. */
-function requireSettings(ledger: Ledger, wanted: Partial<Settings> & { unit?: string }): void {
-  const differ = (what: string, change: string) => {
-    throw new SealwireError("settings_differ", `the ledger has another ${what}: ${change}`);
-  };
-  const { openingBalance, registration } = wanted;
-  if (openingBalance !== undefined && openingBalance !== ledger.settings.openingBalance) {
-    differ("opening balance", "change it with: server.ts settings --opening-balance AMOUNT");
+function requireSettings(ledger: Ledger, wanted: Partial<Settings> & { unit?: Unit }): void {
+  const { openingBalance, registration, unit } = wanted;
+  const { settings } = ledger;
+  if (openingBalance !== undefined && openingBalance !== settings.openingBalance) {
+    const [has, asked] = [settings.openingBalance, openingBalance].map(formatAmount);
+    throw settingsDiffer("opening balance", has!, `--opening-balance ${asked}`);
   }
-  if (registration !== undefined && registration !== ledger.settings.registration) {
-    differ(
-      "registration rule",
-      `change it with: server.ts settings --registration ${registration}`,
+  if (registration !== undefined && registration !== settings.registration) {
+    throw settingsDiffer("registration", settings.registration, `--registration ${registration}`);
+  }
+  if (unit !== undefined && unit !== ledger.unit) {
+    throw new SealwireError(
+      "settings_differ",
+      `the ledger counts in ${ledger.unit}, not in ${unit}, and that cannot be changed: leave --unit out`,
     );
   }
-  if (wanted.unit !== undefined && wanted.unit !== ledger.unit) {
-    differ("unit", `it counts in ${ledger.unit}, which cannot be changed`);
-  }
+}
+
+function settingsDiffer(what: string, has: string, option: string): SealwireError {
+  return new SealwireError(
+    "settings_differ",
+    `the ledger's ${what} is ${has}: leave the option out, or change it with: server.ts settings ${option}`,
+  );
 }
 
 /** Serves the connections that do not speak our protocol to the old clients. */

@@ -1,10 +1,10 @@
 /**
  * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients may rely on
- * (PROTOCOL.md lists them), a sentence for a person, and the cause.
+ * (docs/protocol lists them), a sentence for a person, and the cause.
  */
 
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
-const ERROR_CODES = [
+export const ERROR_CODES = [
   // Any tool
   "bad_amount",
   "bad_name",
@@ -95,6 +95,7 @@ const ERROR_CODES = [
   "anchor_unreadable",
   "clock_unsteady",
   "ledger_missing",
+  "ledger_moved",
   "ledger_of_another_server",
   "settings_differ",
   "store_damaged",
@@ -230,6 +231,7 @@ const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
 
 /** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
+  "ledger_moved",
   "store_damaged",
   "bad_answer",
   "interrupted",

@@ -48,18 +48,18 @@ function renderTool(tool: Tool, called: string): string[] {
     return { group: command.group!, row: [left || "(no command)", summary] as const };
   });
   const width = leftWidth(rows.map(({ row }) => row));
-  const groups = [...new Set(rows.map(({ group }) => group))].flatMap((group) => [
+  const groups = [...new Set(rows.map(({ group }) => group))].map((group) => [
     group,
     ...table(rows.filter((entry) => entry.group === group).map(({ row }) => row), "  ", width),
-    "",
   ]);
   const start = [
     tool.summary,
     "",
     `Usage: ${joined(called, formatArguments(tool.prefix), word)} [options]`,
     "",
-    ...groups,
   ];
+  const roomy = [...start, ...groups.flatMap((group) => [...group, ""])];
+  const compact = [...start, ...groups.flat(), ""];
   const options = [
     `Options of ${usageOf(tool, called, tool.main)}`,
     ...optionRows(main.options),
@@ -71,8 +71,8 @@ function renderTool(tool: Tool, called: string): string[] {
     `${called} help <command> shows its options and an example.`,
     `Example: ${called} ${tool.example ?? main.example}`,
   ];
-  const lines = [...start, ...options, ...end];
-  return lines.length <= HELP_LINES_MAX ? lines : [...start, ...end];
+  const forms = [[...roomy, ...options, ...end], [...roomy, ...end], [...compact, ...end]];
+  return forms.find((lines) => lines.length <= HELP_LINES_MAX) ?? forms.at(-1)!;
 }
 
 function renderCommand(tool: Tool, called: string, name: string): string[] {

@@ -1,7 +1,7 @@
 /**
- * Loads the four key files of a server, and makes those that are missing: the RSA pair, which seals
- * the ledger, and the TLS certificate with a key of its own. Files that `openssl req -x509` made
- * are used as they are. A certificate that exists is never made again, because clients pin it.
+ * Loads the four key files of a server, and makes those that are missing: the RSA pair, which is the
+ * server to its clients, and the TLS certificate with a key of its own. Files that `openssl req
+ * -x509` made are used as they are. A certificate that exists is never made again.
  */
 import { generateKeyPair, type KeyObject, type X509Certificate } from "node:crypto";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ import type { RsaKeyPair } from "./rsa.ts";
 import type { Sha256 } from "../base/parse.ts";
 
 const RENEWAL = "move server_cert.pem away and start again to have a new one made " +
-  "(clients then warn of a changed server)";
+  "(clients accept it, because the server's RSA key vouches for it)";
 
 export interface ServerKeys {
   readonly pair: RsaKeyPair;

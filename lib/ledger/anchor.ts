@@ -2,8 +2,9 @@
  * The anchor: the newest checkpoint that this server signed or saw, in a file of the keys folder, outside the database. A
  * database that lacks it was rolled back, and is not extended.
  */
+import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { withFileLock } from "../base/file_lock.ts";
-import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../base/files.ts";
+import { PRIVATE_FILE_MODE, readTextFile, removeIfThere, writeFileAtomic } from "../base/files.ts";
 import { type Checkpoint, type Log, verifyCheckpoint } from "./checkpoint.ts";
 
 const ANCHOR_BYTES_MAX = 16 * 1024;
@@ -19,7 +20,17 @@ export class Anchor {
   read(): Checkpoint | null {
     const options = { size_bytes_max: ANCHOR_BYTES_MAX, code: "anchor_unreadable" } as const;
     const text = readTextFile(this.path, options);
-    return text === null ? null : verifyCheckpoint(text, this.log);
+    if (text === null) return null;
+    try {
+      return verifyCheckpoint(text, this.log);
+    } catch (error) {
+      if (!isSealwireError(error)) throw error;
+      throw new SealwireError(
+        error.code,
+        `${this.path}: ${error.message}. Put the file back, or move it away and start the server with --accept-rollback`,
+        { cause: error },
+      );
+    }
   }
 
   /** Stores `checkpoint` unless a newer one is stored. Throws `file_locked`, `folder_unwritable`, `write_failed`. */
@@ -27,9 +38,20 @@ export class Anchor {
     this.update(checkpoint, (stored) => stored === null || checkpoint.size > stored.size);
   }
 
-  /** Stores `checkpoint` in place of a newer one that was lost, once the operator has accepted that. */
-  replace(checkpoint: Checkpoint): void {
-    this.update(checkpoint, () => true);
+  /**
+   * Stores `checkpoint` in place of `lost`, which may be newer, once the operator has accepted that. What another process has
+   * stored meanwhile gives way to a newer one only.
+   */
+  replace(checkpoint: Checkpoint, lost: Checkpoint | null): void {
+    this.update(
+      checkpoint,
+      (stored) => stored === null || stored.text === lost?.text || checkpoint.size > stored.size,
+    );
+  }
+
+  /** Throws as {@linkcode read} does, and `file_locked`, `folder_unwritable`, `write_failed`. */
+  remove(): void {
+    if (this.read() !== null) withFileLock(this.path, () => removeIfThere(this.path));
   }
 
   private update(checkpoint: Checkpoint, wanted: (stored: Checkpoint | null) => boolean): void {

@@ -4,6 +4,7 @@
  *
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
@@ -69,8 +70,8 @@ export interface AuditResult {
   /** Of the tree over all entries. */
   readonly size: number;
   readonly root: Sha256;
-  /** The expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
-  readonly explained: readonly Checkpoint[];
+  /** Sizes of the expected checkpoints that are of a lost history, and that an entry of the operator's explains. */
+  readonly explained: readonly number[];
 }
 
 /**
@@ -81,6 +82,8 @@ export async function audit(options: AuditOptions): Promise<AuditResult> {
   const replay = new Replay(options);
   let done = false;
   while (!done) {
+    // A writer, a signal and a progress bar get their turn between two snapshots.
+    await nextTurn();
     done = await options.store.snapshot(async () => {
       const before = replay.size;
       const isLast = await located(replay, () => replay.chunk());
@@ -122,6 +125,8 @@ class Replay {
   private head!: Sealed<Head>;
   private unit: Unit | null = null;
   private settings: Settings | null = null;
+  /** The last entry says that the ledger goes on elsewhere. */
+  private isMoved = false;
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
@@ -177,6 +182,11 @@ class Replay {
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
     this.time_s = entry.time;
     if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
+    require(
+      this.isMoved === (entry.type === "ledger.continued"),
+      this.isMoved ? "it follows the move of the ledger" : "it continues what was not moved",
+    );
+    this.isMoved = entry.type === "ledger.moved";
     switch (entry.type) {
       case "ledger.open": {
         require(entry.server === this.options.server, "the ledger is of another server");
@@ -425,7 +435,7 @@ class Replay {
     // Only now, for the entry that explains a loss comes after it.
     for (const kept of this.lost()) {
       require(
-        this.rollbacks.some((rollback) => explains(rollback, kept.size)),
+        this.rollbacks.some((rollback) => explains(rollback, kept)),
         `the checkpoint of ${kept.size} entries that was kept elsewhere is not of this history`,
       );
     }
@@ -494,7 +504,7 @@ class Replay {
       accounts: this.accounts.size - 1,
       size: this.size,
       root: this.head.root,
-      explained: this.lost(),
+      explained: this.lost().map(({ size }) => size),
     };
   }
 }

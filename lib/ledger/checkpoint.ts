@@ -31,7 +31,7 @@ export interface Checkpoint {
   readonly size: number;
   /** 32 bytes. */
   readonly root: Uint8Array;
-  /** The whole note, signatures and all. */
+  /** The note, with the log key's signature and no other. */
   readonly text: string;
 }
 
@@ -59,7 +59,7 @@ export function signCheckpoint(
  */
 export function verifyCheckpoint(text: unknown, log: Log): Checkpoint {
   const note = openNote(text, { name: log.origin, publicKey: log.publicKey });
-  const [origin, decimal, base64, ...rest] = note.split("\n");
+  const [origin, decimal, base64, ...rest] = note.text.split("\n");
   if (origin !== log.origin) throw bad(`is not of the log ${log.origin}`);
   const size = parseDecimal(decimal ?? "");
   if (size === null) throw bad("has no size from 0 to 2^53 - 1");
@@ -68,7 +68,7 @@ export function verifyCheckpoint(text: unknown, log: Log): Checkpoint {
   // The text ends with a newline, so one empty string is left.
   if (rest.length !== 1) throw bad("has an extension line");
   if (size === 0 && !sameHash(root, EMPTY_ROOT)) throw bad("has a root without entries");
-  return { origin, size, root, text: text as string };
+  return { origin, size, root, text: note.alone };
 }
 
 /** A whole number in decimal without leading zeroes, up to 2^53 - 1; null for anything else. */

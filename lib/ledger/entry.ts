@@ -6,7 +6,7 @@
  * confirm guesses about those.
  */
 import { SealwireError } from "../base/errors.ts";
-import { Members, type Sha256, type Uuid } from "../base/parse.ts";
+import { encodeBase64url, Members, type Sha256, type Uuid } from "../base/parse.ts";
 import { type Ed25519Jwk, ed25519Jwk, parseEd25519Jwk } from "../keys/ed25519.ts";
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import {
@@ -64,6 +64,21 @@ export interface LedgerRollback {
   readonly keptRoot: Sha256;
   readonly lostSize: number;
   readonly lostRoot: Sha256;
+}
+
+/**
+ * The ledger goes on in another database. This is the last entry here; there the next one is `ledger.continued`. Both
+ * databases have this entry, so their checkpoints never contradict each other.
+ */
+export interface LedgerMoved {
+  readonly type: "ledger.moved";
+  /** The other database as people are told of it. */
+  readonly to: string;
+}
+
+/** The ledger goes on after it was moved. */
+export interface LedgerContinued {
+  readonly type: "ledger.continued";
 }
 
 /**
@@ -128,6 +143,8 @@ export type Fact =
   | LedgerOpen
   | LedgerSettings
   | LedgerRollback
+  | LedgerMoved
+  | LedgerContinued
   | AccountOpen
   | Transfer
   | Batch
@@ -136,6 +153,7 @@ export type Fact =
 export type Entry<F extends Fact = Fact> = F & EntryCommon;
 
 const ENTRY_CHARACTERS_MAX = 1024;
+const MOVED_TO_CHARACTERS_MAX = 200;
 
 /** How one type of entry becomes JSON, members in the canonical order, and comes back. */
 interface Kind<F extends Fact> {
@@ -177,6 +195,17 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
       lostSize: members.integer("lost_size", 1, Number.MAX_SAFE_INTEGER),
       lostRoot: members.sha256("lost_root"),
     }),
+  },
+  "ledger.moved": {
+    toJson: ({ to }) => ({ to }),
+    parse: (members) => ({
+      type: "ledger.moved",
+      to: members.text("to", MOVED_TO_CHARACTERS_MAX),
+    }),
+  },
+  "ledger.continued": {
+    toJson: () => ({}),
+    parse: () => ({ type: "ledger.continued" }),
   },
   "account.open": {
     toJson: ({ id, account, key, delegationSha256 }) => ({
@@ -334,7 +363,14 @@ export function formatPaymentId(id: Uuid, item: number | null): string {
   return item === null ? id : `${id}/${item}`;
 }
 
-/** Whether a rollback tells what became of a tree of `size` entries. */
-export function explains({ keptSize, lostSize }: LedgerRollback, size: number): boolean {
+/**
+ * Whether a rollback tells what became of a tree. `root`: 32 bytes, where it is known. It is compared
+ * where the entry names one; in between, the size alone must do.
+ */
+export function explains(
+  { keptSize, lostSize, lostRoot }: LedgerRollback,
+  { size, root }: { readonly size: number; readonly root?: Uint8Array },
+): boolean {
+  if (size === lostSize && root !== undefined) return encodeBase64url(root) === lostRoot;
   return size > keptSize && size <= lostSize;
 }

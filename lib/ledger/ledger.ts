@@ -4,21 +4,23 @@
  * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
-import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
+import { retry } from "../base/retry.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
-import { parseRsaPublicJwk } from "../keys/rsa.ts";
+import { parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
 import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { SALT_BYTES } from "../protocol/order.ts";
-import type { Party } from "../protocol/party.ts";
+import { type Party, TREASURY } from "../protocol/party.ts";
+import { sha256Text } from "../protocol/token.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
 import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
+import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import type { Origin } from "./fair_queue.ts";
-import { explains, formatEntry, parseEntry, type Settings } from "./entry.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
 import type {
@@ -26,6 +28,7 @@ import type {
   LedgerReader,
   LedgerStore,
   LedgerTransaction,
+  Sealed,
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
@@ -43,6 +46,10 @@ import { type LogTree, type ReadTiles } from "./tiles.ts";
 const CATCH_UP_ENTRIES = 1_000;
 /** Texts of the last entries, which receipts are asked for right after. */
 const RECENT_TEXTS_MAX = 4_096;
+/** How long to ask whether a commit has happened whose answer was lost. Payments wait meanwhile. */
+const CONFIRM_TIMEOUT_MS = 10_000;
+const CONFIRM_PAUSE_MS = 100;
+const NEVER_ABORTED = new AbortController().signal;
 /** The anchor follows the log within this time. */
 const ANCHOR_DELAY_MS = 1_000;
 
@@ -50,6 +57,8 @@ const ANCHOR_DELAY_MS = 1_000;
 export interface LogState {
   readonly head: Head;
   readonly tree: LogTree;
+  /** The last entry is `ledger.moved`: the log is read, never extended. */
+  readonly isMoved: boolean;
 }
 
 /** An entry with what proves it: the path from it to the root of a signed checkpoint. */
@@ -75,6 +84,8 @@ export interface LedgerOptions {
   readonly logKey: Ed25519KeyPair;
   readonly seals: Seals;
   readonly anchor: Anchor;
+  /** Where a checkpoint is kept that carries this log's signature and that this log lacks. */
+  readonly unlinked: Anchor;
   readonly clock: Clock;
   /** Go on although the last entry is from the future. */
   readonly acceptClock?: boolean;
@@ -89,19 +100,23 @@ export class Ledger {
   /** Why nothing may be committed any more. */
   private trouble: SealwireError | null = null;
   private clockWasUnsteady = false;
+  /** The last entry was from the future at start, and the clock has not come right since. */
+  private awaitsClock: boolean;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
+  private refreshing: Promise<void> | null = null;
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
     this.readTiles = tileReader(options.store);
+    this.awaitsClock = state.head.time_s - options.clock.now_s() > CLOCK_STEP_S_MAX;
   }
 
   /**
    * Has the rules applied to `submission` in one of the next commits. Resolves when the outcome is
    * durable. `origin`: on whose behalf, because turns go by address and account; null for the operator.
    *
-   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady` (nothing was recorded), `store_damaged`,
+   * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady`, `store_damaged`,
    * `ledger_rolled_back`.
    */
   submit(submission: Submission, origin: Origin | null = null): Promise<Outcome> {
@@ -133,6 +148,11 @@ export class Ledger {
     return this.state.head.settings;
   }
 
+  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
+  get isMoved(): boolean {
+    return this.state.isMoved;
+  }
+
   /** Thumbprint of the server's RSA key. */
   get server(): Sha256 {
     return this.state.head.server;
@@ -152,8 +172,8 @@ export class Ledger {
     const account = await this.options.store.account(name);
     if (account === null) return null;
     this.options.seals.checkAccount(account);
-    const { jwk, key } = account;
-    if (jwk !== null && parseRsaPublicJwk(jwk).thumbprint !== key) {
+    // Nothing is stored beside the thumbprint of the treasury's key, which is the server's.
+    if (name !== TREASURY && thumbprintOf(account.jwk) !== account.key) {
       throw storeDamaged(`the key of account ${name} was changed in the database`);
     }
     return account;
@@ -162,7 +182,12 @@ export class Ledger {
   /** @throws {SealwireError} `store_damaged`. */
   async payment(payer: Party, id: Uuid): Promise<StoredPayment | null> {
     const payment = await this.options.store.payment(payer, id);
-    if (payment !== null) this.options.seals.checkEnding(payment);
+    if (payment === null) return null;
+    this.options.seals.checkEnding(payment);
+    const { signedText, contentSha256 } = payment;
+    if (signedText !== null && sha256Text(signedText) !== contentSha256) {
+      throw storeDamaged(`the order of payment ${id} was changed in the database`);
+    }
     return payment;
   }
 
@@ -175,6 +200,8 @@ export class Ledger {
   async prove(indexes: readonly number[]): Promise<ProvenEntry[]> {
     if (indexes.some((index) => index >= this.size)) await this.refresh();
     const { checkpoint, state: { tree } } = this;
+    const missing = indexes.find((index) => !(index >= 0 && index < tree.size));
+    if (missing !== undefined) throw new RangeError(`the log has no entry ${missing}`);
     const texts = await Promise.all(indexes.map((index) => this.entryText(index)));
     const paths = await tree.inclusionProofs(indexes, tree.size, this.readTiles);
     return indexes.map((index, at) => {
@@ -213,19 +240,31 @@ export class Ledger {
     if (shown.size <= checkpoint.size && sameHash(await this.rootAt(shown.size), shown.root)) {
       return { kind: "linked" };
     }
-    if (await this.findRollback(shown.size) !== null) return { kind: "rolled_back" };
+    const explained = await this.findRollback((rollback) => explains(rollback, shown));
+    if (explained !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
-    this.raiseAnchor(shown);
+    // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
+    this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /** The operator's entry that explains why this log lacks a tree of this size; null where there is none. */
-  async findRollback(lostSize: number): Promise<ProvenEntry | null> {
-    for (const proven of await this.prove(await this.options.store.operatorIndexes())) {
+  /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
+  async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
+    for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
-      if (entry.type === "ledger.rollback" && explains(entry, lostSize)) return proven;
+      if (entry.type === "ledger.rollback" && matches(entry)) return proven;
     }
     return null;
+  }
+
+  private async operatorEntries(): Promise<ProvenEntry[]> {
+    const indexes = await this.options.store.operatorIndexes();
+    try {
+      return await this.prove(indexes);
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      throw storeDamaged("the list of the operator's entries was changed in the database", cause);
+    }
   }
 
   /** Nothing is committed from now on. The first reason stays. */
@@ -243,22 +282,34 @@ export class Ledger {
     return text;
   }
 
-  /** Takes in what other processes have committed. */
-  private async refresh(): Promise<void> {
+  /**
+   * Takes in what other processes have committed.
+   *
+   * @throws {SealwireError} `store_unavailable`, `store_damaged`, `ledger_rolled_back`.
+   */
+  async refresh(): Promise<void> {
+    const head = await this.options.store.head();
+    while (head !== null && head.size > this.size) {
+      this.refreshing ??= this.adoptConfirmed().finally(() => this.refreshing = null);
+      await this.refreshing;
+    }
+  }
+
+  /** What is taken in is signed, so it must be there to stay. */
+  private async adoptConfirmed(): Promise<void> {
     const { store } = this.options;
-    const head = await store.head();
-    if (head !== null && head.size > this.size) this.adopt(await this.catchUp(store));
+    this.adopt(await this.catchUp(store, await store.confirmedHead()));
   }
 
   private async commit(submissions: readonly Submission[]): Promise<readonly Outcome[]> {
     if (this.trouble !== null) throw this.trouble;
-    const time_s = this.readClock();
     let next = this.state;
     let settlement: Settlement | null = null;
     let texts: string[] = [];
     try {
       await this.options.store.transaction(async (transaction) => {
-        const before = await this.catchUp(transaction);
+        const before = await this.catchUp(transaction, await transaction.head());
+        const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
         next = await this.append(transaction, before, settlement, texts, time_s);
@@ -267,32 +318,41 @@ export class Ledger {
       if (isSealwireError(error, "store_damaged") || isSealwireError(error, "ledger_rolled_back")) {
         this.stop(error);
       }
-      if (!await this.isCommitted(next)) throw error;
+      if (!isSealwireError(error, "outcome_unknown")) throw error;
+      await this.requireCommitted(texts, next, error);
     }
     this.remember(texts, next.head.size - texts.length);
     this.adopt(next);
     return settlement!.outcomes;
   }
 
-  /** @throws {SealwireError} `clock_unsteady`. */
-  private readClock(): number {
+  /**
+   * The time of the entries that follow `last`, by the database's clock where servers share one. A small step back does
+   * not let it fall.
+   *
+   * @throws {SealwireError} `clock_unsteady`.
+   */
+  private readClock(last: Head, shared_s: number | null): number {
     const { clock, acceptClock } = this.options;
-    const now_s = clock.now_s();
-    const ahead_s = this.state.head.time_s - now_s;
-    const unsteady = !clock.isSteady() || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock);
-    if (unsteady) {
+    // A clock that was wrong at start is put right by a step, which is then no reason to pause.
+    if (this.awaitsClock) clock.trust();
+    const now_s = shared_s ?? clock.now_s();
+    const ahead_s = last.time_s - now_s;
+    const isSteady = shared_s !== null || clock.isSteady();
+    if (!isSteady || (ahead_s > CLOCK_STEP_S_MAX && !acceptClock)) {
       const error = clockUnsteady(ahead_s);
       if (!this.clockWasUnsteady) this.options.onTrouble?.(error.code, error.message);
       this.clockWasUnsteady = true;
       throw error;
     }
+    this.awaitsClock = false;
     this.clockWasUnsteady = false;
-    return ahead_s > 0 && ahead_s <= CLOCK_STEP_S_MAX ? this.state.head.time_s : now_s;
+    return ahead_s > 0 && ahead_s <= CLOCK_STEP_S_MAX ? last.time_s : now_s;
   }
 
   private async settle(
     transaction: LedgerTransaction,
-    { head }: LogState,
+    { head, isMoved }: LogState,
     time_s: number,
     submissions: readonly Submission[],
   ): Promise<Settlement> {
@@ -305,7 +365,7 @@ export class Ledger {
       endings.set(endingKey(ending.payer, ending.id), ending);
     }
     const { size: firstIndex, server, unit, settings } = head;
-    const context = { time_s, firstIndex, server, unit, settings, makeSalt };
+    const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
     return settle(context, { accounts, endings }, submissions);
   }
 
@@ -323,13 +383,13 @@ export class Ledger {
     const head: Head = { ...before.head, size: tree.size, root, time_s, settings };
     const { seals } = this.options;
     await transaction.append(commitRecord(seals, head, settlement, entryTexts, fullTiles));
-    return { head, tree };
+    return { head, tree, isMoved: isMove(entryTexts.at(-1)) };
   }
 
-  /** The log as the database has it, which another process may have extended. */
-  private async catchUp(reader: LedgerReader): Promise<LogState> {
+  /** The log up to the head `stored`, by which another process may have extended it. */
+  private async catchUp(reader: LedgerReader, stored: Sealed<Head> | null): Promise<LogState> {
     const { state } = this;
-    const stored = await reader.head();
+    let last: string | undefined;
     if (stored === null) {
       if (state.head.size === 0) return state;
       throw storeDamaged("the head of the ledger is missing in the database");
@@ -342,19 +402,45 @@ export class Ledger {
       const to = Math.min(head.size, tree.size + CATCH_UP_ENTRIES);
       const texts = await reader.entries(tree.size, to);
       if (texts.length !== to - tree.size) throw storeDamaged("entries are missing");
+      last = texts.at(-1);
       ({ tree } = tree.appended(texts.map(hashLeaf)));
     }
     if (!sameHash(tree.root, decodeBase64url(head.root)!)) {
       throw storeDamaged(`the first ${head.size} entries are not those of the signed log`);
     }
-    return { head, tree };
+    return { head, tree, isMoved: last === undefined ? state.isMoved : isMove(last) };
   }
 
-  /** Whether a commit that failed has happened all the same: the head knows. */
-  private async isCommitted({ head: { size, root } }: LogState): Promise<boolean> {
-    if (size === this.state.head.size) return false;
-    const stored = await this.options.store.head();
-    return stored?.size === size && stored.root === root;
+  /**
+   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last one says it.
+   *
+   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be found out now. Then the
+   * same submission, sent again, ends it.
+   */
+  private async requireCommitted(
+    texts: readonly string[],
+    { head: { size } }: LogState,
+    cause: SealwireError,
+  ): Promise<void> {
+    const { store } = this.options;
+    const head = await retry(() => store.confirmedHead(), {
+      pause_ms_min: CONFIRM_PAUSE_MS,
+      pause_ms_max: CONFIRM_PAUSE_MS,
+      timeout_ms: CONFIRM_TIMEOUT_MS,
+      signal: NEVER_ABORTED,
+      isPassing: (error) => isSealwireError(error, "outcome_unknown") || isWorthRetrying(error),
+    }).catch((error) => {
+      throw isSealwireError(error, "outcome_unknown") ? undecided(error) : error;
+    });
+    if (texts.length > 0 && head !== null && head.size >= size) {
+      const [text] = await store.entries(size - 1, size);
+      if (text === texts.at(-1)) return;
+    }
+    throw new SealwireError(
+      "store_unavailable",
+      "the database lost the connection before it recorded anything: try again",
+      { cause },
+    );
   }
 
   private adopt(state: LogState): void {
@@ -365,16 +451,17 @@ export class Ledger {
 
   private storeAnchor(): void {
     this.anchorTimer = null;
-    this.raiseAnchor(this.checkpoint);
+    this.keep(this.options.anchor, this.checkpoint);
   }
 
-  private raiseAnchor(checkpoint: Checkpoint): void {
+  private keep(anchor: Anchor, checkpoint: Checkpoint): void {
     try {
-      this.options.anchor.raise(checkpoint);
+      anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
-      // The next commit tries again. Until then a rollback of the last seconds would go unseen.
-      this.options.onTrouble?.(error.code, `the anchor is behind the ledger: ${error.message}`);
+      // The next commit tries again with the anchor. Until then a rollback of the last seconds would go unseen.
+      const text = `checkpoint ${checkpoint.size} is not kept in the keys folder: ${error.message}`;
+      this.options.onTrouble?.(error.code, text);
     }
   }
 
@@ -385,6 +472,12 @@ export class Ledger {
       this.recentTexts.delete(index);
     }
   }
+}
+
+/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
+export function isMove(lastText: string | undefined): boolean {
+  return lastText !== undefined && lastText.includes('"ledger.moved"') &&
+    parseEntry(lastText).type === "ledger.moved";
 }
 
 export function signedCheckpoint(
@@ -410,10 +503,12 @@ export function tileReader(store: LedgerReader): ReadTiles {
 
 /** The database lacks what was signed. */
 export function rolledBack(lost: Checkpoint, size: number): SealwireError {
+  const why = size === 0
+    ? "the database is empty: check --db."
+    : `the database has another history of ${size}: it was restored from an older backup, or entries were removed.`;
   return new SealwireError(
     "ledger_rolled_back",
-    `this ledger was signed with ${lost.size} entries, and the database has another history of ${size}: ` +
-      "it was restored from an older backup, or entries were removed. Put back the newest database, " +
+    `this ledger was signed with ${lost.size} entries, and ${why} Put back the newest database, ` +
       "or start the server with --accept-rollback to go on without what is missing",
     { details: { signed_size: lost.size, size } },
   );
@@ -427,6 +522,25 @@ function clockUnsteady(ahead_s: number): SealwireError {
     "clock_unsteady",
     `${why}: payments pause until the server's clock is right. ` +
       "If it is right now, restart the server with --accept-clock",
+  );
+}
+
+/** Null where there is no key, undefined where there is none that could be read. */
+function thumbprintOf(jwk: RsaPublicJwk | null): Sha256 | null | undefined {
+  if (jwk === null) return null;
+  try {
+    return parseRsaPublicJwk(jwk).thumbprint;
+  } catch (error) {
+    if (!isSealwireError(error, "bad_key")) throw error;
+    return undefined;
+  }
+}
+
+function undecided(cause: unknown): SealwireError {
+  return new SealwireError(
+    "store_unavailable",
+    "the database did not answer in time, so this may have been recorded or not: send the same again",
+    { cause },
   );
 }
 

@@ -3,7 +3,7 @@
  * signed before.
  */
 import { join } from "node:path";
-import { SealwireError } from "../base/errors.ts";
+import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256 } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519KeyPair } from "../keys/ed25519.ts";
 import { deriveSealKey } from "../keys/log_key.ts";
@@ -11,19 +11,22 @@ import { EMPTY_ROOT, hashLeaf, sameHash } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
 import { Anchor } from "./anchor.ts";
 import { type Checkpoint, type Log, logOrigin } from "./checkpoint.ts";
-import { type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
+import { type LedgerOpen, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import {
+  isMove,
   Ledger,
   type LedgerOptions,
   type LogState,
   rolledBack,
   signedCheckpoint,
 } from "./ledger.ts";
-import { Seals } from "./seal.ts";
-import type { Head, LedgerStore } from "./store.ts";
+import { Seals, storeDamaged } from "./seal.ts";
+import type { Head, LedgerStore, Sealed } from "./store.ts";
 import { emptyTree, loadTree, type LogTree } from "./tiles.ts";
 
 const ANCHOR_FILE = "server_anchor.txt";
+/** A checkpoint under our signature that a client showed and that the database lacks. Gone once that is settled. */
+const UNLINKED_FILE = "server_unlinked.txt";
 
 /** What entry 0 says. */
 export interface NewLedger extends Settings {
@@ -45,51 +48,67 @@ export interface OpenLedgerOptions
 }
 
 /**
- * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`, `store_damaged`,
- * `anchor_unreadable`, `bad_checkpoint` (of the anchor), and what making entry 0 throws.
+ * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`, `ledger_moved` (and gone on
+ * elsewhere since), `store_damaged`,
+ * `anchor_unreadable`, `bad_checkpoint` (of the anchor), and what making an entry or writing the anchor throws.
  */
 export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
-  const { store, server, logKey, create } = options;
+  const { store, server, logKey, create, keysFolder } = options;
   const seals = new Seals(deriveSealKey(logKey.privateKey));
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const anchor = openAnchor(options.keysFolder, log);
-  const ledgerOptions = { ...options, seals, anchor };
+  const anchor = openAnchor(keysFolder, log);
+  const unlinked = openUnlinked(keysFolder, log);
+  await requireSameServer(store, log, server);
 
-  // Before the head: another process may raise both, the anchor last.
-  const anchored = anchor.read();
-  const stored = await store.head();
+  const { anchored, stored } = await readAnchorAndHead(anchor, store);
   if (stored === null && create === null) {
     throw new SealwireError(
       "ledger_missing",
       "the database holds no ledger yet: start the server once",
     );
   }
-  if (stored !== null) await requireSameServer(store, stored, options);
   const isNew = stored === null && (anchored === null || anchored.size === 0);
   if (isNew) anchor.raise(signedCheckpoint(logKey, server, emptyTree()));
   if (stored !== null) seals.checkHead(stored);
 
   const state = stored === null ? emptyState(server, create!) : await loadState(store, stored);
-  const ledger = new Ledger(ledgerOptions, state);
-  const lost = isNew ? null : await findLoss(ledger, anchored);
-  if (lost !== null && !options.acceptRollback) throw lost.error;
-  if (stored === null) {
-    const { publicKey } = logKey;
-    await ledger.submit({
-      type: "operator",
-      fact: { ...create!, type: "ledger.open", server, log: ed25519Jwk(publicKey) },
-    });
-  }
-  if (lost !== null) {
-    if (lost.fact !== null) await ledger.submit({ type: "operator", fact: lost.fact });
-    anchor.replace(ledger.checkpoint);
-  }
+  const ledger = new Ledger({ ...options, seals, anchor, unlinked }, state);
+  const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
+  if (losses.length > 0 && ledger.isMoved) throw await movedError(ledger);
+  if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
+  // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
+  await Promise.all(
+    [
+      ...(stored === null ? [firstEntry(options, create!)] : []),
+      ...losses.flatMap(({ fact }) => fact ?? []),
+    ].map((fact) => ledger.submit({ type: "operator", fact })),
+  );
+  // Also after a crash, before which the anchor fell behind or was not replaced.
+  if (anchored?.text !== ledger.checkpoint.text) anchor.replace(ledger.checkpoint, anchored);
+  unlinked.remove();
   return ledger;
 }
 
 /** The anchor of the server whose keys are in `keysFolder`. */
 export function openAnchor(keysFolder: string, log: Log): Anchor {
   return new Anchor(join(keysFolder, ANCHOR_FILE), log);
+}
+
+/** The checkpoint that a client showed and the log lacks. */
+export function openUnlinked(keysFolder: string, log: Log): Anchor {
+  return new Anchor(join(keysFolder, UNLINKED_FILE), log);
+}
+
+/** The anchor first, because another process raises it last. */
+async function readAnchorAndHead(
+  anchor: Anchor,
+  store: LedgerStore,
+): Promise<{ anchored: Checkpoint | null; stored: Sealed<Head> | null }> {
+  const anchored = anchor.read();
+  const stored = await store.confirmedHead();
+  if (anchored !== null || stored === null) return { anchored, stored };
+  // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
+  return { anchored: anchor.read(), stored: await store.confirmedHead() };
 }
 
 /** What the database lacks. */
@@ -99,31 +118,53 @@ interface Loss {
   readonly fact: LedgerRollback | null;
 }
 
-async function findLoss(ledger: Ledger, anchored: Checkpoint | null): Promise<Loss | null> {
-  if (anchored === null) return { error: anchorMissing(ledger.size), fact: null };
+/** `shown`: a checkpoint that a client showed and that was not linked then. */
+async function findLosses(
+  ledger: Ledger,
+  isNew: boolean,
+  anchored: Checkpoint | null,
+  shown: Checkpoint | null,
+): Promise<Loss[]> {
+  const losses: Loss[] = [];
+  if (anchored === null && !isNew) losses.push({ error: anchorMissing(ledger.size), fact: null });
+  for (const checkpoint of [anchored, shown]) {
+    const loss = checkpoint === null ? null : await findLoss(ledger, checkpoint);
+    if (loss !== null) losses.push(loss);
+  }
+  return losses;
+}
+
+async function findLoss(ledger: Ledger, lost: Checkpoint): Promise<Loss | null> {
   const { size } = ledger;
-  const isPrefix = anchored.size > size;
-  if (!isPrefix && sameHash(await ledger.rootAt(anchored.size), anchored.root)) return null;
-  if (size > 0 && await ledger.findRollback(anchored.size) !== null) return null;
-  const error = rolledBack(anchored, size);
+  const isPrefix = lost.size > size;
+  if (!isPrefix && sameHash(await ledger.rootAt(lost.size), lost.root)) return null;
+  const lostRoot = encodeBase64url(lost.root) as Sha256;
+  // This very loss, accepted before. A later one may be of a size that an earlier one has covered.
+  const isAccepted = (rollback: LedgerRollback) =>
+    rollback.lostSize === lost.size && rollback.lostRoot === lostRoot;
+  if (size > 0 && await ledger.findRollback(isAccepted) !== null) return null;
   // A history that is as long but different shares nothing that could be named.
   const kept = isPrefix ? { size, root: await ledger.rootAt(size) } : { size: 0, root: EMPTY_ROOT };
   return {
-    error,
+    error: rolledBack(lost, size),
     fact: {
       type: "ledger.rollback",
       keptSize: kept.size,
       keptRoot: encodeBase64url(kept.root) as Sha256,
-      lostSize: anchored.size,
-      lostRoot: encodeBase64url(anchored.root) as Sha256,
+      lostSize: lost.size,
+      lostRoot,
     },
   };
+}
+
+function firstEntry({ server, logKey }: OpenLedgerOptions, create: NewLedger): LedgerOpen {
+  return { ...create, type: "ledger.open", server, log: ed25519Jwk(logKey.publicKey) };
 }
 
 function emptyState(server: Sha256, { unit, ...settings }: NewLedger): LogState {
   const tree = emptyTree();
   const root = encodeBase64url(tree.root) as Sha256;
-  return { head: { size: 0, root, time_s: 0, server, unit, settings }, tree };
+  return { head: { size: 0, root, time_s: 0, server, unit, settings }, tree, isMoved: false };
 }
 
 async function loadState(store: LedgerStore, head: Head): Promise<LogState> {
@@ -132,26 +173,48 @@ async function loadState(store: LedgerStore, head: Head): Promise<LogState> {
     if (level > 0) return await store.tileRoots(level - 1, start, end);
     return (await store.entries(start, end)).map((text) => hashLeaf(text));
   });
-  return { head, tree };
+  const [last] = await store.entries(head.size - 1, head.size);
+  return { head, tree, isMoved: isMove(last) };
 }
 
-/** One server and one log key sign a whole log. Throws `ledger_of_another_server`. */
-async function requireSameServer(
-  store: LedgerStore,
-  head: Head,
-  { server, logKey }: Pick<OpenLedgerOptions, "server" | "logKey">,
-): Promise<void> {
-  const other = (file: string) =>
+/**
+ * One server and one log key sign a whole log, and entry 0 names both.
+ *
+ * @throws {SealwireError} `ledger_of_another_server`, `store_damaged`.
+ */
+async function requireSameServer(store: LedgerStore, log: Log, server: Sha256): Promise<void> {
+  const [text] = await store.entries(0, 1);
+  if (text === undefined) return;
+  const entry = parseFirstEntry(text);
+  const wrong = (whose: string, file: string) =>
     new SealwireError(
       "ledger_of_another_server",
-      `the ledger was not made with this ${file}: put back the keys that it was made with`,
+      `the ledger is signed by another ${whose}: put back the ${file} that it was made with`,
     );
-  if (head.server !== server) throw other("server_private.pem");
-  const [text] = await store.entries(0, 1);
-  const entry = text === undefined ? null : parseEntry(text);
-  if (entry?.type === "ledger.open" && entry.log.x !== logKey.publicKey.x) {
-    throw other("server_log_key.pem");
+  if (entry.server !== server) throw wrong("server's key", "server_private.pem");
+  if (entry.log.x !== log.publicKey.x) throw wrong("log key", "server_log_key.pem");
+}
+
+function parseFirstEntry(text: string): LedgerOpen {
+  try {
+    const entry = parseEntry(text);
+    if (entry.type === "ledger.open") return entry;
+  } catch (cause) {
+    if (isSealwireError(cause)) throw storeDamaged("entry 0 was changed in the database", cause);
+    throw cause;
   }
+  throw storeDamaged("entry 0 was changed in the database");
+}
+
+/** The ledger has gone on elsewhere, so what this database lacks is there. */
+export async function movedError(ledger: Ledger): Promise<SealwireError> {
+  const { text } = await ledger.proveOne(ledger.size - 1);
+  const entry = parseEntry(text);
+  const to = entry.type === "ledger.moved" ? ` to ${entry.to}` : "";
+  return new SealwireError(
+    "ledger_moved",
+    `this ledger was moved${to}: start the server with the database that it is in now`,
+  );
 }
 
 function anchorMissing(size: number): SealwireError {

@@ -115,9 +115,13 @@ function parseExtra(bytes: Uint8Array): Extra {
   return extra;
 }
 
-/** Thumbprint of the server that a receipt says it is from. Nothing is verified. Throws `bad_receipt`, `bad_token`. */
-export function receiptServer(text: unknown): Sha256 {
-  return parseStatement(parseReceipt(text).statement).claims.server.thumbprint;
+/**
+ * Key of the server that a receipt says it is from. Nothing is verified.
+ *
+ * @throws {SealwireError} `bad_proof`, `bad_receipt`, `bad_token`, `bad_key`.
+ */
+export function receiptServer(text: unknown): RsaPublicKey {
+  return parseStatement(parseReceipt(text).statement).claims.server;
 }
 
 /**

@@ -4,7 +4,12 @@
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName } from "../keys/rsa.ts";
-import { type Delegation, type DelegationFlaw, delegationFlaw } from "../protocol/delegation.ts";
+import {
+  CLOCK_LEAD_S_MAX,
+  type Delegation,
+  type DelegationFlaw,
+  delegationFlaw,
+} from "../protocol/delegation.ts";
 import { type Amount, AMOUNT_MAX, formatAmount, type Unit } from "../protocol/money.ts";
 import { type BatchItem, isBatch, untimely } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
@@ -59,6 +64,8 @@ export interface CommitContext {
   readonly server: Sha256;
   readonly unit: Unit;
   readonly settings: Settings;
+  /** The last entry is `ledger.moved`: nothing may follow here. */
+  readonly isMoved: boolean;
   /** 16 random bytes as base64url, new at each call. */
   readonly makeSalt: () => string;
 }
@@ -100,6 +107,7 @@ export function settle(
 }
 
 function settleOne(book: Book, submission: Submission): Outcome {
+  if (book.isMoved && !isContinuation(submission)) return refused("ledger_moved");
   switch (submission.type) {
     case "open":
       return open(book, submission, submission.delegation.claims.account, submission.delegation);
@@ -116,6 +124,11 @@ function settleOne(book: Book, submission: Submission): Outcome {
     case "operator":
       return book.record(submission.fact);
   }
+}
+
+/** What the copy of a moved ledger begins with. */
+function isContinuation(submission: Submission): boolean {
+  return submission.type === "operator" && submission.fact.type === "ledger.continued";
 }
 
 function refused(reason: RefusalReason): Outcome {
@@ -234,6 +247,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   });
 }
 
+function fromFuture(iat: number, time_s: number): RefusalReason | undefined {
+  return iat > time_s + CLOCK_LEAD_S_MAX ? "order_from_future" : undefined;
+}
+
 /** Only the payer's signed word ends an id unpaid. */
 function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcome {
   const { cancel: { claims, sha256 }, delegation } = submission.signed;
@@ -243,7 +260,7 @@ function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcom
   }
   const ending = book.ending(claims.payer, claims.id);
   if (ending !== undefined) return { state: ending.state, index: ending.index, again: true };
-  const flaw = book.flaw(delegation.claims);
+  const flaw = book.flaw(delegation.claims) ?? fromFuture(claims.iat, book.context.time_s);
   if (flaw !== undefined) return refused(flaw);
   return book.cancel(submission, sha256, {
     type: "cancel",
@@ -290,9 +307,11 @@ class Book {
   private readonly postings: Posting[] = [];
   private readonly openings: Opening[] = [];
   settings: Settings;
+  isMoved: boolean;
 
   constructor(readonly context: CommitContext, private readonly view: LedgerView) {
     this.settings = context.settings;
+    this.isMoved = context.isMoved;
   }
 
   account(name: Party): Account | undefined {
@@ -376,6 +395,10 @@ class Book {
     if (fact.type === "ledger.open" && this.context.firstIndex > 0) {
       return { state: "recorded", index: 0 };
     }
+    if (fact.type === "ledger.continued" && !this.isMoved) {
+      throw new Error("a ledger that was not moved cannot be continued");
+    }
+    this.isMoved = fact.type === "ledger.moved";
     if (fact.type === "ledger.open" || fact.type === "ledger.settings") {
       const { openingBalance, registration } = fact;
       this.settings = { openingBalance, registration };

@@ -63,17 +63,32 @@ export function signNote(text: string, name: string, pair: Ed25519KeyPair): stri
   if (!KEY_NAME.test(name) || !isNoteText(name)) throw new RangeError("no name for a note's key");
   const signature = sign(null, Buffer.from(text, "utf8"), pair.privateKey);
   const id = keyId({ name, publicKey: pair.publicKey });
-  return `${text}\n${SIGNATURE_START}${name} ${encodeBase64(Buffer.concat([id, signature]))}\n`;
+  return `${text}\n${formatSignature({ name, keyId: id, signature })}`;
+}
+
+function formatSignature({ name, keyId, signature }: NoteSignature): string {
+  return `${SIGNATURE_START}${name} ${encodeBase64(Buffer.concat([keyId, signature]))}\n`;
+}
+
+/** A note whose signature by one key is verified. */
+export interface OpenedNote {
+  /** What is signed, its last newline included. */
+  readonly text: string;
+  /**
+   * The note with that signature and no other. Anyone may add signatures, 131,072 characters of
+   * them, and files and requests have less room.
+   */
+  readonly alone: string;
 }
 
 /**
- * The text of a note, its last newline included, once the signature by `key` is verified. Should
- * there be several by that key, all must hold.
+ * Opens a note once the signature by `key` is verified. Should there be several by that key, all
+ * must hold.
  *
  * @throws {SealwireError} `bad_checkpoint` when it is no note, carries more than 16 signatures,
  * none by `key`, or a wrong one.
  */
-export function openNote(note: unknown, key: NoteKey): string {
+export function openNote(note: unknown, key: NoteKey): OpenedNote {
   const { text, signatures } = parseNote(note);
   const id = keyId(key);
   const known = signatures.filter((line) => line.name === key.name && sameHash(line.keyId, id));
@@ -84,7 +99,7 @@ export function openNote(note: unknown, key: NoteKey): string {
       verify(null, signed, key.publicKey.key, signature);
     if (!holds) throw badNote(`carries a wrong signature under the name ${key.name}`);
   }
-  return text;
+  return { text, alone: `${text}\n${formatSignature(known[0]!)}` };
 }
 
 /** The text and the signature lines; nothing is verified. */

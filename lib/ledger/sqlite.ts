@@ -4,13 +4,16 @@
  * There is one writer behind a queue of our own, because a second write transaction in the same process would block the
  * event loop that the first one waits on. While another process writes, this one waits, {@linkcode BUSY_TIMEOUT_MS} at most.
  */
+import { closeSync, openSync } from "node:fs";
 import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
+import { SealwireError, systemErrorCode } from "../base/errors.ts";
+import { PRIVATE_FILE_MODE, removeIfThere, writeError } from "../base/files.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { RsaPublicJwk } from "../keys/rsa.ts";
 import type { Unit } from "../protocol/money.ts";
 import type { Party } from "../protocol/party.ts";
-import { parseRegistration } from "./entry.ts";
+import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
 import type { Ending } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
@@ -22,17 +25,19 @@ import {
   Statements,
   unavailable,
 } from "./sqlite_statements.ts";
-import type {
-  CommitRecord,
-  EndingRow,
-  Head,
-  HistoryRow,
-  LedgerReader,
-  LedgerStore,
-  LedgerTransaction,
-  Sealed,
-  StoredAccount,
-  StoredPayment,
+import {
+  type CommitRecord,
+  commitUnknown,
+  type EndingRow,
+  type Head,
+  type HistoryRow,
+  type LedgerReader,
+  type LedgerStore,
+  type LedgerTransaction,
+  type NewPayment,
+  type Sealed,
+  type StoredAccount,
+  type StoredPayment,
 } from "./store.ts";
 import type { TileId } from "./tiles.ts";
 
@@ -131,12 +136,27 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     await this.begin();
     try {
       const result = await work(this.write);
-      this.exec("COMMIT");
+      this.commit();
       return result;
     } catch (error) {
       if (this.writer.isTransaction) this.exec("ROLLBACK");
       throw error;
     }
+  }
+
+  /** A COMMIT that fails leaves the transaction open, to be rolled back. If it does not, nobody knows. */
+  private commit(): void {
+    try {
+      this.exec("COMMIT");
+    } catch (error) {
+      if (this.writer.isTransaction) throw error;
+      throw commitUnknown(error);
+    }
+  }
+
+  confirmedHead(): Promise<Sealed<Head> | null> {
+    // Others see a commit only once it is on the disk.
+    return this.head();
   }
 
   /** Waits for another process's transaction as SQLite would, but without stopping this process's event loop. */
@@ -220,6 +240,38 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return Promise.resolve(rows.map(storedAccountOf));
   }
 
+  postingsAfter(
+    { account, index }: Omit<Posting, "balance">,
+    limit: number,
+  ): Promise<Posting[]> {
+    const rows = this.statements.all(
+      `SELECT * FROM postings WHERE (account, entry_index) > (?, ?)
+       ORDER BY account, entry_index LIMIT ?`,
+      account,
+      BigInt(index),
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(postingOf));
+  }
+
+  paymentsAfter(after: number, limit: number): Promise<NewPayment[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM payments WHERE entry_index > ? ORDER BY entry_index LIMIT ?",
+      BigInt(after),
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(paymentOf));
+  }
+
+  delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
+    const rows = this.statements.all(
+      "SELECT sha256, text FROM delegations WHERE sha256 > ? ORDER BY sha256 LIMIT ?",
+      after,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map((row) => [row.sha256 as Sha256, String(row.text)]));
+  }
+
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]> {
     return Promise.resolve(keys.map(({ account, index }) => {
       const row = this.statements.get(
@@ -254,11 +306,18 @@ class SqliteStore extends SqliteReader implements LedgerStore {
   }
 
   async backup(path: string, onProgress: (done: number, total: number) => void): Promise<void> {
-    await backup(this.reader, path, {
-      rate: BACKUP_PAGES,
-      progress: ({ totalPages, remainingPages }) =>
-        onProgress(totalPages - remainingPages, totalPages),
-    });
+    createNew(path);
+    try {
+      await backup(this.reader, path, {
+        rate: BACKUP_PAGES,
+        progress: ({ totalPages, remainingPages }) =>
+          onProgress(totalPages - remainingPages, totalPages),
+      });
+    } catch (cause) {
+      // Half a ledger would pass for a backup.
+      removeIfThere(path);
+      throw unavailable(cause);
+    }
   }
 
   async close(): Promise<void> {
@@ -269,6 +328,9 @@ class SqliteStore extends SqliteReader implements LedgerStore {
 }
 
 class SqliteTransaction extends SqliteReader implements LedgerTransaction {
+  /** Processes that share a file share a clock. */
+  readonly now_s = null;
+
   begin(): void {
     this.statements.run("BEGIN IMMEDIATE");
   }
@@ -368,6 +430,16 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 }
 
+/** An empty file is an empty database. Made here, because SQLite would let others read it, and overwrite what is there. */
+function createNew(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", PRIVATE_FILE_MODE));
+  } catch (error) {
+    if (systemErrorCode(error) !== "EEXIST") throw writeError(path, error);
+    throw new SealwireError("target_exists", `${path} exists already: give another name`);
+  }
+}
+
 function headOf(row: Row): Sealed<Head> {
   return {
     size: Number(row.size),
@@ -377,7 +449,7 @@ function headOf(row: Row): Sealed<Head> {
     unit: row.unit as Unit,
     settings: {
       openingBalance: row.opening_balance as bigint,
-      registration: parseRegistration(row.registration),
+      registration: row.registration as Registration,
     },
     seal: String(row.seal),
   };
@@ -409,6 +481,23 @@ function endingOf(row: Row): Sealed<EndingRow> {
     contentSha256: row.content_sha256 as Sha256,
     index: Number(row.entry_index),
     seal: String(row.seal),
+  };
+}
+
+function paymentOf(row: Row): NewPayment {
+  return {
+    ...endingOf(row),
+    signedText: row.signed_text as string | null,
+    delegationSha256: row.delegation_sha256 as Sha256 | null,
+    itemTexts: itemsOf(row),
+  };
+}
+
+function postingOf(row: Row): Posting {
+  return {
+    account: row.account as Party,
+    index: Number(row.entry_index),
+    balance: row.balance as bigint,
   };
 }
 

@@ -5,6 +5,7 @@
  *
  * A store does not judge what it holds: each row on which a decision rests carries a seal, which `ledger.ts` checks.
  */
+import { SealwireError } from "../base/errors.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { RsaPublicJwk } from "../keys/rsa.ts";
 import type { Unit } from "../protocol/money.ts";
@@ -100,16 +101,31 @@ export interface LedgerReader {
 }
 
 export interface LedgerTransaction extends LedgerReader {
+  /**
+   * The database's clock in seconds since 1970, where servers with clocks of their own share it. Null where the server's
+   * clock is the only one.
+   */
+  readonly now_s: number | null;
   append(record: CommitRecord): Promise<void>;
 }
 
 export interface LedgerStore extends LedgerReader {
   /**
-   * Runs `work` in one durable write transaction, alone. When it throws, nothing has happened.
+   * Runs `work` in one durable write transaction, alone. When it throws, nothing has happened, but for `outcome_unknown`.
+   * `work` runs again when the database undid it for reasons of its own.
    *
-   * @throws {SealwireError} `store_unavailable` when the database refuses, and whatever `work` throws.
+   * @throws {SealwireError} `store_unavailable` when the database refuses, `outcome_unknown` when its answer to COMMIT was
+   * lost (`confirmedHead` tells), and whatever `work` throws.
    */
   transaction<T>(work: (transaction: LedgerTransaction) => Promise<T>): Promise<T>;
+  /**
+   * The head as it outlasts a failure of the database. What `head` reads may have been committed on one machine alone, if
+   * the answer to its COMMIT was lost. So this waits for whoever is writing, commits a write of its own, and tells what was
+   * there.
+   *
+   * @throws {SealwireError} as `transaction`.
+   */
+  confirmedHead(): Promise<Sealed<Head> | null>;
   account(name: Party): Promise<Sealed<StoredAccount> | null>;
   payment(payer: Party, id: Uuid): Promise<Sealed<StoredPayment> | null>;
   delegation(sha256: Sha256): Promise<string | null>;
@@ -119,13 +135,37 @@ export interface LedgerStore extends LedgerReader {
   operatorIndexes(): Promise<number[]>;
   /** Accounts by name after `after`, at most `limit`, for audit. */
   accountsAfter(after: string, limit: number): Promise<Sealed<StoredAccount>[]>;
+  /** Postings by account and index after the one given, at most `limit`, for a copy. */
+  postingsAfter(after: Omit<Posting, "balance">, limit: number): Promise<Posting[]>;
+  /** Ended ids by their entry after entry `after`, at most `limit`, for a copy. */
+  paymentsAfter(after: number, limit: number): Promise<NewPayment[]>;
+  /** Delegations by SHA-256 after `after`, at most `limit`, for a copy. */
+  delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** The stored balance after each of these entries, null where there is no such posting, for audit. */
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]>;
   /** How many entries, postings, ended ids and full tiles are stored, for audit. */
   counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }>;
   /** Runs `read` on a ledger that stays as it is, whatever is written meanwhile. One at a time. */
   snapshot<T>(read: () => Promise<T>): Promise<T>;
-  /** Copies the ledger to a new file while it is in use. `onProgress`: pages done and pages in all. */
+  /**
+   * Copies the ledger to a new SQLite file while it is in use. `onProgress`: parts done and parts in all.
+   *
+   * @throws {SealwireError} `target_exists`, `folder_unwritable`, `write_failed`, `store_unavailable`.
+   */
   backup(path: string, onProgress: (done: number, total: number) => void): Promise<void>;
+  /**
+   * Calls `listener` with the log's size after each commit, whichever process made it, until the store is closed. Sizes may
+   * come twice and may be skipped. Stores that cannot tell do not have it.
+   */
+  onCommitted?(listener: (size: number) => void): void;
   close(): Promise<void>;
+}
+
+/** What `transaction` throws when nobody knows whether it has happened. */
+export function commitUnknown(cause: unknown): SealwireError {
+  return new SealwireError(
+    "outcome_unknown",
+    "the database's answer to COMMIT was lost: whether it was recorded is not known yet",
+    { cause },
+  );
 }

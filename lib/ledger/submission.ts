@@ -15,7 +15,13 @@ import type { Amount } from "../protocol/money.ts";
 import { type BatchItem, isBatch, type SignedOrder } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
 import type { Token } from "../protocol/token.ts";
-import type { LedgerOpen, LedgerRollback, LedgerSettings } from "./entry.ts";
+import type {
+  LedgerContinued,
+  LedgerMoved,
+  LedgerOpen,
+  LedgerRollback,
+  LedgerSettings,
+} from "./entry.ts";
 
 /** How an id ended, for ever. */
 export interface Ending {
@@ -30,6 +36,7 @@ export type RefusalReason =
   | DelegationFlaw
   | "cancelled"
   | "insufficient_funds"
+  | "ledger_moved"
   | "name_reserved"
   | "name_taken"
   | "order_conflict"
@@ -65,7 +72,14 @@ export type Submission =
   }
   | { readonly type: "cancel"; readonly signed: SignedCancel }
   /** What the operator enters. */
-  | { readonly type: "operator"; readonly fact: LedgerOpen | LedgerSettings | LedgerRollback };
+  | { readonly type: "operator"; readonly fact: OperatorFact };
+
+export type OperatorFact =
+  | LedgerOpen
+  | LedgerSettings
+  | LedgerRollback
+  | LedgerMoved
+  | LedgerContinued;
 
 export type Outcome =
   | { readonly state: "settled"; readonly index: number; readonly again: boolean }

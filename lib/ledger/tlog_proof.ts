@@ -20,7 +20,7 @@ import { HASH_BYTES, PATH_STEPS_MAX } from "../protocol/merkle.ts";
 import { parseDecimal } from "./checkpoint.ts";
 import { decodeBase64, encodeBase64, NOTE_CHARACTERS_MAX } from "./signed_note.ts";
 
-const FIRST_LINE = "c2sp.org/tlog-proof@v1";
+export const TLOG_PROOF_FIRST_LINE = "c2sp.org/tlog-proof@v1";
 const EXTRA_START = "extra ";
 const INDEX_START = "index ";
 export const EXTRA_BYTES_MAX = 65_536;
@@ -41,7 +41,7 @@ export interface TlogProof {
 /** The text of a proof. `checkpoint` ends with a newline. */
 export function formatTlogProof({ extra, index, hashes, checkpoint }: TlogProof): string {
   const lines = [
-    FIRST_LINE,
+    TLOG_PROOF_FIRST_LINE,
     ...(extra === null ? [] : [EXTRA_START + encodeBase64(extra)]),
     INDEX_START + index,
     ...hashes.map(encodeBase64),
@@ -63,7 +63,9 @@ export function parseTlogProof(text: unknown): TlogProof {
   const split = plain.indexOf("\n\n");
   if (split < 0) throw bad("has no checkpoint below an empty line");
   const lines = plain.slice(0, split).split("\n");
-  if (lines.shift() !== FIRST_LINE) throw bad(`does not start with ${FIRST_LINE}`);
+  if (lines.shift() !== TLOG_PROOF_FIRST_LINE) {
+    throw bad(`does not start with ${TLOG_PROOF_FIRST_LINE}`);
+  }
   const extra = lines[0]?.startsWith(EXTRA_START) ? parseExtra(lines.shift()!) : null;
   const index = parseIndex(lines.shift() ?? "");
   if (lines.length > PATH_STEPS_MAX) throw bad(`has more than ${PATH_STEPS_MAX} hashes`);

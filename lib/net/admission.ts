@@ -28,7 +28,7 @@ import { addressGroup } from "./address.ts";
 
 /** The share of all places, and the most, that unproven connections of one address may hold. */
 export const STRANGE_ADDRESS_SHARE = 1 / 8;
-export const STRANGE_ADDRESS_UNPROVEN_MAX = 256;
+export const STRANGE_ADDRESS_UNPROVEN_MAX = 512;
 /** The same for a known address. */
 export const KNOWN_ADDRESS_SHARE = 1 / 4;
 export const KNOWN_ADDRESS_UNPROVEN_MAX = 1_024;

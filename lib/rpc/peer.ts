@@ -74,6 +74,8 @@ export interface RpcPeerOptions {
   role: "server" | "client";
   methods?: Readonly<Record<string, Method>>;
   onNotification?: (method: string, params: unknown) => void;
+  /** Called with each result as it arrives, before the call that it answers goes on. */
+  onResult?: (result: unknown) => void;
   /** Called with an error of a handler that is not a `SealwireError`. */
   onInternalError?: (error: unknown, method: string) => void;
   limits?: Partial<RpcLimits>;
@@ -283,6 +285,7 @@ export class RpcPeer {
       case "notification":
         return this.onNotification(message.method, message.params);
       case "result":
+        this.options.onResult?.(message.result);
         // A call that was given up is not in the map any more.
         return this.calls.get(message.id)?.succeed(message.result);
       case "error":

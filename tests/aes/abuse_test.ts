@@ -144,6 +144,28 @@ test("a client that reads no answers gets to send no more, and is ended", NEEDS_
   assert.doesNotMatch(stderr, /error:/);
 });
 
+test("a malformed frame ends the connection, and no other", LIMIT, async () => {
+  const server = await startServer();
+  const size = new Uint8Array(12);
+  new DataView(size.buffer).setBigUint64(4, 2n ** 53n);
+  const malformed = {
+    "an unknown type": frame(0x0d),
+    "a name of 4,097 bytes": offerFrame(0, "x".repeat(4_097)),
+    "a size of 2^53": frame(FRAME.message, size),
+    "a working of another length": frame(FRAME.working, encodeItem(0)),
+    "a close with a body": frame(FRAME.close, Uint8Array.of(0)),
+    "content without an offer": frame(FRAME.chunk, encodeItem(0)),
+  };
+  for (const [what, bytes] of Object.entries(malformed)) {
+    const client = await openRecords(server);
+    await client.write(bytes);
+    await client.readToEnd().catch(() => {});
+    client.connection.destroy();
+    await assertServes(server, what);
+  }
+  assert.equal((await server.tool.stop()).status, 0);
+});
+
 test("a message in empty pieces keeps no record in memory, and arrives", NEEDS_PROC, async () => {
   const server = await startServer();
   const client = await openRecords(server);

@@ -207,6 +207,22 @@ test("--classic with files or pairing is wrong usage", SLOW, async () => {
   assert.equal((await client("--classic", "--pair", "1-a-b")).status, 2);
 });
 
+test("the server closes its side before it decrypts", async () => {
+  const steps: string[] = [];
+  const connection = { ...connectionOf([randomBytes(16)]), destroy: () => steps.push("closed") };
+  const { key, iv } = generateAESKey();
+  const aesKey = {
+    iv,
+    get key() {
+      steps.push("decrypts");
+      return key;
+    },
+  };
+  const options = { aesKey, bytes: new ByteBudget(1024 * 1024).open(() => {}), stall_ms: 1_000 };
+  await receiveClassicMessage(connection, options).catch(() => {});
+  assert.deepEqual(steps.slice(0, 2), ["closed", "decrypts"]);
+});
+
 /** A connection that gives `pieces`, one a read, and then its end. */
 function connectionOf(pieces: readonly Uint8Array[]): Connection {
   const left = [...pieces];

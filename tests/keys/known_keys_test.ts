@@ -15,6 +15,8 @@ const WORKER = "tests/support/keys_worker.ts";
 
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const SERVER_KEY = rsaPublicKeyOf(privateKey).jwk;
+const LOG_KEY = thumbprint("log key");
+const IDENTITY = { serverKey: SERVER_KEY, logKey: LOG_KEY, statementTime: 1_800_000_000 };
 const CERTIFICATE = selfSignedCertificate(privateKey, { hosts: [], now: new Date() });
 const OTHER_CERTIFICATE = selfSignedCertificate(privateKey, { hosts: [], now: new Date() });
 
@@ -32,7 +34,7 @@ test("a server is unknown until it is recorded, and then known to every client o
   const servers = new KnownServers(folder);
   assert.equal(servers.get("localhost", 8080), null);
   assert.equal(existsSync(folder), false);
-  const server = { certificatePem: CERTIFICATE, serverKey: SERVER_KEY };
+  const server = { certificatePem: CERTIFICATE, identity: IDENTITY };
   servers.record("localhost", 8080, server);
   assert.deepEqual(servers.get("localhost", 8080), server);
   assert.deepEqual(new KnownServers(folder).get("localhost", 8080), server);
@@ -42,8 +44,8 @@ test("a server is unknown until it is recorded, and then known to every client o
 
 test("a server is known by host and port together, whatever the host's letters", () => {
   const servers = new KnownServers(temporaryFolder());
-  servers.record("Pay.Example", 8080, { certificatePem: CERTIFICATE, serverKey: null });
-  servers.record("::1", 8080, { certificatePem: OTHER_CERTIFICATE, serverKey: null });
+  servers.record("Pay.Example", 8080, { certificatePem: CERTIFICATE, identity: null });
+  servers.record("::1", 8080, { certificatePem: OTHER_CERTIFICATE, identity: null });
   assert.equal(servers.get("pay.example", 8080)?.certificatePem, CERTIFICATE);
   assert.equal(servers.get("PAY.EXAMPLE", 8080)?.certificatePem, CERTIFICATE);
   assert.equal(servers.get("::1", 8080)?.certificatePem, OTHER_CERTIFICATE);
@@ -53,23 +55,50 @@ test("a server is known by host and port together, whatever the host's letters",
 
 test("what is recorded of a server later replaces what was, and harms no other", () => {
   const servers = new KnownServers(temporaryFolder());
-  servers.record("a", 1, { certificatePem: CERTIFICATE, serverKey: null });
-  servers.record("b", 1, { certificatePem: CERTIFICATE, serverKey: null });
-  const later = { certificatePem: OTHER_CERTIFICATE, serverKey: SERVER_KEY };
+  servers.record("a", 1, { certificatePem: CERTIFICATE, identity: null });
+  servers.record("b", 1, { certificatePem: CERTIFICATE, identity: null });
+  const later = { certificatePem: OTHER_CERTIFICATE, identity: IDENTITY };
   servers.record("a", 1, later);
   assert.deepEqual(servers.get("a", 1), later);
-  assert.deepEqual(servers.get("b", 1), { certificatePem: CERTIFICATE, serverKey: null });
+  assert.deepEqual(servers.get("b", 1), { certificatePem: CERTIFICATE, identity: null });
 });
 
 test("a certificate with text around it is recorded without, and one that is none not at all", async () => {
   const servers = new KnownServers(temporaryFolder());
-  servers.record("a", 1, { certificatePem: `my server\n${CERTIFICATE}`, serverKey: null });
+  servers.record("a", 1, { certificatePem: `my server\n${CERTIFICATE}`, identity: null });
   assert.equal(servers.get("a", 1)?.certificatePem, CERTIFICATE);
   const error = await refusalOf(() =>
-    servers.record("b", 1, { certificatePem: "garbage", serverKey: null })
+    servers.record("b", 1, { certificatePem: "garbage", identity: null })
   );
   assert.equal(error.code, "bad_certificate");
   assert.equal(servers.get("b", 1), null);
+});
+
+test("a server that is forgotten is unknown again, and the others stay", () => {
+  const folder = join(temporaryFolder(), "keys");
+  const servers = new KnownServers(folder);
+  assert.equal(servers.forget("a", 1), false);
+  assert.equal(existsSync(join(folder, SERVERS_FILE)), false);
+  const server = { certificatePem: CERTIFICATE, identity: IDENTITY };
+  servers.record("a", 1, server);
+  servers.record("b", 1, server);
+  assert.equal(servers.forget("A", 1), true);
+  assert.equal(servers.get("a", 1), null);
+  assert.deepEqual([...servers.all()], [["b:1", server]]);
+  assert.equal(servers.forget("a", 1), false);
+});
+
+test("a server is found by its key at whatever address, as its latest statement showed it", () => {
+  const servers = new KnownServers(temporaryFolder());
+  const { thumbprint: server } = rsaPublicKeyOf(privateKey);
+  assert.equal(servers.findIdentity(server), null);
+  const at = (statementTime: number) => ({ ...IDENTITY, statementTime });
+  servers.record("classic", 1, { certificatePem: CERTIFICATE, identity: null });
+  servers.record("a", 1, { certificatePem: CERTIFICATE, identity: at(10) });
+  servers.record("b", 1, { certificatePem: OTHER_CERTIFICATE, identity: at(30) });
+  servers.record("c", 1, { certificatePem: CERTIFICATE, identity: at(20) });
+  assert.deepEqual(servers.findIdentity(server), at(30));
+  assert.equal(servers.findIdentity(thumbprint("another server")), null);
 });
 
 const keysOf = (payee: AccountName, key: string) => new Map([[payee, key]]);
@@ -111,9 +140,11 @@ test("accounts named like an object's own members are payees like others", () =>
   }
 });
 
-const SOUND_SERVER = { certificatePem: CERTIFICATE, serverKey: SERVER_KEY };
-const servers = (entries: unknown, v: unknown = 1) => JSON.stringify({ v, servers: entries });
-const payees = (entries: unknown) => JSON.stringify({ v: 1, payees: entries });
+const SOUND_SERVER = { certificatePem: CERTIFICATE, identity: IDENTITY };
+const servers = (entries: unknown, v: unknown = 2) => JSON.stringify({ v, servers: entries });
+const withIdentity = (identity: unknown) =>
+  servers({ "a:1": { certificatePem: CERTIFICATE, identity } });
+const payees = (entries: unknown) => JSON.stringify({ v: 2, payees: entries });
 const DAMAGED_SERVERS: Record<string, string> = {
   "nothing": "",
   "no JSON": "{",
@@ -121,19 +152,25 @@ const DAMAGED_SERVERS: Record<string, string> = {
   "null": "null",
   "a list": "[]",
   "the other file": payees({}),
-  "another version": servers({}, 2),
-  "an unknown member": JSON.stringify({ v: 1, servers: {}, more: 1 }),
+  "another version": servers({}, 1),
+  "an unknown member": JSON.stringify({ v: 2, servers: {}, more: 1 }),
   "a list of entries": servers([]),
   "an address without port": servers({ a: SOUND_SERVER }),
   "an address in capitals": servers({ "A:1": SOUND_SERVER }),
   "an entry that is null": servers({ "a:1": null }),
-  "an entry without key": servers({ "a:1": { certificatePem: CERTIFICATE } }),
+  "an entry without identity": servers({ "a:1": { certificatePem: CERTIFICATE } }),
   "an entry with more": servers({ "a:1": { ...SOUND_SERVER, more: 1 } }),
   "a certificate that is none": servers({ "a:1": { ...SOUND_SERVER, certificatePem: "x" } }),
   "a certificate and more": servers({
     "a:1": { ...SOUND_SERVER, certificatePem: CERTIFICATE + CERTIFICATE },
   }),
-  "a key that is none": servers({ "a:1": { ...SOUND_SERVER, serverKey: { kty: "RSA" } } }),
+  "an identity that is none": withIdentity({ serverKey: SERVER_KEY }),
+  "an identity with more": withIdentity({ ...IDENTITY, more: 1 }),
+  "a key that is none": withIdentity({ ...IDENTITY, serverKey: { kty: "RSA" } }),
+  "a log key that is none": withIdentity({ ...IDENTITY, logKey: LOG_KEY.slice(1) }),
+  "a log key that is a number": withIdentity({ ...IDENTITY, logKey: 7 }),
+  "a statement before 1970": withIdentity({ ...IDENTITY, statementTime: -1 }),
+  "a statement of half a second": withIdentity({ ...IDENTITY, statementTime: 1.5 }),
   "too many entries": servers(
     Object.fromEntries(Array.from({ length: 1001 }, (_, port) => [`a:${port + 1}`, null])),
   ),
@@ -183,7 +220,7 @@ test("a file that is full says so, and keeps what it has", { timeout: 60_000 }, 
     { length: 50_000 },
     (_, n) => [`${SERVER}/${`p${n}`.padEnd(32, "x")}`, BOBS_KEY],
   );
-  writeFileSync(path, JSON.stringify({ v: 1, payees: Object.fromEntries(entries) }, null, 2));
+  writeFileSync(path, JSON.stringify({ v: 2, payees: Object.fromEntries(entries) }, null, 2));
   const before = readFileSync(path, "utf8");
   const known = new KnownPayees(folder);
   const error = await refusalOf(() => known.pin(SERVER, keysOf(BOB, BOBS_KEY)));

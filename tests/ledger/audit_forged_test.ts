@@ -232,6 +232,29 @@ const FORGERIES: [string, () => Forgery | Promise<Forgery>, RegExp][] = [
     },
     /the payer has another key/,
   ],
+  [
+    "another order than the entry names beside it, of the same id and the same payer",
+    async () => {
+      const { forgery } = await ordered();
+      const row = forgery.payments![0]!;
+      const { order } = await signedOrder(alice, bob, { id: row.id, exp: NOW_S + 299 });
+      return { ...forgery, payments: [{ ...row, signedText: order.text }] };
+    },
+    /the order is another one/,
+  ],
+  [
+    "another delegation than the order rests on",
+    () => orderedBut({ delegationSha256: sha256Text("other") }),
+    /the delegation is another one/,
+  ],
+  [
+    "an order for another server",
+    async () => {
+      const server = rsaPair("another server").publicKey.thumbprint;
+      return (await ordered({ server }, await delegate(alice, { server }))).forgery;
+    },
+    /for another server/,
+  ],
   ["the same grant a second time", () => ({ entries: [copyOf(GRANT)] }), /recorded elsewhere/],
   ["the same cancel a second time", () => ({ entries: [copyOf(CANCEL)] }), /recorded elsewhere/],
   [
@@ -245,6 +268,26 @@ const FORGERIES: [string, () => Forgery | Promise<Forgery>, RegExp][] = [
   [
     "a cancel under another key than the account's, consistently",
     () => cancelled({ ...mallory, name: alice.name }),
+    /not by the payer's key/,
+  ],
+  [
+    "another cancel than the entry names beside it",
+    async () => {
+      const { entries, payments } = await cancelled();
+      const row = payments![0]!;
+      const { cancel } = await signedCancel(alice, row.id, { iat: NOW_S + 1 });
+      return { entries, payments: [{ ...row, signedText: cancel.text }] };
+    },
+    /the cancel is another one/,
+  ],
+  [
+    "another delegation than the cancel rests on",
+    () => cancelled(alice, { delegationSha256: sha256Text("other") }),
+    /the delegation is another one/,
+  ],
+  [
+    "a cancel that names another key than the one that signed it",
+    () => cancelled(alice, { payerKey: keyOf(bob) }),
     /not by the payer's key/,
   ],
   [
@@ -328,6 +371,11 @@ const FORGERIES: [string, () => Forgery | Promise<Forgery>, RegExp][] = [
     "another payee than the order says",
     () => orderedBut({ payee: carol.name, payeeKey: keyOf(carol) }),
     /something else/,
+  ],
+  [
+    "a batch in another unit",
+    () => orderedBatch({ unit: "USD" as Batch["unit"] }),
+    /another unit/,
   ],
   ["money in another unit", () => orderedBut({ unit: "USD" as Transfer["unit"] }), /another unit/],
   [

@@ -580,11 +580,13 @@ for (const [what, keptSize] of [["cut back", 3], ["replaced", 0]] as const) {
     assert.equal(size, 3);
     await ledger.submit(grant(person("alice"), "1.00"));
     await close();
-    const lost = [4, 5].map((one) => signed(folder, one, new Uint8Array(32)));
+    const lost = [signed(folder, 4, new Uint8Array(32)), signed(folder, 5, root)];
     const { explained } = await auditFolder(folder, { expected: lost });
-    assert.deepEqual(explained.map((one) => one.size), [4, 5]);
+    assert.deepEqual(explained, [4, 5]);
     const beyond = signed(folder, 6, new Uint8Array(32));
     await assertFails(auditFolder(folder, { expected: [beyond] }), 5, /checkpoint of 6 entries/);
+    const another = signed(folder, 5, new Uint8Array(32));
+    await assertFails(auditFolder(folder, { expected: [another] }), 5, /checkpoint of 5 entries/);
   });
 }
 

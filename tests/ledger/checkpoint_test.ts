@@ -159,3 +159,10 @@ test("what is no note, and one with 17 signatures, is refused", async () => {
   assert.match(await refusal(undefined), /is not text/);
   assert.match(await refusal(CHECKPOINT.split("\n\n")[0]), /is not a signed note/);
 });
+
+test("a checkpoint is kept with the log key's signature alone, whatever others have added", () => {
+  const others = `— witness.example ${"AAAA".repeat(2_000)}\n`.repeat(15);
+  const { text, size } = verifyCheckpoint(CHECKPOINT + others, LOG);
+  assert.equal(text, CHECKPOINT);
+  assert.equal(size, 700);
+});

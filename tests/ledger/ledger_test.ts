@@ -1,212 +1,257 @@
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { audit } from "../../lib/ledger/audit.ts";
-import { parseHeader } from "../../lib/ledger/block.ts";
-import { Ledger, orderTexts, storedOrderTexts } from "../../lib/ledger/ledger.ts";
+import { parseEntry } from "../../lib/ledger/entry.ts";
+import type { Ledger } from "../../lib/ledger/ledger.ts";
 import { verifyReceipt } from "../../lib/ledger/receipt.ts";
-import type { Outcome, Submission } from "../../lib/ledger/submission.ts";
 import type { LedgerStore } from "../../lib/ledger/store.ts";
+import type { Outcome, Submission } from "../../lib/ledger/submission.ts";
+import { hashLeaf, verifyConsistency, verifyInclusion } from "../../lib/protocol/merkle.ts";
+import { TREASURY } from "../../lib/protocol/party.ts";
+import { auditFolder } from "../support/audited_ledger.ts";
+import { FailingStore, notingCommits } from "../support/failing_store.ts";
 import {
   amount,
-  CERT,
+  cancelOf,
   delegate,
-  NOW_S,
+  keysFolder,
   openAccounts,
   orderOf,
   person,
   rsaPair,
   serverPair,
   signedBatch,
+  signedCancel,
   signedOrder,
   temporaryLedger,
-  uuid,
 } from "../support/fixtures.ts";
+import { receiptOf, settledIndex, statementOf } from "../support/receipts.ts";
 import { batch, grant, order } from "../support/settle_world.ts";
 
 const alice = person("alice");
 const bob = person("bob");
 const carol = person("carol");
-
-type Settled = Outcome & { state: "settled" };
-
-function assertSettled(outcome: Outcome): asserts outcome is Settled {
-  assert.equal(outcome.state, "settled", JSON.stringify(outcome));
-}
+const server = serverPair().publicKey;
 
 async function balanceOf(store: LedgerStore, name: string): Promise<bigint> {
-  return (await store.account(name))!.balance;
+  return (await store.account(name as typeof alice.name))!.balance;
 }
 
-async function passesAudit(store: LedgerStore): Promise<void> {
-  await audit(store, serverPair().publicKey);
+/** Submits all of them at once. */
+function submitAll(ledger: Ledger, submissions: readonly Submission[]): Promise<Outcome[]> {
+  return Promise.all(submissions.map((one) => ledger.submit(one)));
 }
+
+test("a new ledger says in entry 0 whose it is, in which unit it counts, and its settings", async () => {
+  const { ledger, logKey, close } = await temporaryLedger();
+  assert.equal(ledger.size, 1);
+  const { time: _, salt: __, ...entry } = parseEntry((await ledger.proveOne(0)).text);
+  assert.deepEqual(entry, {
+    type: "ledger.open",
+    index: 0,
+    server: server.thumbprint,
+    log: { crv: "Ed25519", kty: "OKP", x: logKey.publicKey.x },
+    unit: "EUR",
+    openingBalance: 1_000_000n,
+    registration: "open",
+  });
+  await close();
+});
+
+test("a ledger carries its settings: what the next start says counts for a new ledger alone", async () => {
+  const first = await temporaryLedger();
+  await first.close();
+  const create = { unit: "USD", openingBalance: 1n, registration: "closed" } as never;
+  const { ledger, close } = await temporaryLedger(first.folder, { create });
+  assert.equal(ledger.unit, "EUR");
+  assert.deepEqual(ledger.settings, { openingBalance: 1_000_000n, registration: "open" });
+  await close();
+});
+
+test("a ledger that must exist is not made", async () => {
+  await assert.rejects(temporaryLedger(undefined, { create: null }), { code: "ledger_missing" });
+});
 
 test("each payment of a long row of them, one after the other, is answered", async () => {
-  const { ledger, store } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
   for (let count = 0; count < 20; count++) {
-    assertSettled(await ledger.submit(orderOf(await signedOrder(alice, bob))));
+    settledIndex(await ledger.submit(orderOf(await signedOrder(alice, bob))));
   }
-  assert.equal((await store.head()).height, 22);
+  assert.equal(ledger.size, 25);
   assert.equal(await balanceOf(store, "bob"), 1_025_000n);
-  await passesAudit(store);
+  await close();
+  await auditFolder(folder);
 });
 
-test("payments that come together share a block, and each has its own receipt in it", async () => {
-  const { ledger, store } = temporaryLedger();
+test("payments that come together share a commit, and each has its own receipt", async () => {
+  const commits: number[] = [];
+  const { ledger, folder, logKey, close } = await temporaryLedger(undefined, {
+    wrap: (store) => notingCommits(store, commits),
+  });
   await openAccounts(ledger, alice, bob);
+  commits.length = 0;
   const orders = await Promise.all(Array.from({ length: 60 }, () => signedOrder(alice, bob)));
-  const outcomes = await Promise.all(orders.map((signed) => ledger.submit(orderOf(signed))));
-  const { height, nextSeq } = await store.head();
-  assert.equal(height, 3);
-  assert.equal(nextSeq, 65);
-  for (const [index, outcome] of outcomes.entries()) {
-    assertSettled(outcome);
-    const text = await ledger.receipt(orderTexts(orderOf(orders[index]!)), outcome.entries, null);
-    const { transfer, header } = await verifyReceipt(text, serverPair().publicKey);
-    assert.equal(transfer.id, orders[index]!.order.claims.id);
-    assert.equal(header.claims.height, 3);
+  const submissions = orders.map((signed) => orderOf(signed));
+  const outcomes = await submitAll(ledger, submissions);
+  assert.deepEqual(commits, [60]);
+  const statement = await statementOf(logKey);
+  for (const [at, outcome] of outcomes.entries()) {
+    const index = settledIndex(outcome);
+    const text = await receiptOf(ledger, statement, submissions[at]!, index);
+    const { id, checkpoint } = await verifyReceipt(text, server);
+    assert.equal(id, orders[at]!.order.claims.id);
+    assert.equal(checkpoint.size, 65);
   }
-  await passesAudit(store);
+  await close();
+  await auditFolder(folder);
 });
 
-test("more than a thousand payments at once become several blocks", async () => {
-  const { ledger, store } = temporaryLedger();
-  await openAccounts(ledger, alice, bob);
+test("more than a thousand payments at once become several commits", async () => {
+  const commits: number[] = [];
+  const { ledger, close } = await temporaryLedger(undefined, {
+    wrap: (store) => notingCommits(store, commits),
+  });
+  await openAccounts(ledger, bob);
+  commits.length = 0;
   const many = Array.from({ length: 2_500 }, () => grant(bob, "0.01"));
-  for (const outcome of await Promise.all(many.map((one) => ledger.submit(one)))) {
-    assertSettled(outcome);
-  }
-  const counts = (await store.headers(3, 10)).map((text) => parseHeader(text).claims.count);
-  assert.deepEqual(counts, [1_000, 1_000, 500]);
+  (await submitAll(ledger, many)).forEach(settledIndex);
+  assert.deepEqual(commits, [1_000, 1_000, 500]);
+  await close();
 });
 
-test("a batch of a thousand and a payment beside it go into two blocks", async () => {
-  const { ledger, store } = temporaryLedger();
+test("a batch of a thousand is one entry, and takes a commit of its own", async () => {
+  const commits: number[] = [];
+  const { ledger, folder, logKey, close } = await temporaryLedger(undefined, {
+    wrap: (store) => notingCommits(store, commits),
+  });
   await openAccounts(ledger, alice, bob);
-  const large = await signedBatch(
-    alice,
-    Array.from({ length: 1_000 }, () => [bob, "0.01"] as const),
-  );
-  const small = await signedOrder(alice, bob);
-  const outcomes = await Promise.all([
-    ledger.submit(orderOf(large.signed, large.items)),
-    ledger.submit(orderOf(small)),
-  ]);
-  outcomes.forEach(assertSettled);
-  assert.equal((await store.head()).height, 4);
-  const texts = orderTexts(orderOf(large.signed, large.items));
-  for (const index of [0, 1, 511, 999]) {
-    const receipt = await ledger.receipt(texts, (outcomes[0] as Settled).entries, index);
-    assert.equal((await verifyReceipt(receipt, serverPair().publicKey)).transfer.index, index);
+  commits.length = 0;
+  const payees = Array.from({ length: 1_000 }, () => [bob, "0.01"] as const);
+  const large = await signedBatch(alice, payees);
+  const submission = orderOf(large.signed, large.items);
+  const small = orderOf(await signedOrder(alice, bob));
+  const outcomes = await submitAll(ledger, [submission, small]);
+  outcomes.forEach(settledIndex);
+  assert.deepEqual(commits, [1, 1]);
+  const statement = await statementOf(logKey);
+  for (const item of [0, 1, 511, 999]) {
+    const index = settledIndex(outcomes[0]!);
+    const receipt = await receiptOf(ledger, statement, submission, index, item);
+    assert.equal((await verifyReceipt(receipt, server)).item, item);
   }
-  await passesAudit(store);
+  await close();
+  await auditFolder(folder);
 });
 
-test("a second settle of the same order returns the same receipt, also after a restart", async () => {
-  const first = temporaryLedger();
+test("a second settle of the same order names the same entry, also after a restart", async () => {
+  const first = await temporaryLedger();
   await openAccounts(first.ledger, alice, bob);
   const submission = orderOf(await signedOrder(alice, bob));
   const { signed: { order: { claims } } } = submission;
   const settled = await first.ledger.submit(submission);
-  assertSettled(settled);
-  const receipt = await first.ledger.receipt(orderTexts(submission), settled.entries, null);
+  const index = settledIndex(settled);
+  assert.deepEqual(await first.ledger.submit(submission), { ...settled, again: true });
+  await first.close();
 
-  const again = await first.ledger.submit(submission);
-  assert.deepEqual(again, { ...settled, again: true });
-  assert.equal(await first.ledger.receipt(orderTexts(submission), settled.entries, null), receipt);
-  await first.store.close();
-
-  const second = temporaryLedger(first.path);
-  second.now_s = NOW_S + 1_000_000;
+  const second = await temporaryLedger(first.folder);
+  second.clock.pass(1_000_000);
   assert.deepEqual(await second.ledger.submit(submission), { ...settled, again: true });
-  const stored = (await second.store.payment(claims.payer, claims.id))!;
-  assert.deepEqual(stored.end, { settled: settled.entries });
-  const texts = storedOrderTexts(stored)!;
-  assert.equal(await second.ledger.receipt(texts, settled.entries, null), receipt);
+  const stored = (await second.ledger.payment(claims.payer, claims.id))!;
+  assert.equal(stored.index, index);
+  assert.equal(stored.signedText, submission.signed.order.text);
+  assert.equal(stored.delegationText, submission.signed.delegation.text);
+  const statement = await statementOf(second.logKey);
+  await verifyReceipt(await receiptOf(second.ledger, statement, submission, index), server);
   assert.equal(await balanceOf(second.store, "bob"), 1_001_250n);
-  await passesAudit(second.store);
+  await second.close();
+  await auditFolder(first.folder);
 });
 
-test("the same order under another delegation of its session gets the receipt it had", async () => {
-  const { ledger, store } = temporaryLedger();
+test("the same order under another delegation of its session keeps the delegation that it settled under", async () => {
+  const { ledger, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
   const signed = await signedOrder(alice, bob);
   const settled = await ledger.submit(orderOf(signed));
-  assertSettled(settled);
-  const receipt = await ledger.receipt(orderTexts(orderOf(signed)), settled.entries, null);
-
-  const respelt = orderOf({ ...signed, delegation: await delegate(alice, {}, NOW_S - 59) });
+  const respelt = orderOf({ ...signed, delegation: await delegate(alice) });
   assert.notEqual(respelt.signed.delegation.text, signed.delegation.text);
   assert.deepEqual(await ledger.submit(respelt), { ...settled, again: true });
-  assert.equal(await ledger.receipt(orderTexts(respelt), settled.entries, null), receipt);
-  await store.close();
+  const stored = (await ledger.payment(alice.name, signed.order.claims.id))!;
+  assert.equal(stored.delegationText, signed.delegation.text);
+  await close();
 });
 
-test("another server's key adds no block to a ledger", async () => {
-  const { ledger, store } = temporaryLedger();
-  await openAccounts(ledger, alice, bob);
-  const serverKeys = rsaPair("another server");
-  const stranger = new Ledger({ store, serverKeys, cert: CERT, now_s: () => NOW_S });
-  await assert.rejects(stranger.submit(grant(bob, "1.00")), { code: "ledger_of_another_server" });
-  assertSettled(await ledger.submit(grant(bob, "1.00")));
-  await passesAudit(store);
-});
-
-test("what is void is void after a restart too, and so is what was cancelled", async () => {
-  const first = temporaryLedger();
+test("what was cancelled stays so after a restart, and what was refused may settle", async () => {
+  const first = await temporaryLedger();
   await openAccounts(first.ledger, alice, bob);
   const poor = orderOf(await signedOrder(alice, bob, { amount: amount("10000.01") }));
   const cancelled = orderOf(await signedOrder(alice, bob));
-  await first.ledger.submit(poor);
   const { id } = cancelled.signed.order.claims;
-  await first.ledger.submit({ type: "cancel", payer: alice.name, id });
-  await first.store.close();
-
-  const { ledger, store } = temporaryLedger(first.path);
-  await ledger.submit(grant(alice, "50000.00"));
-  const outcomes = await Promise.all([poor, cancelled].map((one) => ledger.submit(one)));
-  assert.deepEqual(outcomes, [
-    { state: "void", reason: "insufficient_funds", again: true },
-    { state: "void", reason: "cancelled", again: true },
+  const outcomes = await submitAll(first.ledger, [
+    poor,
+    cancelOf(await signedCancel(alice, id)),
   ]);
-  assert.equal(await balanceOf(store, "bob"), 1_000_000n);
+  assert.deepEqual(outcomes.map(({ state }) => state), ["refused", "cancelled"]);
+  await first.close();
+
+  const { ledger, close, folder } = await temporaryLedger(first.folder);
+  await ledger.submit(grant(alice, "50000.00"));
+  const later = await submitAll(ledger, [poor, cancelled]);
+  assert.equal(later[0]!.state, "settled");
+  assert.deepEqual(later[1], { state: "refused", reason: "cancelled" });
+  await close();
+  await auditFolder(folder);
 });
 
-test("a void makes no block, and the head stays where it was", async () => {
-  const { ledger, store } = temporaryLedger();
+test("a refusal makes no entry, and the checkpoint stays the same text", async () => {
+  const { ledger, store, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  const before = await store.head();
-  await ledger.submit({ type: "cancel", payer: alice.name, id: uuid() });
-  assert.deepEqual(await store.head(), before);
-  await passesAudit(store);
+  const [before, head] = [ledger.checkpoint, await store.head()];
+  const poor = orderOf(await signedOrder(alice, bob, { amount: amount("10000.01") }));
+  assert.equal((await ledger.submit(poor)).state, "refused");
+  assert.deepEqual(ledger.checkpoint, before);
+  assert.deepEqual(await store.head(), head);
+  await close();
 });
 
 test("nobody hears of a payment before another reader of the file can see it", async () => {
-  const { ledger, path, store } = temporaryLedger();
+  const { ledger, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  const other = temporaryLedger(path);
+  const other = await temporaryLedger(folder);
   const signed = await signedOrder(alice, bob);
-  assertSettled(await ledger.submit(orderOf(signed)));
-  assert.ok(await other.store.payment(alice.name, signed.order.claims.id));
-  await other.store.close();
-  await store.close();
+  settledIndex(await ledger.submit(orderOf(signed)));
+  assert.ok(await other.ledger.payment(alice.name, signed.order.claims.id));
+  await other.close();
+  await close();
 });
 
-test("time never runs backwards in the chain, whatever the clock does", async () => {
-  const temporary = temporaryLedger();
-  const { ledger, store } = temporary;
-  await openAccounts(ledger, alice, bob);
-  for (const time_s of [NOW_S + 100, NOW_S - 5_000, NOW_S + 50]) {
-    temporary.now_s = time_s;
-    assertSettled(await ledger.submit(grant(bob, "1.00")));
+test("every entry is proven under the newest checkpoint, and each checkpoint grows out of those before", async () => {
+  const { ledger, close } = await temporaryLedger();
+  await openAccounts(ledger, bob);
+  const checkpoints = [ledger.checkpoint];
+  for (const count of [1, 200, 120, 3, 300]) {
+    await submitAll(ledger, Array.from({ length: count }, () => grant(bob, "0.01")));
+    checkpoints.push(ledger.checkpoint);
   }
-  const times = (await store.headers(3, 10)).map((text) => parseHeader(text).claims.time);
-  assert.deepEqual(times, [NOW_S + 100, NOW_S + 100, NOW_S + 100]);
-  await passesAudit(store);
+  const newest = checkpoints.at(-1)!;
+  for (const older of checkpoints) {
+    verifyConsistency(older, newest, await ledger.consistency(older.size, newest.size));
+    assert.deepEqual(await ledger.rootAt(older.size), older.root);
+  }
+  const indexes = [0, 1, 2, 3, 202, 203, 255, 256, 511, 512, newest.size - 1];
+  for (const { index, text, path, checkpoint } of await ledger.prove(indexes)) {
+    assert.equal(parseEntry(text).index, index);
+    verifyInclusion(hashLeaf(text), index, checkpoint, path);
+    assert.equal(checkpoint.size, newest.size);
+  }
+  for (const index of [-1, newest.size, 0.5, NaN]) {
+    await assert.rejects(ledger.prove([0, index]), RangeError, String(index));
+  }
+  await close();
 });
 
-/** An order that passes every rule and then breaks the making of its block. */
+/** An order that passes every rule and then breaks the making of its commit. */
 function poisoned(): Submission {
   const submission = order(alice, bob);
   Object.defineProperty(submission.signed.delegation, "text", {
@@ -217,8 +262,8 @@ function poisoned(): Submission {
   return submission;
 }
 
-test("a submission that breaks its block fails alone: the others in it settle", async () => {
-  const { ledger, store } = temporaryLedger();
+test("a submission that breaks its commit fails alone: the others in it settle", async () => {
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
   const grants = Array.from({ length: 10 }, () => grant(bob, "1.00"));
   const submissions = [
@@ -234,94 +279,124 @@ test("a submission that breaks its block fails alone: the others in it settle", 
   }
   assert.equal(await balanceOf(store, "bob"), 1_001_000n);
   assert.equal(await balanceOf(store, "alice"), 1_000_000n);
-  await passesAudit(store);
+  await close();
+  await auditFolder(folder);
 });
 
-/** The real store, but what happens around a transaction's end is in the test's hand. */
-function withTransaction(store: LedgerStore, transaction: LedgerStore["transaction"]): LedgerStore {
-  return new Proxy(store, {
-    get(target, name) {
-      const member: unknown = name === "transaction" ? transaction : Reflect.get(target, name);
-      return typeof member === "function" ? member.bind(target) : member;
-    },
+async function failingLedger() {
+  let failing!: FailingStore;
+  const made = await temporaryLedger(undefined, {
+    wrap: (store) => (failing = new FailingStore(store)).store,
   });
-}
-
-function ledgerOn(store: LedgerStore): Ledger {
-  return new Ledger({ store, serverKeys: serverPair(), cert: CERT, now_s: () => NOW_S });
+  await openAccounts(made.ledger, alice, bob);
+  return { ...made, failing };
 }
 
 test("a commit that says it failed but happened is found out, and answered as what it is", async () => {
-  const { ledger, store } = temporaryLedger();
-  await openAccounts(ledger, alice, bob);
-  const broken = withTransaction(store, async (work) => {
-    await store.transaction(work);
-    throw new Error("the answer to COMMIT was lost");
-  });
+  const { ledger, failing, folder, close } = await failingLedger();
+  failing.fail = "after COMMIT";
   const submission = orderOf(await signedOrder(alice, bob));
-  const outcome = await ledgerOn(broken).submit(submission);
-  assert.deepEqual(outcome, { state: "settled", entries: { seq: 5, count: 1 }, again: false });
-  assert.deepEqual(await ledger.submit(submission), { ...outcome, again: true });
-  await passesAudit(store);
+  assert.deepEqual(await ledger.submit(submission), { state: "settled", index: 5, again: false });
+  failing.fail = "never";
+  assert.deepEqual(await ledger.submit(submission), { state: "settled", index: 5, again: true });
+  assert.equal(ledger.size, 6);
+  await close();
+  await auditFolder(folder);
 });
 
-test("a commit that fails leaves nothing, and the same order settles later", async () => {
-  const { ledger, store } = temporaryLedger();
-  await openAccounts(ledger, alice, bob);
-  const broken = withTransaction(store, (work) =>
-    store.transaction(async (transaction) => {
-      await work(transaction);
-      throw new Error("COMMIT failed");
-    }));
+test("a commit that happened is found out though another process has gone on from it", async () => {
+  const { ledger, failing, folder, close } = await failingLedger();
+  const other = await temporaryLedger(folder);
+  failing.fail = "after COMMIT";
+  failing.then = () => other.ledger.submit(grant(bob, "1.00"));
   const submission = orderOf(await signedOrder(alice, bob));
-  await assert.rejects(ledgerOn(broken).submit(submission), /COMMIT failed/);
-  assert.equal((await store.head()).nextSeq, 5);
-  assert.equal(await store.payment(alice.name, submission.signed.order.claims.id), null);
-  assert.deepEqual(await ledger.submit(submission), {
-    state: "settled",
-    entries: { seq: 5, count: 1 },
-    again: false,
-  });
-  await passesAudit(store);
+  assert.deepEqual(await ledger.submit(submission), { state: "settled", index: 5, again: false });
+  await close();
+  await other.close();
+  await auditFolder(folder);
 });
 
-test("past twenty thousand waiting transfers it is overloaded, and takes more once they are done", async () => {
-  const { ledger } = temporaryLedger();
+test("a commit that fails leaves nothing and no signed root; the same order settles later", async () => {
+  const { ledger, store, failing, folder, close } = await failingLedger();
+  failing.fail = "before COMMIT";
+  const before = ledger.checkpoint;
+  const submission = orderOf(await signedOrder(alice, bob));
+  await assert.rejects(ledger.submit(submission), /COMMIT failed/);
+  // The next commit makes another tree of that size: other salts, and another entry.
+  assert.deepEqual(ledger.checkpoint, before);
+  assert.equal((await store.head())!.size, 5);
+  assert.equal(await ledger.payment(alice.name, submission.signed.order.claims.id), null);
+  await assert.rejects(ledger.proveOne(5), RangeError);
+  failing.fail = "never";
+  await ledger.submit(grant(bob, "1.00"));
+  verifyConsistency(before, ledger.checkpoint, await ledger.consistency(5, ledger.size));
+  assert.deepEqual(await ledger.submit(submission), { state: "settled", index: 6, again: false });
+  const { text, path, checkpoint } = await ledger.proveOne(6);
+  verifyInclusion(hashLeaf(text), 6, checkpoint, path);
+  await close();
+  await auditFolder(folder);
+});
+
+test("past twenty thousand waiting payments it is overloaded, and takes more once they are done", async () => {
+  const { ledger, close } = await temporaryLedger();
   await openAccounts(ledger, alice);
-  // Unknown payees: each batch is void and makes no block, so that the test is quick.
+  // Unknown payees: each batch is refused and makes no entry, so that the test is quick.
   const items = Array.from({ length: 1_000 }, () => [bob, 1n] as const);
   const waiting = Array.from({ length: 20 }, () => ledger.submit(batch(alice, items)));
-  const refused = grant(alice, "1.00");
-  await assert.rejects(ledger.submit(refused), { code: "overloaded" });
-  for (const outcome of await Promise.all(waiting)) assert.equal(outcome.state, "void");
-  assertSettled(await ledger.submit(refused));
+  const late = grant(alice, "1.00");
+  await assert.rejects(ledger.submit(late), { code: "overloaded" });
+  for (const outcome of await Promise.all(waiting)) assert.equal(outcome.state, "refused");
+  settledIndex(await ledger.submit(late));
+  await close();
 });
 
 test("registering the same name from two connections at once opens one account", async () => {
-  const { ledger, store } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await Promise.all([openAccounts(ledger, carol), openAccounts(ledger, carol)]);
   assert.equal(await balanceOf(store, "carol"), 1_000_000n);
-  await passesAudit(store);
+  assert.equal(await balanceOf(store, TREASURY), -1_000_000n);
+  await close();
+  await auditFolder(folder);
 });
 
-test("history tells each transfer with the balance after it and the block's time", async () => {
-  const temporary = temporaryLedger();
-  const { ledger, store } = temporary;
+test("history tells each entry that touched an account, with the balance after it, page by page", async () => {
+  const { ledger, store, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  temporary.now_s = NOW_S + 7;
   const signed = await signedOrder(alice, bob);
   await ledger.submit(orderOf(signed));
-  await ledger.submit(grant(bob, "1.00"));
+  const { signed: batched, items } = await signedBatch(alice, [[bob, "1.00"], [bob, "2.00"]]);
+  await ledger.submit(orderOf(batched, items));
   const rows = await store.history(bob.name, 0, 10);
   assert.deepEqual(
-    rows.map(({ balance, time_s, orderText }) => ({ balance, time_s, orderText })),
+    rows.map(({ entryText, balance, signedText }) => [
+      parseEntry(entryText).index,
+      balance,
+      signedText,
+    ]),
     [
-      { balance: 1_000_000n, time_s: NOW_S, orderText: null },
-      { balance: 1_001_250n, time_s: NOW_S + 7, orderText: signed.order.text },
-      { balance: 1_001_350n, time_s: NOW_S + 7, orderText: null },
+      [4, 1_000_000n, null],
+      [5, 1_001_250n, signed.order.text],
+      [6, 1_001_550n, batched.order.text],
     ],
   );
-  assert.deepEqual((await store.history(bob.name, 4, 1)).map(({ balance }) => balance), [
-    1_001_250n,
-  ]);
+  assert.equal(rows[2]!.itemTexts!.length, 2);
+  const page = await store.history(bob.name, 4, 1);
+  assert.deepEqual(page.map(({ balance }) => balance), [1_001_250n]);
+  await close();
+});
+
+test("a ledger of another server, or under another log key, is not opened", async () => {
+  const { folder, close } = await temporaryLedger();
+  await close();
+  const other = rsaPair("another server").publicKey.thumbprint;
+  await assert.rejects(temporaryLedger(folder, { server: other }), {
+    code: "ledger_of_another_server",
+    message: /server_private\.pem/,
+  });
+  // As after the log key was lost and made anew.
+  rmSync(join(keysFolder(folder), "server_log_key.pem"));
+  await assert.rejects(temporaryLedger(folder), {
+    code: "ledger_of_another_server",
+    message: /server_log_key\.pem/,
+  });
 });

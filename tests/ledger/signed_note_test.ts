@@ -53,10 +53,10 @@ async function refusal(note: unknown, key = PETER): Promise<string> {
 }
 
 test("the note in Go's documentation opens, with one signature and with two", () => {
-  assert.equal(openNote(NOTE, PETER), TEXT);
+  assert.equal(openNote(NOTE, PETER).text, TEXT);
   for (const lines of [PETERS_LINE + ENOCHS_LINE, ENOCHS_LINE + PETERS_LINE]) {
-    assert.equal(openNote(`${TEXT}\n${lines}`, PETER), TEXT);
-    assert.equal(openNote(`${TEXT}\n${lines}`, ENOCH), TEXT);
+    assert.equal(openNote(`${TEXT}\n${lines}`, PETER).text, TEXT);
+    assert.equal(openNote(`${TEXT}\n${lines}`, ENOCH).text, TEXT);
   }
 });
 
@@ -95,7 +95,7 @@ test("any text that a note can hold comes back as it was signed", () => {
   const line = fc.string({ unit: "grapheme" }).map((text) => text.replace(/\p{Cc}/gu, ""));
   fc.assert(fc.property(fc.array(line, { minLength: 1 }), (lines) => {
     const text = `${lines.join("\n")}\n`;
-    assert.equal(openNote(signNote(text, OURS.name, PAIR), OURS), text);
+    assert.equal(openNote(signNote(text, OURS.name, PAIR), OURS).text, text);
   }));
 });
 
@@ -113,7 +113,7 @@ test("a note with any one character changed or left out is refused", () => {
 test("16 signature lines are accepted, wherever ours stands, and 17 are not", async () => {
   for (const before of [0, 7, 15]) {
     const lines = STRANGERS_LINE.repeat(before) + PETERS_LINE + STRANGERS_LINE.repeat(15 - before);
-    assert.equal(openNote(`${TEXT}\n${lines}`, PETER), TEXT);
+    assert.equal(openNote(`${TEXT}\n${lines}`, PETER).text, TEXT);
   }
   const seventeen = `${TEXT}\n${PETERS_LINE}${STRANGERS_LINE.repeat(16)}`;
   assert.match(await refusal(seventeen), /more than 16 signatures/);
@@ -125,7 +125,7 @@ test("signatures that share our name or our key ID but not both are ignored", ()
   const otherId = Buffer.from(bytes);
   otherId[0]! ^= 1;
   const lines = `— ${name} ${otherId.toString("base64")}\n— SomeoneElse ${base64}\n`;
-  assert.equal(openNote(`${TEXT}\n${lines}${PETERS_LINE}`, PETER), TEXT);
+  assert.equal(openNote(`${TEXT}\n${lines}${PETERS_LINE}`, PETER).text, TEXT);
   assert.throws(() => openNote(`${TEXT}\n${lines}`, PETER), /carries no signature by/);
 });
 

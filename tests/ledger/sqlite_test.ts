@@ -5,26 +5,27 @@ import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { audit } from "../../lib/ledger/audit.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
 import type { LedgerStore } from "../../lib/ledger/store.ts";
+import { verifyConsistency } from "../../lib/protocol/merkle.ts";
+import { auditFolder } from "../support/audited_ledger.ts";
 import {
+  anchorPath,
   CERT,
-  NOW_S,
+  copyLedger,
+  databasePath,
   openAccounts,
   orderOf,
   person,
   serverPair,
   signedOrder,
   temporaryLedger,
-  uuid,
 } from "../support/fixtures.ts";
 import { grant } from "../support/settle_world.ts";
 import { spawnTool, temporaryFolder, type ToolProcess } from "../support/support.ts";
 
 const alice = person("alice");
 const bob = person("bob");
-const DAY_S = 86_400;
 
 function newPath(): string {
   return join(temporaryFolder(), "ledger.db");
@@ -34,20 +35,28 @@ function mode(path: string): string {
   return (statSync(path).mode & 0o777).toString(8);
 }
 
+async function closedDatabase(): Promise<string> {
+  const { folder, close } = await temporaryLedger();
+  await close();
+  return databasePath(folder);
+}
+
 test("a new ledger, its log and its folder are its owner's alone", async () => {
-  const path = join(temporaryFolder(), "data", "ledger.db");
-  const { ledger, store } = temporaryLedger(path);
+  const folder = join(temporaryFolder(), "data");
+  const { ledger, close } = await temporaryLedger(folder);
   await openAccounts(ledger, alice);
-  assert.equal(mode(join(path, "..")), "700");
+  const path = databasePath(folder);
   assert.deepEqual([path, `${path}-wal`, `${path}-shm`].map(mode), ["600", "600", "600"]);
-  await store.close();
+  assert.equal(mode(anchorPath(folder)), "600");
+  await close();
+  const nested = join(temporaryFolder(), "deeper", "ledger.db");
+  await openSqlite(nested, { create: true }).close();
+  assert.equal(mode(join(nested, "..")), "700");
 });
 
 test("an existing ledger that others could read is closed to them", async () => {
-  const { store, path } = temporaryLedger();
-  await store.close();
   const copy = newPath();
-  writeFileSync(copy, readFileSync(path), { mode: 0o644 });
+  writeFileSync(copy, readFileSync(await closedDatabase()), { mode: 0o644 });
   const opened = openSqlite(copy, { create: false });
   assert.equal(mode(copy), "600");
   await opened.close();
@@ -75,16 +84,17 @@ test("another program's database is refused, and not one byte of it changed", ()
   assert.deepEqual(readFileSync(path), before);
 });
 
-test("a ledger from a newer version is refused, and not one byte of it changed", async () => {
-  const { store, path } = temporaryLedger();
-  await store.close();
-  const database = new DatabaseSync(path);
-  database.exec("PRAGMA user_version = 2");
-  database.close();
-  const before = readFileSync(path);
-  assertUnusable(path, /it has version 2, and this program reads version 1/);
-  assert.deepEqual(readFileSync(path), before);
-});
+for (const version of [1, 3]) {
+  test(`a ledger of version ${version} is refused, and not one byte of it changed`, async () => {
+    const path = await closedDatabase();
+    const database = new DatabaseSync(path);
+    database.exec(`PRAGMA user_version = ${version}`);
+    database.close();
+    const before = readFileSync(path);
+    assertUnusable(path, new RegExp(`it has version ${version}, and this program reads version 2`));
+    assert.deepEqual(readFileSync(path), before);
+  });
+}
 
 test("what is no database, no file, or not there is refused with a sentence", () => {
   const text = newPath();
@@ -103,45 +113,42 @@ test(
   "a ledger that may only be read is refused",
   { skip: isRoot && "root may write anything" },
   async () => {
-    const { store, path } = temporaryLedger();
-    await store.close();
     const copy = newPath();
-    writeFileSync(copy, readFileSync(path), { mode: 0o400 });
+    writeFileSync(copy, readFileSync(await closedDatabase()), { mode: 0o400 });
     assertUnusable(copy, /cannot use the ledger/);
   },
 );
 
 test("a transaction whose work throws leaves nothing, and the next one goes on", async () => {
-  const { ledger, store } = temporaryLedger();
+  const { ledger, store, close } = await temporaryLedger();
   await openAccounts(ledger, alice);
   const before = await store.head();
+  const counts = await store.counts();
   const work = store.transaction(async (transaction) => {
     await transaction.append({
-      header: null,
-      entryTexts: [],
+      head: { ...before!, size: 99 },
+      firstIndex: 98,
+      entryTexts: ["an entry"],
+      tiles: [],
       accounts: [],
-      openedKeys: new Map(),
       postings: [],
-      newOutcomes: [{
-        payer: alice.name,
-        id: uuid(),
-        contentSha256: null,
-        end: { void: "cancelled" },
-        submission: { type: "cancel", payer: alice.name, id: uuid() },
-      }],
+      payments: [],
       delegations: new Map([[CERT, "a delegation"]]),
-      time_s: NOW_S,
+      operatorIndexes: [98],
     });
+    assert.equal((await transaction.head())!.size, 99);
     throw new Error("changed my mind");
   });
   await assert.rejects(work, /changed my mind/);
   assert.equal(await store.delegation(CERT), null);
   assert.deepEqual(await store.head(), before);
+  assert.deepEqual(await store.counts(), counts);
   assert.equal((await ledger.submit(grant(alice, "1.00"))).state, "settled");
+  await close();
 });
 
 test("transactions of one store never overlap", async () => {
-  const { store } = temporaryLedger();
+  const { store, close } = await temporaryLedger();
   let inside = 0;
   const work = async () => {
     inside++;
@@ -150,6 +157,7 @@ test("transactions of one store never overlap", async () => {
     inside--;
   };
   await Promise.all(Array.from({ length: 10 }, () => store.transaction(work)));
+  await close();
 });
 
 /** The connection that writes, to bring about on purpose what only a broken machine would. */
@@ -158,7 +166,7 @@ function writerOf(store: LedgerStore): DatabaseSync {
 }
 
 test("on a full disk payments are store_unavailable, nothing is recorded, and it works again after", async () => {
-  const { ledger, store } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
   const writer = writerOf(store);
   const { page_count } = writer.prepare("PRAGMA page_count").get()!;
@@ -166,24 +174,27 @@ test("on a full disk payments are store_unavailable, nothing is recorded, and it
   const submissions = await Promise.all(
     Array.from({ length: 100 }, async () => orderOf(await signedOrder(alice, bob))),
   );
+  const before = ledger.checkpoint;
   const results = await Promise.allSettled(submissions.map((one) => ledger.submit(one)));
   for (const result of results) {
     assert.equal(result.status, "rejected");
     assert.equal((result as PromiseRejectedResult).reason.code, "store_unavailable");
   }
-  assert.equal((await store.head()).height, 2);
-  await audit(store, serverPair().publicKey);
+  assert.equal((await store.head())!.size, 5);
+  assert.deepEqual(ledger.checkpoint, before);
+  await auditFolder(folder);
 
   writer.exec("PRAGMA max_page_count = 1000000");
   for (const outcome of await Promise.all(submissions.map((one) => ledger.submit(one)))) {
     assert.equal(outcome.state, "settled");
   }
-  assert.equal((await store.account("bob"))!.balance, 1_125_000n);
-  await audit(store, serverPair().publicKey);
+  assert.equal((await store.account(bob.name))!.balance, 1_125_000n);
+  await close();
+  await auditFolder(folder);
 });
 
 test("a COMMIT that SQLite refuses leaves nothing, and it works again after", async () => {
-  const { ledger, store } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice);
   const writer = writerOf(store);
   // A constraint that is checked at COMMIT and not before.
@@ -193,19 +204,21 @@ test("a COMMIT that SQLite refuses leaves nothing, and it works again after", as
     CREATE TRIGGER fault AFTER INSERT ON entries BEGIN INSERT INTO faults VALUES ('nobody'); END;
   `);
   const submission = grant(alice, "1.00");
+  const before = ledger.checkpoint;
   await assert.rejects(ledger.submit(submission), { code: "store_unavailable" });
-  assert.equal((await store.head()).height, 1);
-  assert.equal((await store.account("alice"))!.balance, 1_000_000n);
+  assert.equal((await store.head())!.size, 3);
+  assert.deepEqual(ledger.checkpoint, before);
   writer.exec("DROP TRIGGER fault");
   assert.equal((await ledger.submit(submission)).state, "settled");
-  assert.equal((await store.account("alice"))!.balance, 1_000_100n);
-  await audit(store, serverPair().publicKey);
+  assert.equal((await store.account(alice.name))!.balance, 1_000_100n);
+  await close();
+  await auditFolder(folder);
 });
 
 test("while another process writes, payments wait for it and this process goes on", async () => {
-  const { ledger, store, path } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice);
-  const other = new DatabaseSync(path);
+  const other = new DatabaseSync(databasePath(folder));
   other.exec("BEGIN IMMEDIATE");
   const submitted = ledger.submit(grant(alice, "1.00"));
   let ticks = 0;
@@ -214,18 +227,19 @@ test("while another process writes, payments wait for it and this process goes o
     ticks++;
   }
   assert.equal(ticks, 20);
-  assert.equal((await store.account("alice"))!.balance, 1_000_000n);
+  assert.equal((await store.account(alice.name))!.balance, 1_000_000n);
   other.exec("COMMIT");
   other.close();
   assert.equal((await submitted).state, "settled");
+  await close();
 });
 
 test("a lock that is never let go of makes payments store_unavailable, after five seconds", {
   timeout: 60_000,
 }, async () => {
-  const { ledger, path } = temporaryLedger();
+  const { ledger, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice);
-  const other = new DatabaseSync(path);
+  const other = new DatabaseSync(databasePath(folder));
   other.exec("BEGIN IMMEDIATE");
   const began_ms = performance.now();
   await assert.rejects(ledger.submit(grant(alice, "1.00")), { code: "store_unavailable" });
@@ -234,32 +248,41 @@ test("a lock that is never let go of makes payments store_unavailable, after fiv
   other.exec("ROLLBACK");
   other.close();
   assert.equal((await ledger.submit(grant(alice, "1.00"))).state, "settled");
+  await close();
 });
 
 /** Starts a second process that issues 0.01 to bob again and again, saying so line by line. */
-async function startGranting(path: string): Promise<ToolProcess> {
-  const keyPath = join(temporaryFolder(), "server_private.pem");
-  const pem = serverPair().privateKey.export({ type: "pkcs8", format: "pem" });
-  writeFileSync(keyPath, pem, { mode: 0o600 });
-  const worker = spawnTool("tests/support/grants_worker.ts", [path, keyPath, CERT, "bob"]);
+async function startGranting(folder: string): Promise<ToolProcess> {
+  const server = serverPair().publicKey.thumbprint;
+  const worker = spawnTool("tests/support/grants_worker.ts", [folder, server, "bob"]);
   assert.equal(await worker.nextLine(), "ready");
   return worker;
 }
 
-test("two processes that write at once make one chain, and audit passes while they do", {
+/** Each size that the other process signed, with the root it signed. */
+function signedRoots(lines: readonly string[]): Map<number, string> {
+  return new Map(lines.map((line) => {
+    const [state, size, root] = line.split(" ") as [string, string, string];
+    assert.equal(state, "settled");
+    return [Number(size), root];
+  }));
+}
+
+test("two processes that write at once make one history, and audit passes while they do", {
   timeout: 60_000,
 }, async () => {
-  const { ledger, store, path } = temporaryLedger();
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  const worker = await startGranting(path);
-  const auditStore = openSqlite(path, { create: false });
+  const worker = await startGranting(folder);
   const rounds = 20;
+  const checkpoints = [ledger.checkpoint];
   for (let round = 0; round < rounds; round++) {
     const [outcome] = await Promise.all([
       ledger.submit(grant(alice, "0.01")),
-      audit(auditStore, serverPair().publicKey),
+      auditFolder(folder),
     ]);
     assert.equal(outcome.state, "settled");
+    checkpoints.push(ledger.checkpoint);
   }
   worker.endInput();
   const { status, stdout, stderr } = await worker.ended;
@@ -267,65 +290,73 @@ test("two processes that write at once make one chain, and audit passes while th
   const [ready, ...answers] = stdout.trimEnd().split("\n");
   const grants = answers.length;
   assert.equal(ready, "ready");
-  assert.ok(answers.every((answer) => answer === "settled"));
   assert.ok(grants > 3, `the other process wrote ${grants} times: too few beside this one`);
-  assert.equal((await store.account("bob"))!.balance, 1_000_000n + BigInt(grants));
-  assert.equal((await store.account("alice"))!.balance, 1_000_000n + BigInt(rounds));
-  const { blocks } = await audit(store, serverPair().publicKey);
-  assert.equal(blocks, 2 + grants + rounds);
-  await auditStore.close();
+  assert.equal((await store.account(bob.name))!.balance, 1_000_000n + BigInt(grants));
+  assert.equal((await store.account(alice.name))!.balance, 1_000_000n + BigInt(rounds));
+  await ledger.submit(grant(alice, "0.01"));
+  // Everything that either process signed is of this one history.
+  for (const older of checkpoints) {
+    const proof = await ledger.consistency(older.size, ledger.size);
+    verifyConsistency(older, ledger.checkpoint, proof);
+  }
+  for (const [size, root] of signedRoots(answers)) {
+    assert.equal(Buffer.from(await ledger.rootAt(size)).toString("base64"), root);
+  }
+  await close();
+  const { entries } = await auditFolder(folder, { expected: checkpoints });
+  assert.equal(entries, 5 + grants + rounds + 1);
 });
 
 test("a process killed at any moment loses nothing that it answered, and leaves a sound ledger", {
   timeout: 60_000,
 }, async () => {
-  const { ledger, store, path } = temporaryLedger();
-  await openAccounts(ledger, bob);
+  const first = await temporaryLedger();
+  await openAccounts(first.ledger, bob);
+  await first.close();
+  const { folder } = first;
+  const roots = new Map<number, string>();
   let answered = 0;
   for (let round = 0; round < 5; round++) {
-    const worker = await startGranting(path);
+    const worker = await startGranting(folder);
     await worker.nextLine();
     await sleep(Math.random() * 40);
     const { stdout } = await worker.stop("SIGKILL");
-    answered += stdout.split("settled\n").length - 1;
-    const issued = (await store.account("bob"))!.balance - 1_000_000n;
+    // The last line may have been cut.
+    const lines = stdout.split("\n").slice(1, -1);
+    answered += lines.length;
+    for (const [size, root] of signedRoots(lines)) {
+      assert.ok(!roots.has(size), `two roots of size ${size}`);
+      roots.set(size, root);
+    }
+    const { ledger, store, close } = await temporaryLedger(folder);
+    const issued = (await store.account(bob.name))!.balance - 1_000_000n;
     // The one that it was at when it was killed may be there or not.
     assert.ok(issued >= answered && issued <= answered + round + 1, `${issued} for ${answered}`);
-    await audit(store, serverPair().publicKey);
+    for (const [size, root] of roots) {
+      assert.equal(Buffer.from(await ledger.rootAt(size)).toString("base64"), root);
+    }
+    await close();
+    await auditFolder(folder);
   }
-  assert.equal((await ledger.submit(grant(bob, "1.00"))).state, "settled");
 });
 
-test("voids are kept for a week of the chain's time, and settled payments for ever", async () => {
-  const temporary = temporaryLedger();
-  const { ledger, store } = temporary;
+test("a backup of a ledger in use is a sound ledger, its owner's alone, and no other file is overwritten", async () => {
+  const { ledger, store, folder, close } = await temporaryLedger();
   await openAccounts(ledger, alice, bob);
-  const id = uuid();
-  const settled = orderOf(await signedOrder(alice, bob));
-  await ledger.submit(settled);
-  await ledger.submit({ type: "cancel", payer: alice.name, id });
-  temporary.now_s = NOW_S + 7 * DAY_S;
-  await ledger.submit(grant(alice, "1.00"));
-  assert.ok(await store.payment(alice.name, id));
-  temporary.now_s = NOW_S + 7 * DAY_S + 1;
-  await ledger.submit(grant(alice, "1.00"));
-  assert.equal(await store.payment(alice.name, id), null);
-  assert.equal((await ledger.submit(settled)).state, "settled");
-});
-
-test("a clock that runs ahead for a moment brings no void order back", async () => {
-  const temporary = temporaryLedger();
-  const { ledger } = temporary;
-  await openAccounts(ledger, alice, bob);
-  const submission = orderOf(await signedOrder(alice, bob));
-  const { id } = submission.signed.order.claims;
-  await ledger.submit({ type: "cancel", payer: alice.name, id });
-  temporary.now_s = NOW_S + 30 * DAY_S;
-  await ledger.submit({ type: "cancel", payer: bob.name, id: uuid() });
-  temporary.now_s = NOW_S + 1;
-  assert.deepEqual(await ledger.submit(submission), {
-    state: "void",
-    reason: "cancelled",
-    again: true,
-  });
+  await Promise.all(Array.from({ length: 300 }, () => ledger.submit(grant(bob, "0.01"))));
+  const backup = join(temporaryFolder(), "backup.db");
+  const progress: [number, number][] = [];
+  const [, outcome] = await Promise.all([
+    store.backup(backup, (done, total) => progress.push([done, total])),
+    ledger.submit(grant(bob, "0.01")),
+  ]);
+  assert.equal(outcome.state, "settled");
+  assert.equal(mode(backup), "600");
+  assert.ok(progress.every(([done, total]) => done <= total));
+  await assert.rejects(store.backup(backup, () => {}), { code: "target_exists" });
+  await close();
+  const restored = copyLedger(folder);
+  writeFileSync(databasePath(restored), readFileSync(backup));
+  const { entries } = await auditFolder(restored);
+  assert.ok(entries >= 305, `${entries} entries`);
 });

@@ -87,11 +87,8 @@ describe("connecting", () => {
     const port = await foreignServer(() => {});
     const started_at_ms = performance.now();
     await reject(connectTls({ ...target, port, timeout_ms: 300 }), "no_connection", /0.3 s/);
-    await reject(
-      connectTlsUnverified({ ...target, port, timeout_ms: 300 }),
-      "no_connection",
-      /0.3 s/,
-    );
+    const unverified = connectTlsUnverified({ ...target, port, timeout_ms: 300 });
+    await reject(unverified, "no_connection", /0.3 s/);
     assert.ok(performance.now() - started_at_ms < 2_000);
   });
 
@@ -140,11 +137,28 @@ describe("connecting", () => {
     }
   });
 
-  test("the certificate a server shows is fetched as DER", async () => {
+  test("a server that nobody vouches for shows its certificate as DER, and answers", async () => {
     const { port } = await listening("tls", echo);
-    const { connection, certificate } = await connectTlsUnverified({ ...target, port });
-    connection.destroy();
+    const { connection, certificate } = await connectTlsUnverified({
+      host: HOST,
+      port,
+      timeout_ms: TIMEOUT_MS,
+      alpn: [ALPN],
+    });
     assert.deepEqual(Buffer.from(certificate), new X509Certificate(server.cert).raw);
+    assert.equal(connection.alpn, ALPN);
+    await connection.write(new TextEncoder().encode("who are you?"));
+    assert.equal(new TextDecoder().decode((await connection.read())!), "who are you?");
+    connection.destroy();
+  });
+
+  test("a certificate that is out of date is shown like any other", async () => {
+    const expired = makeExpiredCertificate(folder, "shown_expired");
+    const listener = await listenTls({ host: HOST, port: 0, alpn: [ALPN], ...expired }, echo);
+    later(() => listener.close());
+    const shown = await connectTlsUnverified({ ...target, port: listener.port });
+    assert.deepEqual(Buffer.from(shown.certificate), new X509Certificate(expired.cert).raw);
+    shown.connection.destroy();
   });
 });
 

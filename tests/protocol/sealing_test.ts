@@ -12,6 +12,7 @@ import { CompactEncrypt } from "jose";
 import { verifySignedOrder } from "../../lib/protocol/order.ts";
 import {
   MEMO_BYTES_MAX,
+  type Offer,
   openMemo,
   openOffer,
   parseSealedMemo,
@@ -27,7 +28,11 @@ const alice = person("alice");
 const bob = person("bob");
 const carol = person("carol");
 const BAD_OFFER = { code: "bad_offer" };
-const OFFER = { order: "an order", delegation: "a delegation" };
+const OFFER: Offer = {
+  order: "an order",
+  delegation: "a delegation",
+  checkpoint: "a checkpoint",
+};
 
 function seal(to: Person, offer = OFFER): Promise<string> {
   return sealOffer(offer, to.pair.publicKey);
@@ -39,10 +44,15 @@ test("an offer opens for the one it is sealed to, and for nobody else", async ()
   await assert.rejects(openOffer(sealed, carol.pair.privateKey), BAD_OFFER);
 });
 
+test("a payer who knows no checkpoint yet says so", async () => {
+  const offer = { ...OFFER, checkpoint: null };
+  assert.deepEqual(await openOffer(await seal(bob, offer), bob.pair.privateKey), offer);
+});
+
 test("a real order goes through an offer and verifies on the other side", async () => {
   const memo = await sealMemo("für die Suppe 🍲", bob.pair.publicKey, alice.pair.publicKey);
   const { order, delegation } = await signedOrder(alice, bob, { memo });
-  const sealed = await seal(bob, { order: order.text, delegation: delegation.text });
+  const sealed = await seal(bob, { ...OFFER, order: order.text, delegation: delegation.text });
   const opened = await openOffer(sealed, bob.pair.privateKey);
   const verified = await verifySignedOrder(opened.order, opened.delegation);
   assert.deepEqual(verified.order.claims, order.claims);
@@ -132,6 +142,8 @@ test("sealed nonsense is bad_offer", async () => {
     "{}",
     '{"order":1,"delegation":"x"}',
     '{"order":"x"}',
+    '{"order":"x","delegation":"x"}',
+    '{"order":"x","delegation":"x","checkpoint":1}',
   ];
   const plaintexts = [
     ...contents.map((text) => Buffer.from(text)),
@@ -231,7 +243,11 @@ test("a longest memo between keys of 4096 bits fits into an order, and that into
   const { order } = await signedOrder(alice, bob, { memo: { ...memo, recipients: [wide, wide] } });
   const { text } = await delegate(alice);
   await verifySignedOrder(order.text, text);
-  const sealed = await seal(bob, { order: order.text, delegation: text.padEnd(4_096, "x") });
+  const sealed = await seal(bob, {
+    order: order.text,
+    delegation: text.padEnd(4_096, "x"),
+    checkpoint: "x".repeat(512),
+  });
   assert.equal((await openOffer(sealed, bob.pair.privateKey)).order, order.text);
 });
 

@@ -63,6 +63,22 @@ describe("calls", () => {
     assert.match(String(internalErrors[2]), /broken/);
   });
 
+  test("every result is heard as it arrives, also one whose call was given up", async () => {
+    const { port } = await serve();
+    const heard: unknown[] = [];
+    const peer = await connect(port, { onResult: (result) => heard.push(result) });
+    const late = peer.call("later", { ms: 100 }, { timeout_ms: 10 });
+    await assert.rejects(late, withCode("timeout"));
+    const answer = peer.call("echo", { a: 1 }).then((result) => heard.push("returned", result));
+    await assert.rejects(
+      peer.call("refuse", {}),
+      withCode("insufficient_funds", { balance: "1.00" }),
+    );
+    await answer;
+    await peer.call("later", { ms: 200 });
+    assert.deepEqual(heard, [{ a: 1 }, "returned", { a: 1 }, { ms: 100 }, { ms: 200 }]);
+  });
+
   test("both ends call and notify", async () => {
     const served = await serve();
     const heard: unknown[] = [];

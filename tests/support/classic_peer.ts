@@ -1,5 +1,5 @@
 /**
- * The C++ programs as far as their bytes go, written from the tables of PROTOCOL.md alone and sharing no code with what it
+ * The C++ programs as far as their bytes go, written from docs/protocol/classic.md alone and sharing no code with what it
  * tests: one message is one write, one answer is one read of at most 1,023 bytes; OAEP and AES are `openssl`'s.
  */
 import assert from "node:assert/strict";

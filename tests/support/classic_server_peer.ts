@@ -1,4 +1,4 @@
-/** The C++ server as far as its bytes go, written from the table of PROTOCOL.md alone: one read is one message. */
+/** The C++ server as far as its bytes go, written from docs/protocol/classic.md alone: one read is one message. */
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -66,7 +66,7 @@ export class ClassicServerPeer {
     }
     if (fields.length === 2) {
       const account = this.accounts.get(fields[0]!);
-      if (!account || account.online) return "220 AUTH_FAIL\r\n";
+      if (!account || account.online) return "220 AUTH_FAIL\r\n\0";
       const port = Number(fields[1]);
       if (port < 1024 || port > 65535) return "Invalid port range.\r\n";
       account.online = { ip: socket.remoteAddress!.replace("::ffff:", ""), port };
@@ -93,8 +93,8 @@ export class ClassicServerPeer {
   private pay(payer: string, amount: number, payee: string): string {
     const [from, to] = [this.accounts.get(payer), this.accounts.get(payee)];
     if (!from?.online) return "Sender not logged in.\r\n";
-    if (!to) return "Recipient not found.\r\n";
-    if (from.balance < amount) return "Insufficient balance.\r\n";
+    if (!to) return "Recipient not found.\r\n\0";
+    if (from.balance < amount) return "Insufficient balance.\r\n\0";
     from.balance -= amount;
     to.balance += amount;
     return `Transfer Successful: ${amount} from ${payer} to ${payee}.\r\n`;

@@ -4,7 +4,9 @@ import type { AccountName, RsaKeyPair } from "../../lib/keys/rsa.ts";
 import { type Listener, listenTcp } from "../../lib/net/net.ts";
 import type { ClientSession } from "../../lib/payment/client/session.ts";
 import { RpcPeer } from "../../lib/rpc/peer.ts";
+import { type Order, parseOrder } from "../../lib/protocol/order.ts";
 import { type Offer, openOffer } from "../../lib/protocol/sealing.ts";
+import type { Token } from "../../lib/protocol/token.ts";
 import { openSessionOf } from "./payment_clients.ts";
 import type { PaymentWorld } from "./payment_world.ts";
 
@@ -36,7 +38,7 @@ export class FakePayee {
 
   /** Has the server settle an offer, as an honest payee would at once. */
   async settle({ order, delegation }: Offer): Promise<void> {
-    await this.session.settle(order, delegation, []);
+    await this.session.settle(parseOrder(order) as Token<Order>, delegation);
   }
 
   async close(): Promise<void> {

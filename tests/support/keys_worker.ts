@@ -63,7 +63,7 @@ const TASKS: Record<string, () => unknown> = {
     const [certificatePath, host, count] = words;
     const certificatePem = readFileSync(certificatePath!, "utf8");
     for (let port = 1; port <= Number(count); port++) {
-      new KnownServers(folder).record(host!, port, { certificatePem, serverKey: null });
+      new KnownServers(folder).record(host!, port, { certificatePem, identity: null });
     }
     return {};
   },

@@ -40,6 +40,7 @@ export function clientOptions(
     signal: new AbortController().signal,
     notices: { note: () => {}, warn: () => {} },
     confirmServer: () => Promise.resolve(false),
+    remark: () => {},
     alarm: () => {},
     now_s,
     ...changed,

@@ -10,6 +10,9 @@ import {
   type ToolProcess,
 } from "./support.ts";
 
+/** Tests register more accounts from one address than strangers may. */
+const CROWD = ["--registrations-per-minute", "10000"];
+
 export interface WorldOptions {
   /** Options of `server.ts`, besides port, keys and ledger. */
   readonly serverArgs?: readonly string[];
@@ -39,11 +42,19 @@ export class PaymentWorld {
     return world;
   }
 
-  /** Starts the server on the same port as before, once it has one. */
-  async startServer(): Promise<void> {
-    const { serverArgs = [], serverRuntime: runtime } = this.options;
-    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
-    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs], {
+  /**
+   * Starts the server on the same port as before, once it has one. `serverArgs`: other options than the first time; `more`:
+   * options for this start alone.
+   */
+  async startServer(
+    { serverArgs = this.options.serverArgs ?? [], more = [] }: {
+      serverArgs?: readonly string[];
+      more?: readonly string[];
+    } = {},
+  ): Promise<void> {
+    const { serverRuntime: runtime } = this.options;
+    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1", ...CROWD];
+    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,
       timeout_ms: 300_000,
     });
@@ -61,11 +72,11 @@ export class PaymentWorld {
     return ["--keys", this.serverKeys, "--db", this.db];
   }
 
-  /** The account's keys folder. It knows the server's certificate from the start, so that nothing asks. */
+  /** The account's keys folder. It holds the server's public key from the start, so that nothing asks. */
   keysOf(name: string): string {
     const folder = join(this.folder, `${name}_keys`);
     mkdirSync(folder, { recursive: true });
-    copyFileSync(join(this.serverKeys, "server_cert.pem"), join(folder, "server_cert.pem"));
+    copyFileSync(join(this.serverKeys, "server_public.pem"), join(folder, "server_public.pem"));
     return folder;
   }
 

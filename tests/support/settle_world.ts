@@ -148,7 +148,15 @@ export class World {
     };
     const { time_s, settings } = this;
     const firstIndex = this.entries.length;
-    const context = { time_s, firstIndex, server: SERVER, unit: UNIT_DEFAULT, settings, makeSalt };
+    const context = {
+      time_s,
+      firstIndex,
+      server: SERVER,
+      unit: UNIT_DEFAULT,
+      settings,
+      isMoved: false,
+      makeSalt,
+    };
     const settlement = settle(context, view, submissions);
     this.entries.push(...settlement.entries);
     this.settings = settlement.settings;

@@ -3,11 +3,8 @@
  * give, and at the end every balance is what the answers add up to.
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { isSealwireError } from "../../lib/base/errors.ts";
 import { parseAccountName } from "../../lib/keys/rsa.ts";
-import { loadServerPublicKey } from "../../lib/keys/key_files.ts";
-import { verifyReceipt } from "../../lib/ledger/receipt.ts";
 import { formatAmount, parseAmount } from "../../lib/protocol/money.ts";
 import { type Person, rsaPair } from "./fixtures.ts";
 import { sessionKeyOf } from "./payment_clients.ts";
@@ -20,7 +17,7 @@ const AMOUNT_MAX = 5_000;
 const TOO_MUCH_SHARE = 0.02;
 const VERIFIED_SHARE = 0.02;
 const TOO_MUCH = parseAmount("99999999");
-/** Registering costs the server an RSA verification and a block each. */
+/** Registering costs the server an RSA verification and a commit each. */
 const LOGINS_AT_ONCE = 16;
 
 export interface Soaked {
@@ -56,7 +53,7 @@ export async function soak(
   const soaked: Soaked = { settled: 0, refused: 0, verified: 0 };
   const until_ms = Date.now() + duration_ms;
   await Promise.all(clients.map(async (payer) => {
-    while (Date.now() < until_ms) await payAtRandom(world, payer, clients, soaked);
+    while (Date.now() < until_ms) await payAtRandom(payer, clients, soaked);
   }));
 
   let total = 0n;
@@ -76,7 +73,6 @@ async function enter(world: PaymentWorld, name: string): Promise<Client> {
 }
 
 async function payAtRandom(
-  world: PaymentWorld,
   payer: Client,
   clients: readonly Client[],
   soaked: Soaked,
@@ -89,14 +85,13 @@ async function payAtRandom(
   // What was pushed has been seen by other tests.
   payer.wire.notifications.length = 0;
   try {
-    const { receipt } = await payer.wire.settle(order);
+    const answer = await payer.wire.settle(order);
     payer.balance -= amount;
     payee.balance += amount;
     soaked.settled++;
     if (Math.random() < VERIFIED_SHARE) {
-      const path = join(world.serverKeys, "server_public.pem");
-      const { transfer } = await verifyReceipt(receipt, loadServerPublicKey(path));
-      assert.deepEqual([transfer.payer, transfer.amount], [payer.person.name, amount]);
+      const receipt = await payer.wire.verifiedReceipt(order, answer);
+      assert.deepEqual([receipt.payer, receipt.amount], [payer.person.name, amount]);
       soaked.verified++;
     }
   } catch (error) {

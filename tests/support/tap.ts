@@ -5,10 +5,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Connection, connectTls, type Listener, listenTls } from "../../lib/net/net.ts";
+import { ALPN } from "../../lib/protocol/wire.ts";
 import { LineAssembler } from "../../lib/rpc/lines.ts";
 import type { Json, PaymentWorld } from "./payment_world.ts";
 
-const ALPN = "sealwire/1";
 const LINE_BYTES_MAX = 1024 * 1024;
 const TIMEOUT_MS = 10_000;
 
@@ -29,15 +29,18 @@ export interface Line {
 export type Verdict = "pass" | "lose" | Json;
 export type Judge = (line: Line) => Verdict | Promise<Verdict>;
 
+/** The folder with the server's keys, and its port at the time of a connection. */
+export type TappedServer = Pick<PaymentWorld, "serverKeys" | "port">;
+
 export class Tap {
   judge: Judge = () => "pass";
   private readonly live = new Set<Connection>();
   private listener!: Listener;
   private closedToNew = false;
 
-  private constructor(private readonly world: PaymentWorld, private readonly cert: string) {}
+  private constructor(private readonly world: TappedServer, private readonly cert: string) {}
 
-  static async start(world: PaymentWorld): Promise<Tap> {
+  static async start(world: TappedServer): Promise<Tap> {
     const read = (name: string) => readFileSync(join(world.serverKeys, name), "utf8");
     const [cert, key] = [read("server_cert.pem"), read("server_key.pem")];
     const tap = new Tap(world, cert);

@@ -1,6 +1,7 @@
 /**
- * A client of a payment server that can say anything: its keys are made in this process, its tokens carry whatever claims
- * a test wants, and a raw one sends whatever bytes.
+ * A client of a payment server that can say anything: its keys are made in this process, its tokens
+ * carry the claims that a test wants, and a raw one sends any bytes. What the server proves is
+ * verified here.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -9,21 +10,39 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
+import type { Sha256 } from "../../lib/base/parse.ts";
 import { certificateSha256 } from "../../lib/keys/certificate.ts";
-import { parseRsaPublicJwk } from "../../lib/keys/rsa.ts";
-import { merkleRoot } from "../../lib/protocol/merkle.ts";
+import {
+  type Checkpoint,
+  type Log,
+  logOrigin,
+  verifyCheckpoint,
+} from "../../lib/ledger/checkpoint.ts";
+import { type Entry, parseEntry } from "../../lib/ledger/entry.ts";
+import { formatReceipt, type VerifiedReceipt, verifyReceipt } from "../../lib/ledger/receipt.ts";
+import { decodeBase64 } from "../../lib/ledger/signed_note.ts";
 import { connectTls } from "../../lib/net/net.ts";
+import {
+  hashLeaf,
+  merklePath,
+  merkleRoot,
+  merkleTree,
+  verifyInclusion,
+} from "../../lib/protocol/merkle.ts";
+import { type SignedStatement, verifyStatement } from "../../lib/protocol/statement.ts";
+import { ALPN, type ProofAnswer, type SettledAnswer } from "../../lib/protocol/wire.ts";
 import { RpcPeer } from "../../lib/rpc/peer.ts";
-import type { Person } from "./fixtures.ts";
+import { makeSalt, type Person } from "./fixtures.ts";
 import type { Json, PaymentWorld } from "./payment_world.ts";
-import { rawToken } from "./raw_tokens.ts";
+import { formatAmount } from "../../lib/protocol/money.ts";
+import { partsOf, rawToken } from "./raw_tokens.ts";
 
 export const DELEGATION_HEADER = '{"alg":"PS256","typ":"sealwire-delegation+jws"}';
 export const ORDER_HEADER = '{"alg":"EdDSA","typ":"sealwire-order+jws"}';
 export const BATCH_HEADER = '{"alg":"EdDSA","typ":"sealwire-batch+jws"}';
+export const CANCEL_HEADER = '{"alg":"EdDSA","typ":"sealwire-cancel+jws"}';
 
 const HOST = "127.0.0.1";
-const ALPN = "sealwire/1";
 const TIMEOUT_MS = 20_000;
 const DELEGATION_LIFE_S = 3_600;
 const ORDER_LIFE_S = 300;
@@ -35,6 +54,12 @@ export interface SignedTexts {
   readonly items?: readonly string[];
 }
 
+/** What `payment.cancel` takes. */
+export interface CancelTexts {
+  readonly cancel: string;
+  readonly delegation: string;
+}
+
 export function now_s(): number {
   return Math.floor(Date.now() / 1000);
 }
@@ -42,9 +67,11 @@ export function now_s(): number {
 export class WireClient {
   /** What the server told without being asked, oldest first. */
   readonly notifications: { method: string; params: Json }[] = [];
-  /** Thumbprint of the server's key. */
-  server = "";
+  /** Every checkpoint that came on this connection, by its size. */
+  readonly checkpoints = new Map<number, string>();
+  statement!: SignedStatement;
   nonce = "";
+  /** SHA-256 of the connection's certificate. */
   cert = "";
   /** The delegation of the last login. */
   delegation = "";
@@ -59,11 +86,13 @@ export class WireClient {
     const target = { host: HOST, port, timeout_ms: TIMEOUT_MS };
     client.peer = new RpcPeer(await connectTls({ ...target, certificate, alpn: [ALPN] }), {
       role: "client",
-      onNotification: (method, params) =>
-        client.notifications.push({ method, params: params as Json }),
+      onNotification: (method, params) => {
+        client.keepCheckpoint(params as Json);
+        client.notifications.push({ method, params: params as Json });
+      },
     });
-    const { server, nonce } = await client.call("hello");
-    client.server = parseRsaPublicJwk(server).thumbprint;
+    const { statement, nonce } = await client.call("hello");
+    client.statement = await verifyStatement(statement);
     client.nonce = String(nonce);
     client.cert = certificateSha256(certificate);
     return client;
@@ -83,8 +112,88 @@ export class WireClient {
     return client;
   }
 
+  /** Thumbprint of the server's key. */
+  get server(): Sha256 {
+    return this.statement.claims.server.thumbprint;
+  }
+
+  get log(): Log {
+    const { server, log: publicKey } = this.statement.claims;
+    return { origin: logOrigin(server.thumbprint), publicKey };
+  }
+
   async call(method: string, params: object = {}): Promise<Json> {
-    return await this.peer.call(method, params, { timeout_ms: TIMEOUT_MS }) as Json;
+    const answer = await this.peer.call(method, params, { timeout_ms: TIMEOUT_MS }) as Json;
+    this.keepCheckpoint(answer);
+    return answer;
+  }
+
+  private keepCheckpoint({ size, checkpoint }: Json): void {
+    if (checkpoint !== undefined) this.checkpoints.set(Number(size), String(checkpoint));
+  }
+
+  /** The verified checkpoint of that size, which this connection was sent. */
+  checkpointOf(size: number): Checkpoint {
+    const text = this.checkpoints.get(size);
+    assert.ok(text !== undefined, `no checkpoint of size ${size} was sent`);
+    const checkpoint = verifyCheckpoint(text, this.log);
+    assert.equal(checkpoint.size, size);
+    return checkpoint;
+  }
+
+  /** The newest checkpoint of the log. */
+  async newestCheckpoint(): Promise<Checkpoint> {
+    const { size } = await this.call("ledger.checkpoint");
+    return this.checkpointOf(Number(size));
+  }
+
+  /** How many entries the log has. */
+  async size(): Promise<number> {
+    return Number((await this.call("ledger.checkpoint")).size);
+  }
+
+  /** The entry of an answer, which must be proven under a checkpoint that this connection was sent. */
+  provenEntry(answer: Json): Entry {
+    const { entry: text, path, size } = answer as unknown as ProofAnswer;
+    const entry = parseEntry(text);
+    const hashes = path.map((step) => decodeBase64(step)!);
+    verifyInclusion(hashLeaf(text), entry.index, this.checkpointOf(size), hashes);
+    return entry;
+  }
+
+  /** Verifies the receipt that follows from an answer and what was signed; `index`: which payment of a batch. */
+  async verifiedReceipt(
+    { order, delegation, items }: SignedTexts,
+    answer: Json,
+    index?: number,
+  ): Promise<VerifiedReceipt> {
+    const item = items === undefined || index === undefined
+      ? null
+      : { text: items[index]!, path: merklePath(merkleTree(items), index) };
+    return await this.receipt({ order, delegation, item }, answer);
+  }
+
+  /** Verifies the receipt that an answer of `payment.receipt`, or a notification, holds all parts of. */
+  async receivedReceipt(answer: Json): Promise<VerifiedReceipt> {
+    const { order, delegation, item: text, item_path: path } = answer as unknown as SettledAnswer;
+    const item = text === undefined ? null : { text, path: path! };
+    return await this.receipt({ order: order!, delegation: delegation!, item }, answer);
+  }
+
+  private async receipt(
+    texts: Pick<Parameters<typeof formatReceipt>[0], "order" | "delegation" | "item">,
+    answer: Json,
+  ): Promise<VerifiedReceipt> {
+    const { entry, path, size } = answer as unknown as ProofAnswer;
+    const text = formatReceipt({
+      ...texts,
+      entry,
+      statement: this.statement.text,
+      index: parseEntry(entry).index,
+      hashes: path.map((step) => decodeBase64(step)!),
+      checkpoint: this.checkpointOf(size).text,
+    });
+    return await verifyReceipt(text, this.statement.claims.server);
   }
 
   delegationClaims(by: Person): Json {
@@ -131,15 +240,24 @@ export class WireClient {
 
   /** A batch order of `payer`'s that pays each of `payees` 0.01. */
   batch(payer: Person, payees: readonly Person[]): SignedTexts {
-    const items = payees.map((payee, index) => formatItem(index, payee, "0.01"));
+    return this.batchOf(payer, payees.map((payee, index) => formatItem(index, payee, "0.01")));
+  }
+
+  /** A batch order of `payer`'s over these items, with `changes` made to its claims. */
+  batchOf(payer: Person, items: readonly string[], changes: Json = {}): SignedTexts {
     const { id, server, payer: name, iat, exp } = this.orderClaims(payer, payer);
-    const total = `${Math.floor(items.length / 100)}.${
-      String(items.length % 100).padStart(2, "0")
-    }`;
-    const sums = { count: items.length, total, items_root: merkleRoot(items) };
-    const claims = JSON.stringify({ v: 1, id, server, payer: name, ...sums, iat, exp });
-    const order = rawToken(BATCH_HEADER, claims, payer.session.privateKey);
+    const minor = items.reduce((sum, item) => sum + minorUnits(JSON.parse(item).amount), 0n);
+    const sums = { count: items.length, total: formatAmount(minor), items_root: merkleRoot(items) };
+    const claims = { v: 1, id, server, payer: name, ...sums, iat, exp, ...changes };
+    const order = rawToken(BATCH_HEADER, JSON.stringify(claims), payer.session.privateKey);
     return { order, delegation: this.delegation, items };
+  }
+
+  /** `payer`'s cancel of `id` with `changes` made to its claims, under this connection's delegation. */
+  cancel(payer: Person, id: string, changes: Json = {}): CancelTexts {
+    const claims = { v: 1, id, server: this.server, payer: payer.name, iat: now_s(), ...changes };
+    const cancel = rawToken(CANCEL_HEADER, JSON.stringify(claims), payer.session.privateKey);
+    return { cancel, delegation: this.delegation };
   }
 
   async settle(signed: SignedTexts): Promise<Json> {
@@ -167,14 +285,24 @@ export class WireClient {
 }
 
 /** The text of one item of a batch. */
-export function formatItem(index: number, payee: Person, amount: string): string {
+export function formatItem(
+  index: number,
+  payee: Person,
+  amount: string,
+  salt: unknown = makeSalt(),
+): string {
   const { name, pair } = payee;
-  return JSON.stringify({ index, payee: name, payee_key: pair.publicKey.thumbprint, amount });
+  return JSON.stringify({ index, payee: name, payee_key: pair.publicKey.thumbprint, amount, salt });
 }
 
-/** The claim `id` of an order. */
-export function idOf({ order }: SignedTexts): string {
-  return JSON.parse(atob(order.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"))).id;
+/** Decimal text as minor units. */
+export function minorUnits(amount: unknown): bigint {
+  return BigInt(String(amount).replace(".", ""));
+}
+
+/** The claim `id` of an order or of a cancel. */
+export function idOf(signed: SignedTexts | CancelTexts): string {
+  return JSON.parse(partsOf("order" in signed ? signed.order : signed.cancel).payload).id;
 }
 
 /** A TLS connection to the server on which a test sends bytes and reads lines. */

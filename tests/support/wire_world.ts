@@ -3,17 +3,18 @@
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { sha256Text } from "../../lib/protocol/token.ts";
 import { type Person, person } from "./fixtures.ts";
-import { jsonLines, PaymentWorld } from "./payment_world.ts";
+import { jsonLines, PaymentWorld, type WorldOptions } from "./payment_world.ts";
 import { refusalOf } from "./refusal.ts";
-import { type SignedTexts, WireClient } from "./wire_client.ts";
+import { idOf, type SignedTexts, WireClient } from "./wire_client.ts";
 
-/** Codes that PROTOCOL.md lists under "Errors" as a server's or a listener's: in first cells of its table, and below. */
+/** The codes that docs/protocol/payments.md lists as a server's or a listener's: the first cells of that table. */
 const LISTED_CODES: ReadonlySet<string> = new Set(
-  readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8")
-    .split("\n## Errors\n")[1]!
-    .matchAll(/^(?:\| (`.*?) \||From a payee's listener: (.*)$)/gm)
-    .flatMap(([line]) => line.matchAll(/`([a-z_]+)`/g).map(([, code]) => code!)),
+  readFileSync(new URL("../../docs/protocol/payments.md", import.meta.url), "utf8")
+    .split("\n### Codes on the wire\n")[1]!.split("\n### ")[0]!
+    .matchAll(/^\| `([a-z_]+)` /gm)
+    .map(([, code]) => code!),
 );
 
 export class WireWorld {
@@ -26,7 +27,11 @@ export class WireWorld {
 
   /** Starts a server and opens accounts of 10000.00 for `names` and for one who takes no part. */
   static async start(...names: string[]): Promise<WireWorld> {
-    const world = await PaymentWorld.start();
+    return await WireWorld.startWith({}, ...names);
+  }
+
+  static async startWith(options: WorldOptions, ...names: string[]): Promise<WireWorld> {
+    const world = await PaymentWorld.start(options);
     const witness = person("witness");
     const sessions = new Map<string, WireClient>();
     for (const holder of [...names.map(person), witness]) {
@@ -47,11 +52,16 @@ export class WireWorld {
     return Object.fromEntries(await Promise.all(rows));
   }
 
-  /** Runs `work`, after which every balance is what it was, and others are served as before. */
+  /** How many entries the log has. */
+  async size(): Promise<number> {
+    return await this.of(this.witness).size();
+  }
+
+  /** Runs `work`, after which nothing is recorded of it, and others are served as before. */
   async unharmed<T>(work: () => Promise<T>): Promise<T> {
-    const before = await this.balances();
+    const before = { size: await this.size(), balances: await this.balances() };
     const result = await work();
-    assert.deepEqual(await this.balances(), before);
+    assert.deepEqual({ size: await this.size(), balances: await this.balances() }, before);
     await this.assertServes();
     return result;
   }
@@ -63,11 +73,11 @@ export class WireWorld {
     client.close();
   }
 
-  /** `work` is refused with this code, which PROTOCOL.md lists, and nobody is harmed. */
+  /** `work` is refused with this code, which payments.md lists, and nothing is recorded of it. */
   async assertRefused(code: string, work: () => Promise<unknown>): Promise<object> {
     const refusal = await this.unharmed(() => refusalOf(work));
     assert.equal(refusal.code, code, refusal.message);
-    assert.ok(LISTED_CODES.has(code), `PROTOCOL.md does not list ${code}`);
+    assert.ok(LISTED_CODES.has(code), `payments.md does not list ${code}`);
     return refusal.details;
   }
 
@@ -87,11 +97,17 @@ export class WireWorld {
     client.close();
   }
 
-  /** `signed` moves its money, as an honest order does. */
+  /** `signed` moves its money, as an honest order does; returns the entry that says so, which the answer proves. */
   async assertSettles(by: WireClient, signed: SignedTexts): Promise<string> {
     const answer = await by.settle(signed);
     assert.equal(answer.state, "settled");
-    return String(answer.receipt);
+    const entry = by.provenEntry(answer);
+    assert.ok(entry.type === "transfer" || entry.type === "batch", entry.type);
+    assert.equal(entry.id, idOf(signed));
+    assert.equal(entry.orderSha256, sha256Text(signed.order));
+    assert.equal(entry.delegationSha256, sha256Text(signed.delegation));
+    if (entry.type === "transfer") await by.verifiedReceipt(signed, answer);
+    return String(answer.entry);
   }
 
   /** Stops the server, whose ledger must then be valid and sum to zero. `others`: accounts that a test opened besides. */
@@ -99,11 +115,13 @@ export class WireWorld {
     const total = Object.values(await this.balances())
       .reduce((sum, balance) => sum + BigInt(balance.replace(".", "")), 0n);
     assert.equal(total, BigInt(this.sessions.size) * 1_000_000n);
+    const expected = await this.size();
     for (const session of this.sessions.values()) session.close();
     assert.equal((await this.world.stop()).status, 0);
     const outcome = await this.world.operate("audit");
     const [line] = jsonLines(outcome);
     assert.equal(line?.valid, true, JSON.stringify(outcome));
     assert.equal(line?.accounts, this.sessions.size + others);
+    assert.equal(line?.size, expected);
   }
 }

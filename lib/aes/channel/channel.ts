@@ -1,7 +1,7 @@
 /**
- * The channel: sends and receives encrypted, authenticated frames over one connection (PROTOCOL.md,
- * "The AES channel"). It is made of the handshake (`handshake.ts`), the records (`records.ts`) and
- * the cipher (`cbc_hs256.ts`). What the frames mean is in `frames.ts`.
+ * The channel: sends and receives encrypted, authenticated frames over one connection. It is made of
+ * the handshake (`handshake.ts`), the records (`records.ts`) and the cipher (`cbc_hs256.ts`). What
+ * the frames mean is in `frames.ts`. docs/protocol/aes_channel.md specifies all of it.
  *
  * After the first failure the channel releases and sends nothing more.
  */
@@ -77,6 +77,7 @@ export class Channel {
     const frame = this.incoming.pop();
     if (frame === undefined) return null;
     if (frame.type !== FRAME.close) return frame;
+    if (frame.body.length > 0) throw this.fail(protocolError("a close with a body"));
     if (this.incoming.length > 0) throw this.fail(protocolError("frames after the close"));
     this.closedByPeer = true;
     return null;

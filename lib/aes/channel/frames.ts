@@ -1,6 +1,7 @@
 /**
- * The frames that the two ends exchange inside the channel (PROTOCOL.md, "Frames"). A frame has a
- * type, a length and a body. All numbers are big-endian. This file encodes and decodes the bodies.
+ * The frames that the two ends exchange inside the channel (docs/protocol/aes_channel.md,
+ * "Frames"). A frame has a type, a length and a body. All numbers are big-endian. This file encodes
+ * and decodes the bodies.
  */
 import { SealwireError } from "../../base/errors.ts";
 

@@ -1,7 +1,7 @@
 /**
- * The handshake that starts a channel (PROTOCOL.md, "Handshake"). The client sends the prologue and
- * the first Noise message, and the server answers with the second. Both messages have a fixed size,
- * so they need no framing.
+ * The handshake that starts a channel (docs/protocol/aes_channel.md, "Handshake"). The client sends
+ * the prologue and the first Noise message, and the server answers with the second. Both messages
+ * have a fixed size, so they need no framing.
  */
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Connection } from "../../net/net.ts";

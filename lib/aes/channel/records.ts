@@ -1,6 +1,6 @@
 /**
- * Writes and reads records, which the channel puts on the wire after its handshake (PROTOCOL.md,
- * "Records"):
+ * Writes and reads records, which the channel puts on the wire after its handshake
+ * (docs/protocol/aes_channel.md, "Records"):
  *
  *     u32 BE length of what follows | ciphertext ‖ tag
  *

@@ -1,6 +1,7 @@
 /**
  * Pairing: gives a client the server's key file. The two share nothing beforehand but a short code,
- * which one person tells the other. PROTOCOL.md ("Pairing") specifies every byte.
+ * which one person tells the other. docs/protocol/aes_channel.md ("Pairing") specifies every
+ * byte.
  *
  *     client                                        server
  *     "SEALPAR1"                            →

@@ -115,7 +115,7 @@ class ItemReceiver {
       case FRAME.abort:
         return await this.abort(decodeItem(body));
       case FRAME.working:
-        return;
+        return void decodePosition(body);
       default:
         throw protocolError(`a frame of type ${type}`);
     }

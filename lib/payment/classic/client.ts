@@ -148,7 +148,8 @@ export class ClassicSession {
   private hear(text: string): void {
     // What comes without a question answers none.
     if (this.waiting === null) return;
-    this.answer += text;
+    // The C++ server sends the NUL that ends some of its texts.
+    this.answer += text.replaceAll("\0", "");
     if (this.answer.length > ANSWER_BYTES_MAX) {
       throw new SealwireError("bad_answer", "the server's answer is too long");
     }

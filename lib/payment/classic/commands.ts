@@ -221,7 +221,9 @@ async function offerTo(
     while (!answer.endsWith("\n") && answer.length <= MESSAGE_BYTES_MAX) {
       const bytes = await connection.read();
       if (bytes === null) break;
-      answer += Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+      const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+      // A C++ payee passes on the NUL that ends some texts of its server.
+      answer += text.replaceAll("\0", "");
     }
   } catch (error) {
     if (!isSealwireError(error, "connection_lost")) throw error;

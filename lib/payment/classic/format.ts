@@ -1,6 +1,6 @@
 /**
  * The texts of the classic payment protocol, as the C++ programs exchange them over TLS: what a client asks, what the server
- * answers, and what a payer's client hands to a payee's. Pure functions; PROTOCOL.md has the table.
+ * answers, and what a payer's client hands to a payee's. Pure functions; docs/protocol/classic.md has the table.
  */
 import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
+import { isSha256, parseUuidArgument, type Sha256, type Uuid } from "../../base/parse.ts";
 import { usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadServerPublicKey } from "../../keys/key_files.ts";
@@ -17,6 +17,7 @@ import { formatPaymentId } from "../../ledger/entry.ts";
 import { receiptServer, type VerifiedReceipt, verifyReceipt } from "../../ledger/receipt.ts";
 import { TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
 import { formatAmount } from "../../protocol/money.ts";
+import { TREASURY } from "../../protocol/party.ts";
 import { type CommandContext, formatTime, readInput, withClient } from "./commands_context.ts";
 import type { PaymentClient } from "./payer.ts";
 
@@ -40,8 +41,13 @@ async function findPayer(
   account: AccountName,
   payment: string,
 ): Promise<AccountName> {
-  for await (const row of client.session.history(0)) {
-    if (row.payment === payment && row.payee === account) return parseAccountName(row.payer);
+  for await (const { payment: id, payee, payer } of client.session.history(0)) {
+    if (id !== payment || payee !== account) continue;
+    if (payer !== TREASURY) return parseAccountName(payer);
+    throw new SealwireError(
+      "unknown_payment",
+      "this money is from the server's operator: nobody signed it away, so there is no receipt",
+    );
   }
   return account;
 }
@@ -57,28 +63,32 @@ export interface VerifyOptions {
 /** Verifies a receipt. It needs no server, only the server's public key. */
 export async function verify(out: Output, options: VerifyOptions): Promise<void> {
   const text = readReceipt(options.path);
+  const serverKey = await serverKeyOf(text, options);
+  const verified = await judge(() => verifyReceipt(text, serverKey));
+  out.result({ valid: true, ...describe(verified) }, describeText(verified));
+}
+
+/** Runs `work`, and says of its error that it is about the receipt. */
+async function judge<T>(work: () => T | Promise<T>): Promise<T> {
   try {
-    const verified = await verifyReceipt(text, serverKeyOf(text, options));
-    out.result({ valid: true, ...describe(verified) }, describeText(verified));
-  } catch (error) {
-    if (!isSealwireError(error) || NOT_ABOUT_THE_RECEIPT.has(error.code)) throw error;
-    throw new SealwireError(error.code, `this is no valid receipt: ${error.message}`, {
-      cause: error,
-    });
+    return await work();
+  } catch (cause) {
+    if (!isSealwireError(cause)) throw cause;
+    const message = `this is no valid receipt: ${cause.message}`;
+    throw new SealwireError(cause.code, message, { cause });
   }
 }
 
-const NOT_ABOUT_THE_RECEIPT: ReadonlySet<string> = new Set(["key_missing", "usage"]);
-
 /** A receipt is judged under one key that the caller trusts: someone else's "alice" must not pass. */
-function serverKeyOf(text: string, { keysFolder, serverKey }: VerifyOptions): RsaPublicKey {
-  const known = knownServerKeys(keysFolder);
+async function serverKeyOf(
+  text: string,
+  { keysFolder, serverKey }: VerifyOptions,
+): Promise<RsaPublicKey> {
   if (serverKey !== null) {
-    return known.get(serverKey) ?? loadServerPublicKey(serverKey);
+    return isSha256(serverKey) ? await keyWith(serverKey, text) : loadServerPublicKey(serverKey);
   }
-  const path = join(keysFolder, "server_public.pem");
-  if (existsSync(path)) return loadServerPublicKey(path);
-  const [only, ...others] = known.values();
+  const trusted = trustedServerKeys(keysFolder);
+  const [only, ...others] = trusted.values();
   if (only === undefined) {
     throw new SealwireError(
       "key_missing",
@@ -86,16 +96,28 @@ function serverKeyOf(text: string, { keysFolder, serverKey }: VerifyOptions): Rs
     );
   }
   if (others.length === 0) return only;
+  const { thumbprint } = await judge(() => receiptServer(text));
   throw usageError(
-    `${keysFolder} trusts ${known.size} servers, and the receipt says that it is by ${
-      receiptServer(text)
-    }: if that is the one you mean, give it with --server-key`,
+    `${keysFolder} trusts ${trusted.size} servers, and the receipt says that it is by ${thumbprint}: ` +
+      "if that is the one you mean, give it with --server-key",
   );
 }
 
-/** By fingerprint. */
-function knownServerKeys(keysFolder: string): Map<string, RsaPublicKey> {
-  const keys = new Map<string, RsaPublicKey>();
+/** A receipt carries its server's whole key, so the fingerprint is enough to know it by. */
+async function keyWith(fingerprint: Sha256, text: string): Promise<RsaPublicKey> {
+  const key = await judge(() => receiptServer(text));
+  if (key.thumbprint === fingerprint) return key;
+  throw new SealwireError("wrong_server", `the receipt is by another server: ${key.thumbprint}`);
+}
+
+/** Of the servers known from connections, and of the one whose public key lies in the folder; by fingerprint. */
+function trustedServerKeys(keysFolder: string): Map<Sha256, RsaPublicKey> {
+  const keys = new Map<Sha256, RsaPublicKey>();
+  const ownKeyPath = join(keysFolder, "server_public.pem");
+  if (existsSync(ownKeyPath)) {
+    const key = loadServerPublicKey(ownKeyPath);
+    keys.set(key.thumbprint, key);
+  }
   for (const { identity } of new KnownServers(keysFolder).all().values()) {
     if (identity === null) continue;
     const key = parseRsaPublicJwk(identity.serverKey);
@@ -135,7 +157,7 @@ function readReceipt(path: string): string {
   }
   if (!text.trimStart().startsWith("{")) return text;
   try {
-    const { receipt } = JSON.parse(text) as { receipt?: unknown };
+    const { receipt } = JSON.parse(text.trim()) as { receipt?: unknown };
     if (typeof receipt === "string") return receipt;
   } catch {
     // Not JSON either: the verifier says what is wrong with the text.

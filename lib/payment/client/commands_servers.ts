@@ -22,10 +22,11 @@ import { RememberedCheckpoint } from "./remembered.ts";
 export function listServers(out: Output, keysFolder: string): void {
   const servers = [...new KnownServers(keysFolder).all()];
   if (servers.length === 0) out.note(`${keysFolder} trusts no server yet`);
-  for (const [address, server] of servers) {
+  for (const [hostAndPort, server] of servers) {
+    const address = addressText(hostAndPort);
     const shown = describeServer(keysFolder, server);
     const lines = [
-      `${printable(address)}  ${shown.fingerprint}`,
+      `${address}  ${shown.fingerprint}`,
       ...(shown.verifier_key ? [`  verifier key  ${shown.verifier_key}`] : []),
       ...(shown.checkpoint
         ? [`  checkpoint    ${shown.checkpoint.size} entries, root ${shown.checkpoint.root}`]
@@ -33,6 +34,14 @@ export function listServers(out: Output, keysFolder: string): void {
     ];
     out.result({ address, ...shown }, lines.join("\n"));
   }
+}
+
+/** An IPv6 host is remembered without brackets, which nobody can read. */
+function addressText(hostAndPort: string): string {
+  const split = hostAndPort.lastIndexOf(":");
+  return printable(
+    formatAddress(hostAndPort.slice(0, split), Number(hostAndPort.slice(split + 1))),
+  );
 }
 
 function describeServer(keysFolder: string, { certificatePem, identity }: KnownServer) {

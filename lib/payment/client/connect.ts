@@ -47,6 +47,7 @@ export interface ConnectServerOptions {
 
 export interface ConnectRpcOptions extends ConnectServerOptions {
   readonly onNotification: (method: string, params: unknown) => void;
+  readonly onResult: (result: unknown) => void;
 }
 
 /** A connection to the right server, before anyone has logged in. */
@@ -65,6 +66,8 @@ interface Pin {
   readonly certificatePem: string | null;
   /** Thumbprint of the server's key; null for a server never seen before. */
   readonly server: Sha256 | null;
+  /** Where the key was pinned, and so what to do when another one is right. */
+  readonly advice: string;
 }
 
 /**
@@ -118,11 +121,12 @@ async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<
   }
   const fingerprint = server.thumbprint;
   if (pin.server !== null && pin.server !== fingerprint) {
-    throw keyChanged(options, pin.server, fingerprint);
+    throw keyChanged(options, pin, fingerprint);
   }
   const known = new KnownServers(options.keysFolder).findIdentity(fingerprint);
   if (known !== null) requireNewer(known, statement, address);
-  if (pin.server !== null && pin.certificatePem !== null) {
+  const pem = certificatePem(parseCertificate(certificate));
+  if (pin.certificatePem !== null && pin.certificatePem !== pem) {
     options.remark(`${address} has a new certificate, and its key vouches for it`);
   } else if (pin.server === null && known !== null) {
     options.remark(`${address} is a server that is trusted under another address`);
@@ -132,7 +136,6 @@ async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<
         "Compare it with what the operator says, then use --accept-new",
     );
   }
-  const pem = certificatePem(parseCertificate(certificate));
   const connection = await connectPinned(options, pem, [ALPN]);
   return await greet(options, connection, pem, { ...pin, server: fingerprint });
 }
@@ -142,7 +145,7 @@ async function askIdentity(
   options: ConnectRpcOptions,
 ): Promise<{ statement: SignedStatement; certificate: Uint8Array }> {
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [ALPN] });
-  const peer = openPeer(options, connection, () => {});
+  const peer = openPeer({ ...options, onNotification: () => {}, onResult: () => {} }, connection);
   try {
     const { statement } = await hello(options, peer);
     return { statement, certificate };
@@ -159,12 +162,12 @@ async function greet(
   pin: Pin,
 ): Promise<ServerLink> {
   const address = formatAddress(options.host, options.port);
-  const peer = openPeer(options, connection, options.onNotification);
+  const peer = openPeer(options, connection);
   try {
     const { statement, nonce } = await hello(options, peer);
     const { server, cert } = statement.claims;
     if (pin.server !== null && server.thumbprint !== pin.server) {
-      throw keyChanged(options, pin.server, server.thumbprint);
+      throw keyChanged(options, pin, server.thumbprint);
     }
     if (cert !== certificateSha256(certificate)) {
       throw untrusted(`the statement of ${address} names another certificate than it shows`);
@@ -180,11 +183,12 @@ async function greet(
 }
 
 function openPeer(
-  { host, port }: ConnectServerOptions,
+  { host, port, onNotification, onResult }: ConnectRpcOptions,
   connection: Connection,
-  onNotification: ConnectRpcOptions["onNotification"],
 ): RpcPeer {
-  if (connection.alpn === ALPN) return new RpcPeer(connection, { role: "client", onNotification });
+  if (connection.alpn === ALPN) {
+    return new RpcPeer(connection, { role: "client", onNotification, onResult });
+  }
   connection.destroy();
   const address = formatAddress(host, port);
   throw new SealwireError(
@@ -222,16 +226,28 @@ function identityOf({ claims: { server, log, iat } }: SignedStatement): KnownIde
   return { serverKey: server.jwk, logKey: log.x, statementTime: iat };
 }
 
-function pinOf({ host, port, keysFolder, serverCertPath }: ConnectServerOptions): Pin {
+function pinOf(options: ConnectServerOptions): Pin {
+  const { host, port, keysFolder, serverCertPath } = options;
   const known = new KnownServers(keysFolder).get(host, port);
-  const ownKeyPath = join(keysFolder, "server_public.pem");
-  const pinned = known?.identity
-    ? parseRsaPublicJwk(known.identity.serverKey).thumbprint
-    : existsSync(ownKeyPath)
-    ? loadServerPublicKey(ownKeyPath).thumbprint
+  const certificatePem = serverCertPath !== null
+    ? readPem(serverCertPath)
+    : known?.identity
+    ? known.certificatePem
     : null;
-  if (serverCertPath !== null) return { certificatePem: readPem(serverCertPath), server: pinned };
-  return { certificatePem: known?.identity ? known.certificatePem : null, server: pinned };
+  if (known?.identity) {
+    const server = parseRsaPublicJwk(known.identity.serverKey).thumbprint;
+    const advice = `If the new key is right: ${forgetCommand(options)}`;
+    return { certificatePem, server, advice };
+  }
+  const ownKeyPath = join(keysFolder, "server_public.pem");
+  const server = existsSync(ownKeyPath) ? loadServerPublicKey(ownKeyPath).thumbprint : null;
+  const advice = `The trusted key is in ${ownKeyPath}. ` +
+    "If you mean another server: use another folder with --keys, or move that file away.";
+  return { certificatePem, server, advice };
+}
+
+function forgetCommand({ host, port, keysFolder }: ConnectServerOptions): string {
+  return `client.ts servers forget ${host} ${port} --keys ${keysFolder}`;
 }
 
 function readPem(path: string): string {
@@ -288,32 +304,34 @@ function untrusted(message: string, cause?: unknown): SealwireError {
   return new SealwireError("server_untrusted", message, { cause });
 }
 
-function keyChanged(options: ConnectServerOptions, pinned: Sha256, shown: Sha256): SealwireError {
-  const { host, port } = options;
+function keyChanged(
+  { host, port, alarm }: ConnectServerOptions,
+  { server: trusted, advice }: Pin,
+  shown: Sha256,
+): SealwireError {
   const address = formatAddress(host, port);
-  options.alarm([
+  alarm([
     "THE SERVER IS NOT THE ONE THAT IT WAS",
     `${address} has another key than the one trusted here.`,
-    `trusted: ${pinned}`,
+    `trusted: ${trusted}`,
     `shown:   ${shown}`,
     "Someone may be in between. Nothing was sent. Ask the operator by other means.",
-    `If the new key is right: client.ts servers forget ${host} ${port}`,
+    advice,
   ]);
-  return new SealwireError(
-    "server_changed",
-    `${address} has another key than the one trusted here`,
-    {
-      details: { trusted: pinned, shown },
-    },
-  );
+  const message = `${address} has another key than the one trusted here`;
+  return new SealwireError("server_changed", message, { details: { trusted, shown } });
 }
 
-function certificateAlarm({ host, port, alarm }: ConnectServerOptions, pinned: string): void {
-  alarm([
+function certificateAlarm(options: ConnectServerOptions, pinned: string): void {
+  const { host, port, serverCertPath } = options;
+  const remedy = serverCertPath === null
+    ? forgetCommand(options)
+    : `give it with --server-cert, in place of ${serverCertPath}`;
+  options.alarm([
     "THE SERVER IS NOT THE ONE THAT IT WAS",
     `${formatAddress(host, port)} shows another certificate than the one trusted here:`,
     certificateFingerprint(pinned),
     "Someone may be in between. Nothing was sent. Ask the operator by other means.",
-    `If the new certificate is right: client.ts servers forget ${host} ${port}`,
+    `If the new certificate is right: ${remedy}`,
   ]);
 }

@@ -2,17 +2,20 @@
  * Evidence: what a client keeps when a server's ledger does not hold together. Two checkpoints of one size with different
  * roots, both signed by the log key, prove a fork to anyone. Everything else proves nothing yet, and the file says so.
  */
-import { randomUUID } from "node:crypto";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { SealwireError } from "../../base/errors.ts";
-import { createFileAtomic, makeFolder, PRIVATE_FILE_MODE } from "../../base/files.ts";
+import { makeFolder, PRIVATE_FILE_MODE, removeIfThere, writeFileAtomic } from "../../base/files.ts";
 import { Members, type Sha256 } from "../../base/parse.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 import { sameHash } from "../../protocol/merkle.ts";
 import { STATEMENT_CHARACTERS_MAX, verifyStatement } from "../../protocol/statement.ts";
+import { sha256Text } from "../../protocol/token.ts";
 
 const EVIDENCE_FOLDER = "evidence";
+/** Of each kind: a server that shows new lies for ever does not fill the disk. */
+const FILES_MAX = 100;
 
 export interface Evidence {
   /** The server statement, which vouches for the log key. */
@@ -38,15 +41,36 @@ export function isFork(one: Checkpoint, other: Checkpoint): boolean {
   return one.size === other.size && !sameHash(one.root, other.root);
 }
 
-/** Writes the evidence to a new file of the keys folder, and gives its path. Throws `folder_unwritable`, `write_failed`. */
-export function keepEvidence(keysFolder: string, evidence: Evidence, says: string): string {
+/**
+ * Writes the evidence to a file of the keys folder, and gives its path: the same evidence is one
+ * file, and of each kind the newest {@linkcode FILES_MAX} are kept, whatever a server shows.
+ *
+ * @throws {SealwireError} `folder_unwritable`, `write_failed`.
+ */
+export function keepEvidence(
+  keysFolder: string,
+  kind: "fork" | "unlinked",
+  evidence: Evidence,
+  says: string,
+): string {
   const folder = join(keysFolder, EVIDENCE_FOLDER);
   makeFolder(folder);
-  const path = join(folder, `${randomUUID()}.json`);
   const { statement, known, shown } = evidence;
+  const path = join(folder, `${kind}_${sha256Text(known + shown)}.json`);
   const text = JSON.stringify({ v: 1, says, statement, known, shown }, null, 2) + "\n";
-  createFileAtomic(path, text, PRIVATE_FILE_MODE);
+  writeFileAtomic(path, text, PRIVATE_FILE_MODE);
+  forgetOldest(folder, kind);
   return path;
+}
+
+function forgetOldest(folder: string, kind: string): void {
+  const paths = readdirSync(folder)
+    .filter((name) => name.startsWith(`${kind}_`) && name.endsWith(".json"))
+    .map((name) => join(folder, name));
+  if (paths.length <= FILES_MAX) return;
+  const timed = paths.map((path) => ({ path, time_ms: statSync(path).mtimeMs }));
+  timed.sort((one, other) => one.time_ms - other.time_ms);
+  for (const { path } of timed.slice(0, -FILES_MAX)) removeIfThere(path);
 }
 
 /**

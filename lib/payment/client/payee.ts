@@ -47,13 +47,12 @@ export interface ListenOptions extends PaymentClientOptions {
 
 export class Listening {
   private readonly shown: ShownPayments;
+  private online = false;
   private displaced = false;
   private leaving = false;
   private showing: Promise<void> | null = null;
   private showAgain = false;
   private listener!: OfferListener;
-  /** Resolves when the ledger does not hold together: nothing more can be believed. */
-  private readonly distrust = Promise.withResolvers<SealwireError>();
   client!: PaymentClient;
 
   private constructor(private readonly options: ListenOptions) {
@@ -81,6 +80,7 @@ export class Listening {
     };
     try {
       listening.client = await PaymentClient.open(options, login);
+      listening.online = true;
     } catch (error) {
       await listening.listener.close();
       throw error;
@@ -108,9 +108,8 @@ export class Listening {
     while (true) {
       const { session } = this.client;
       const distrusted = await Promise.race([
-        session.closed.then(() => null),
+        session.closed.then((reason) => isServerUntrusted(reason) ? reason : null),
         interrupted.then(() => null),
-        this.distrust.promise,
       ]);
       signal.throwIfAborted();
       if (distrusted !== null) throw distrusted;
@@ -152,13 +151,12 @@ export class Listening {
     this.show();
     if (checkpoint === null) return;
     // The payer has been answered for long when a late server has been asked again.
-    this.client.session.linkForeign(checkpoint).catch((error) => {
-      if (isServerUntrusted(error)) this.distrust.resolve(error as SealwireError);
-    });
+    void this.client.session.linkForeign(checkpoint);
   }
 
-  /** Shows what has not been shown. */
+  /** Shows what has not been shown. What is settled before this client is online, {@linkcode stay} shows. */
   private show(): void {
+    if (!this.online) return;
     this.showAgain = true;
     this.showing ??= this.showAll().finally(() => this.showing = null);
   }
@@ -166,12 +164,10 @@ export class Listening {
   private async showAll(): Promise<void> {
     while (this.showAgain) {
       this.showAgain = false;
-      const { session } = this.client;
-      const server = session.server.thumbprint;
-      const after = this.shown.get(server);
+      const after = this.shown.get(this.client.session.server.thumbprint);
       try {
-        for await (const row of session.history(after ?? 0)) {
-          await this.showRow(row, after === null);
+        for await (const page of this.client.session.historyPages(after ?? 0)) {
+          await this.showPage(page, after === null);
         }
       } catch (error) {
         // A connection that went comes back, and then this is done again.
@@ -184,16 +180,24 @@ export class Listening {
     }
   }
 
-  private async showRow(row: HistoryAnswerRow, first: boolean): Promise<void> {
-    const { account, pair, onPaid } = this.options;
+  /** `first`: nothing has ever been shown to this account. */
+  private async showPage(page: readonly HistoryAnswerRow[], first: boolean): Promise<void> {
+    const { account } = this.options;
     const server = this.client.session.server.thumbprint;
-    // What an account was opened with was shown when it was registered.
-    const opening = first && row.payer === TREASURY && this.shown.get(server) === null;
-    if (row.payee === account && !opening) {
-      const { payment, payer, amount, balance } = row;
-      onPaid({ payment, payer, amount, memo: await readMemo(row.memo, pair.privateKey), balance });
+    for (const [at, row] of page.entries()) {
+      // What an account was opened with was shown when it was registered.
+      const opening = first && row.payer === TREASURY && this.shown.get(server) === null;
+      if (row.payee === account && !opening) await this.showRow(row);
+      // A batch may pay an account several times by one entry, which has been shown when the last of them has.
+      if (page[at + 1]?.index !== row.index) this.shown.set(server, row.index);
     }
-    this.shown.set(server, row.index);
+  }
+
+  private async showRow(
+    { payment, payer, amount, memo, balance }: HistoryAnswerRow,
+  ): Promise<void> {
+    const text = await readMemo(memo, this.options.pair.privateKey);
+    this.options.onPaid({ payment, payer, amount, memo: text, balance });
   }
 }
 

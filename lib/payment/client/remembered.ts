@@ -1,6 +1,7 @@
 /**
- * What a client remembers between runs: of each server the newest checkpoint that was linked to all before it, and of each
- * account the last payment that was shown.
+ * What a client remembers between runs: of each server the newest checkpoint that was linked to all
+ * before it and those that are still to be linked, and of each account the last payment that was
+ * shown.
  */
 import { join } from "node:path";
 import { SealwireError } from "../../base/errors.ts";
@@ -14,6 +15,8 @@ import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 const SERVERS_MAX = 1_000;
+/** Checkpoints that wait to be linked. A server that shows more before it links them is not believed. */
+export const UNLINKED_MAX = 256;
 
 /**
  * The newest linked checkpoint of one server, shared by all accounts of a keys folder: `checkpoint_<thumbprint>.txt`. Every
@@ -54,6 +57,81 @@ export class RememberedCheckpoint {
       return true;
     });
   }
+}
+
+/** A checkpoint that the log key signed, and that is not linked to the remembered one yet. */
+export interface Unlinked {
+  readonly checkpoint: Checkpoint;
+  /** Another client was shown it, and this one was told. */
+  readonly foreign: boolean;
+}
+
+/**
+ * Checkpoints that a connection left unlinked when it ended: `unlinked_<thumbprint>.json`. The next
+ * one links them before anything else. Every method may throw `memory_unreadable`.
+ */
+export class UnlinkedCheckpoints {
+  private readonly file: JsonFile<Map<string, Unlinked>>;
+  /** As this process has read or written them last, by text. */
+  private stored: ReadonlyMap<string, Unlinked> = new Map();
+
+  constructor(keysFolder: string, server: Sha256, log: Log) {
+    this.file = new JsonFile(join(keysFolder, `unlinked_${server}.json`), {
+      version: 1,
+      size_bytes_max: FILE_BYTES_MAX,
+      unreadable_code: "memory_unreadable",
+      advice: "put back a copy, or move it away to forget what was not linked",
+      members: ["own", "foreign"],
+      empty: () => new Map(),
+      parse: (members) =>
+        new Map([
+          ...parseUnlinked(members, "own", log),
+          ...parseUnlinked(members, "foreign", log),
+        ]),
+      toJson: (unlinked) => ({
+        own: textsOf(unlinked, false),
+        foreign: textsOf(unlinked, true),
+      }),
+    });
+  }
+
+  read(): Unlinked[] {
+    this.stored = this.file.read();
+    return [...this.stored.values()];
+  }
+
+  /**
+   * Stores `unlinked` in place of what this process has read or stored before. What other processes
+   * have stored stays.
+   *
+   * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`.
+   */
+  replace(unlinked: readonly Unlinked[]): void {
+    const next = new Map(unlinked.map((one) => [one.checkpoint.text, one]));
+    const added = [...next].filter(([text]) => !this.stored.has(text));
+    const removed = [...this.stored.keys()].filter((text) => !next.has(text));
+    if (added.length === 0 && removed.length === 0) return;
+    this.file.update((stored) => {
+      for (const text of removed) stored.delete(text);
+      for (const [text, one] of added) {
+        // The oldest stay: unless they are linked, nothing that follows is believed.
+        if (stored.size < UNLINKED_MAX) stored.set(text, one);
+      }
+      return stored;
+    });
+    this.stored = next;
+  }
+}
+
+function parseUnlinked(members: Members, name: "own" | "foreign", log: Log): [string, Unlinked][] {
+  return members.list(name, UNLINKED_MAX).map((text) => {
+    const checkpoint = verifyCheckpoint(text, log);
+    return [checkpoint.text, { checkpoint, foreign: name === "foreign" }];
+  });
+}
+
+function textsOf(unlinked: ReadonlyMap<string, Unlinked>, foreign: boolean): string[] {
+  return [...unlinked].flatMap(([text, one]) => one.foreign === foreign ? [text] : []);
 }
 
 /** The entry of the last payment shown, for each server: `<account>_shown.json`. */

@@ -3,7 +3,9 @@
  * verified is verified (checkpoints, receipts, a payee's entry in the ledger); the rest is parsed.
  */
 import {
+  internalError,
   isSealwireError,
+  isServerUntrusted,
   isWorthRetrying,
   retryAfterMs,
   SealwireError,
@@ -66,6 +68,8 @@ export interface SessionOptions extends ConnectServerOptions {
   readonly now_s: () => number;
   /** Whether to go on with a ledger that lost entries; without it, such a ledger is refused. */
   readonly acceptRollback?: (lost: LedgerRollback) => boolean;
+  /** How long a server that does not link a checkpoint is asked again; 10 s by default. */
+  readonly linkTimeout_ms?: number;
 }
 
 export interface LoginOptions {
@@ -116,6 +120,10 @@ export interface Payee {
 
 export class ClientSession {
   private linkTimer: ReturnType<typeof setTimeout> | null = null;
+  private isLinking = false;
+  private isOver = false;
+  /** Why nothing that this server says is believed any more. */
+  private distrust: SealwireError | null = null;
 
   private constructor(
     private readonly link: ServerLink,
@@ -134,11 +142,16 @@ export class ClientSession {
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
     const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
-    // Notifications follow the login's answer, so there is a session by the time one arrives.
     let session: ClientSession | null = null;
-    const onNotification = (method: string, params: unknown) =>
-      session?.hear(method, params, login);
-    const link = await connectServer({ ...options, onNotification });
+    let logLink: LogLink | null = null;
+    const link = await connectServer({
+      ...options,
+      onResult: (result) => logLink?.hear(result),
+      onNotification(method, params) {
+        logLink?.hear(params);
+        session?.hear(method, params, login);
+      },
+    });
     try {
       const { peer, statement, cert, nonce } = link;
       const ask = (method: string, params: object) =>
@@ -146,15 +159,19 @@ export class ClientSession {
       const server = statement.claims.server.thumbprint;
       const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
       const delegation = await signDelegation(pair, claims, now_s());
-      const logLink = new LogLink({ keysFolder, statement, ask, signal });
+      const { acceptRollback = () => false, linkTimeout_ms } = options;
+      const linkOptions = { keysFolder, statement, ask, signal, acceptRollback, linkTimeout_ms };
+      logLink = new LogLink(linkOptions);
       const method = login.register ? "account.register" : "session.login";
       const answer = await ask(method, loginParams(login, delegation, logLink.known?.text ?? null));
       session = new ClientSession(link, options, logLink, delegation, readBalance(answer));
-      await logLink.begin(answer, options.acceptRollback ?? (() => false));
+      await logLink.begin(answer);
       return session;
     } catch (error) {
+      session?.stopLinking();
       link.peer.destroy();
-      throw error;
+      logLink?.keep();
+      throw session?.distrust ?? error;
     }
   }
 
@@ -177,36 +194,49 @@ export class ClientSession {
   }
 
   /**
-   * Links what was seen last, and ends. When the connection is lost, the next session links it. Throws as
-   * {@linkcode LogLink.link} does.
+   * Links what was seen last, and ends. When the connection is lost, the next session links it.
+   *
+   * @throws {SealwireError} as {@linkcode LogLink.link} does.
    */
   async end(): Promise<void> {
+    this.isOver = true;
     this.stopLinking();
     try {
+      if (this.distrust !== null) throw this.distrust;
       await this.logLink.link();
     } catch (error) {
       if (!isWorthRetrying(error) && !isSealwireError(error, "interrupted")) throw error;
     } finally {
+      this.logLink.keep();
       await this.link.peer.end();
     }
   }
 
-  /** Ends it at once. */
+  /** Ends it at once. What is not linked yet, the next session links. */
   destroy(): void {
+    this.isOver = true;
     this.stopLinking();
     this.link.peer.destroy();
+    this.logLink.keep();
   }
 
-  /** Links a checkpoint that another client was shown. Throws as {@linkcode LogLink.linkForeign} does. */
+  /**
+   * Links a checkpoint that another client was shown. When it cannot be linked, the session ends, and
+   * {@linkcode closed} says why.
+   */
   async linkForeign(checkpoint: string): Promise<void> {
-    await this.logLink.linkForeign(checkpoint);
+    try {
+      await this.logLink.linkForeign(checkpoint);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** The answer proves the payee's key by its entry in the log. */
   async lookup(name: AccountName): Promise<Payee> {
     const answer = await this.call("directory.lookup", { account: name });
     const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
-    const entry = parseEntry(this.included(answer).text);
+    const entry = parseEntry((await this.included(answer)).text);
     const opened = entry.type === "account.open" && entry.account === name &&
       entry.key === (key?.thumbprint ?? null);
     if (!opened) {
@@ -246,7 +276,7 @@ export class ClientSession {
     items: readonly string[],
   ): Promise<SettledBatch> {
     const answer = await this.call("payment.settle", { order: order.text, delegation, items });
-    const entry = this.batchEntry(answer);
+    const entry = await this.batchEntry(answer);
     if (entry.orderSha256 !== order.sha256) throw anotherPayment();
     const balance = readBalance(answer);
     return { id: entry.id, items: parseBatchItems(order.claims, items), balance };
@@ -280,11 +310,15 @@ export class ClientSession {
 
   /** This account's payments after entry `after`, oldest first. */
   async *history(after: number): AsyncIterable<HistoryAnswerRow> {
+    for await (const page of this.historyPages(after)) yield* page;
+  }
+
+  /** As {@linkcode history}, by the page. The payments of one entry are on one page. */
+  async *historyPages(after: number): AsyncIterable<readonly HistoryAnswerRow[]> {
     let next: number | null = after;
     while (next !== null) {
       const answer: Members = await this.call("payment.history", { after: next });
-      const rows = answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
-      yield* rows;
+      yield answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
       next = answer.raw("next") === null
         ? null
         : answer.integer("next", next + 1, Number.MAX_SAFE_INTEGER);
@@ -293,14 +327,18 @@ export class ClientSession {
 
   private async call(method: string, params: object): Promise<Members> {
     const { timeout_ms, signal } = this.options;
-    return await callPatiently(this.link.peer, method, params, { timeout_ms, signal });
+    try {
+      return await callPatiently(this.link.peer, method, params, { timeout_ms, signal });
+    } catch (error) {
+      throw this.distrust ?? error;
+    }
   }
 
   private hear(method: string, params: unknown, login: LoginOptions): void {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
     if (method !== "payment.settled" || login.onSettled === undefined) return;
-    // A notification that is wrong says nothing; whoever waits asks the server.
+    // A notification that is wrong says nothing; whoever waits asks the server. One that proves a fork ends the session.
     this.notified(params).then(login.onSettled, () => {});
   }
 
@@ -308,7 +346,7 @@ export class ClientSession {
   private async notified(params: unknown): Promise<Settled | null> {
     const answer = new Members(params, "notification", "bad_answer");
     if (answer.has("order")) return await this.settled(answer, null);
-    this.included(answer);
+    await this.included(answer);
     return null;
   }
 
@@ -318,7 +356,7 @@ export class ClientSession {
     answer.constant("state", "settled");
     if (answer.has("items")) return { state: "batch", batch: await this.wholeBatch(id, answer) };
     if (!answer.has("order")) {
-      this.included(answer);
+      await this.included(answer);
       return { state: "unsigned", balance: readBalance(answer) };
     }
     const settled = await this.settled(answer, null);
@@ -332,7 +370,7 @@ export class ClientSession {
     answer: Members,
     sent: Omit<SettledTexts, "entry"> | null,
   ): Promise<Settled> {
-    const included = this.included(answer);
+    const included = await this.included(answer);
     const texts = { ...(sent ?? quotedTexts(answer)), entry: included.text };
     const payment = await verifySettled(texts, this.server.thumbprint, this.verifyDelegation)
       .catch((cause) => {
@@ -351,7 +389,7 @@ export class ClientSession {
   }
 
   private async wholeBatch(id: Uuid, answer: Members): Promise<SettledBatch> {
-    const entry = this.batchEntry(answer);
+    const entry = await this.batchEntry(answer);
     const { order, delegation } = quotedTexts(answer);
     const signed = await verifySignedOrder(order, delegation, this.verifyDelegation);
     const { claims, sha256 } = signed.order;
@@ -362,9 +400,9 @@ export class ClientSession {
     return { id, items, balance: readBalance(answer) };
   }
 
-  private batchEntry(answer: Members): Entry<Batch> {
+  private async batchEntry(answer: Members): Promise<Entry<Batch>> {
     answer.constant("state", "settled");
-    const entry = parseEntry(this.included(answer).text);
+    const entry = parseEntry((await this.included(answer)).text);
     if (entry.type !== "batch") throw anotherPayment();
     return entry;
   }
@@ -373,20 +411,47 @@ export class ClientSession {
     text === this.delegation.text ? Promise.resolve(this.delegation) : verifyDelegation(text);
 
   /** The entry of an answer, proven; its checkpoint is linked soon. */
-  private included(answer: Members): IncludedEntry {
-    const included = this.logLink.included(answer);
-    this.linkTimer ??= setTimeout(() => void this.linkNow(), LINK_AFTER_MS);
-    return included;
+  private async included(answer: Members): Promise<IncludedEntry> {
+    try {
+      const included = await this.logLink.included(answer);
+      this.linkSoon();
+      return included;
+    } catch (error) {
+      if (isServerUntrusted(error)) this.fail(error);
+      throw error;
+    }
   }
 
-  /** A client that cannot link goes no further: its next login fails for the same reason, and says so. */
+  private linkSoon(): void {
+    const { waiting } = this.logLink;
+    if (waiting === "none" || this.isOver) return;
+    if (waiting === "some") {
+      this.linkTimer ??= setTimeout(() => void this.linkNow(), LINK_AFTER_MS);
+    } else if (!this.isLinking) {
+      void this.linkNow();
+    }
+  }
+
   private async linkNow(): Promise<void> {
-    this.linkTimer = null;
+    this.stopLinking();
+    this.isLinking = true;
     try {
       await this.logLink.link();
     } catch (error) {
-      this.link.peer.destroy(error as SealwireError);
+      this.fail(error);
+    } finally {
+      this.isLinking = false;
     }
+  }
+
+  /** A client that cannot link goes no further. What it does not trust, it says wherever it is asked. */
+  private fail(error: unknown): void {
+    const reason = isSealwireError(error) ? error : internalError(error);
+    if (isServerUntrusted(reason)) this.distrust ??= reason;
+    this.isOver = true;
+    this.stopLinking();
+    this.link.peer.destroy(reason);
+    this.logLink.keep();
   }
 
   private stopLinking(): void {

@@ -18,7 +18,8 @@ const BATCH_ITEMS_PER_ORDER = 50;
 const ENTRIES_PER_DAY_AND_ORDER = 5_000;
 const DAY_S = 24 * 60 * 60;
 /** Cancels that an account makes. They do not count as orders, so that a payer can always cancel. */
-const CANCELS: Rate = { per_s: 1_000 / 3_600, burst: 1_000 };
+export const CANCELS_MAX = 1_000;
+const CANCELS: Rate = { per_s: CANCELS_MAX / 3_600, burst: CANCELS_MAX };
 /** Lookups, histories, receipts and the like, of an account and of an address. */
 const READS_OF_ACCOUNT: Rate = { per_s: 100, burst: 1_000 };
 const READS_OF_ADDRESS: Rate = { per_s: 500, burst: 5_000 };
@@ -79,9 +80,18 @@ export class Budgets {
     this.entries.spend(payer, orderCost(items));
   }
 
-  /** @throws {SealwireError} `rate_limited`. */
+  /**
+   * Takes a cancel out of the account's budget, before it is recorded: many may be under way at once.
+   *
+   * @throws {SealwireError} `rate_limited`.
+   */
   requireCancel(account: AccountName): void {
     requireNoWait(this.cancels.take(account), "this account has too many cancels");
+  }
+
+  /** Puts a cancel back that recorded nothing. */
+  giveBackCancel(account: AccountName): void {
+    this.cancels.spend(account, -1);
   }
 
   /** @throws {SealwireError} `rate_limited`. */

@@ -1,8 +1,6 @@
 /** What the operator runs beside a server or without one. */
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
-import { join } from "node:path";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
@@ -14,17 +12,27 @@ import { openPair } from "../../keys/key_files.ts";
 import { deriveSealKey, openLogKey } from "../../keys/log_key.ts";
 import { parseAccountName } from "../../keys/rsa.ts";
 import { audit } from "../../ledger/audit.ts";
-import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import { type Checkpoint, type Log, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { watchedClock } from "../../ledger/clock.ts";
 import type { Settings } from "../../ledger/entry.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import { openAnchor, openLedger } from "../../ledger/open_ledger.ts";
+import { openAnchor, openLedger, openUnlinked } from "../../ledger/open_ledger.ts";
 import { Seals } from "../../ledger/seal.ts";
 import { formatVerifierKey } from "../../ledger/signed_note.ts";
 import { openSqlite } from "../../ledger/sqlite.ts";
 import type { LedgerStore } from "../../ledger/store.ts";
-import { parseTlogProof, TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
-import { formatAmount, parseAmount, parseOpeningBalance } from "../../protocol/money.ts";
+import {
+  parseTlogProof,
+  TLOG_PROOF_CHARACTERS_MAX,
+  TLOG_PROOF_FIRST_LINE,
+} from "../../ledger/tlog_proof.ts";
+import {
+  formatAmount,
+  parseAmount,
+  parseOpeningBalance,
+  parseUnit,
+  type Unit,
+} from "../../protocol/money.ts";
 import type { SERVER } from "./commands_table.ts";
 import { openIdentity, type ServerIdentity } from "./identity.ts";
 import { refusal } from "./refusals.ts";
@@ -35,24 +43,25 @@ type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, 
 export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
   const { server, logKey } = await openKeys(values.keys);
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const expected = values.expect.map((path) => readExpected(path, log));
-  const anchored = openAnchor(values.keys, log).read();
+  const given = values.expect.map((path) => readExpected(path, log));
+  const kept = [openAnchor(values.keys, log), openUnlinked(values.keys, log)];
+  const expected = [...given, ...kept.flatMap((file) => file.read() ?? [])];
   const store = openStore(values.db, { create: false });
   const progress = out.progress("audit", (await store.head())?.size ?? 0, "entries");
   try {
-    const result = await audit({
+    const { entries, accounts, size, root, explained } = await audit({
       store,
       server,
       log: logKey.publicKey,
       seals: new Seals(deriveSealKey(logKey.privateKey)),
-      expected: anchored === null ? expected : [...expected, anchored],
+      expected,
       onProgress: (entries) => progress.add(entries),
     });
     progress.finish({ wipe: true });
-    const { entries, accounts, root } = result;
+    const lost = explained;
     out.result(
-      { valid: true, ...result },
-      `valid: ${entries} entries, ${accounts} accounts, root ${root}`,
+      { valid: true, entries, accounts, size, root, explained: lost },
+      `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(lost)}`,
     );
   } catch (error) {
     progress.finish({ wipe: true });
@@ -62,18 +71,30 @@ export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
   }
 }
 
+/** `sizes`: of expected checkpoints that are of a lost history. */
+function explainedText(sizes: readonly number[]): string {
+  return sizes.map((size) =>
+    `\nthe checkpoint of ${size} entries is of a history that was lost, and the ledger says so`
+  ).join("");
+}
+
 /** A checkpoint, or the one that a receipt ends with. Throws `file_unreadable`, `bad_checkpoint`. */
-function readExpected(path: string, log: Parameters<typeof verifyCheckpoint>[1]): Checkpoint {
+function readExpected(path: string, log: Log): Checkpoint {
   const options = { size_bytes_max: TLOG_PROOF_CHARACTERS_MAX, code: "file_unreadable" } as const;
   const text = readTextFile(path, options);
   if (text === null) {
     throw new SealwireError("file_unreadable", `cannot read ${path}: there is none`);
   }
+  const isReceipt = text.trimStart().startsWith(TLOG_PROOF_FIRST_LINE);
   try {
-    return verifyCheckpoint(text, log);
+    return verifyCheckpoint(isReceipt ? parseTlogProof(text).checkpoint : text, log);
   } catch (error) {
-    if (!isSealwireError(error, "bad_checkpoint")) throw error;
-    return verifyCheckpoint(parseTlogProof(text).checkpoint, log);
+    if (!isSealwireError(error)) throw error;
+    throw new SealwireError(
+      "bad_checkpoint",
+      `${path} is no checkpoint or receipt of this ledger: ${error.message}`,
+      { cause: error },
+    );
   }
 }
 
@@ -115,15 +136,14 @@ export async function runSettings({ values, out }: Run<"settings">): Promise<voi
 }
 
 /** Copies the ledger to a new file while it is in use. */
-export async function runBackup({ args, values, out }: Run<"backup">): Promise<void> {
-  if (existsSync(args.file)) {
-    throw new SealwireError("target_exists", `${args.file} exists already: choose another name`);
-  }
+export async function runBackup({ args: { file }, values, out }: Run<"backup">): Promise<void> {
   const store = openStore(values.db, { create: false });
   try {
-    await store.backup(args.file, () => {});
-    const size = (await store.head())?.size ?? 0;
-    out.result({ backup: args.file, size }, `copied the ledger to ${args.file}`);
+    await store.backup(file, () => {});
+    const copy = openStore(file, { create: false });
+    const size = (await copy.head())?.size ?? 0;
+    await copy.close();
+    out.result({ backup: file, size }, `copied ${size} entries to ${file}`);
   } finally {
     await store.close();
   }
@@ -169,16 +189,25 @@ export function parseSettings(
     throw usageError(`--registration takes open or closed, not "${registration}"`);
   }
   return {
-    ...(balance !== undefined && { openingBalance: openingBalanceOf(balance) }),
+    ...(balance !== undefined && {
+      openingBalance: optionValue("--opening-balance", balance, parseOpeningBalance),
+    }),
     ...(registration !== undefined && { registration }),
   };
 }
 
-function openingBalanceOf(text: string): bigint {
+/** The unit of a new ledger, where one was given. Throws `usage`. */
+export function parseUnitOption(text: string | undefined): { unit?: Unit } {
+  return text === undefined ? {} : { unit: optionValue("--unit", text, parseUnit) };
+}
+
+/** Parses the value of an option; a value that is none is wrong usage of the option. */
+function optionValue<T>(option: string, text: string, parse: (text: string) => T): T {
   try {
-    return parseOpeningBalance(text);
+    return parse(text);
   } catch (error) {
-    throw usageError(`--opening-balance: ${(error as Error).message}`);
+    if (!isSealwireError(error)) throw error;
+    throw usageError(`${option}: ${error.message}`);
   }
 }
 

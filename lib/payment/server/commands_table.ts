@@ -39,21 +39,21 @@ export const SERVER = {
         "accept-rollback": { summary: "go on without entries that were lost" },
         "accept-clock": { summary: "go on although the last entry is in the future" },
         "orders-per-second": {
-          value: "COUNT",
+          value: "N",
           default: String(ORDERS_PER_S_DEFAULT),
           summary: "orders that one account has settled",
         },
         "registrations-per-minute": {
-          value: "COUNT",
+          value: "N",
           default: String(REGISTRATIONS_PER_MINUTE_DEFAULT),
           summary: "new accounts from one address",
         },
         connections: {
-          value: "COUNT",
+          value: "N",
           default: String(CONNECTIONS_MAX_DEFAULT),
           summary: "connections at once",
         },
-        classic: { summary: "serve old C++ clients too, which nothing protects" },
+        classic: { summary: "serve old C++ clients, which nothing protects" },
         log: {
           value: "text|json",
           default: "text",

@@ -19,6 +19,7 @@ export class History {
       : 0;
     const stored = await this.store.history(account, after, PAGE_ROWS_MAX);
     const rows: HistoryAnswerRow[] = [];
+    // Each entry has a row at least, so a full page of entries ends in here.
     for (const [at, row] of stored.entries()) {
       rows.push(...answerRows(account, row));
       const isLast = at === stored.length - 1;
@@ -27,7 +28,7 @@ export class History {
         return { rows, next: mayBeMore ? rows.at(-1)!.index : null };
       }
     }
-    return { rows, next: stored.length === PAGE_ROWS_MAX ? rows.at(-1)!.index : null };
+    return { rows, next: null };
   }
 }
 

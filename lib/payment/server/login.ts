@@ -5,7 +5,7 @@ import { SealwireError } from "../../base/errors.ts";
 import type { Members, Uuid } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
-import type { Ledger, ShownCheckpoint } from "../../ledger/ledger.ts";
+import type { Ledger } from "../../ledger/ledger.ts";
 import { encodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 import { addressGroup } from "../../net/net.ts";
 import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
@@ -54,17 +54,19 @@ export class Login {
     const { remoteHost } = session.connection;
     budgets.requireRegistration(remoteHost);
     const delegation = await this.authenticate(session, params);
+    const { account } = delegation.claims;
+    // First: a log that lacks what was signed is not extended by a registration either.
+    const linked = await this.compare(account, shown);
     const id = randomUUID() as Uuid;
-    const origin = { address: addressGroup(remoteHost), account: delegation.claims.account };
+    const origin = { address: addressGroup(remoteHost), account };
     const outcome = await this.options.ledger.submit({ type: "open", delegation, id }, origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
-    const { account } = delegation.claims;
     if (outcome.state === "opened" && !outcome.again) {
       budgets.countRegistration(remoteHost);
       this.options.log("registered", { account });
     }
     this.enter(session, account);
-    return await this.answer(session, account, shown);
+    return await this.answer(session, account, linked);
   }
 
   async login(session: ServerSession, params: Members): Promise<LoginAnswer> {
@@ -85,7 +87,8 @@ export class Login {
       this.presence.publish(asker, { name, host, port: presence.port, fingerprint: account.key });
     }
     if (params.raw("watch") === true) this.presence.subscribe(asker);
-    return await this.answer(session, delegation.account, shown);
+    const linked = await this.compare(delegation.account, shown);
+    return await this.answer(session, delegation.account, linked);
   }
 
   /** The checkpoint that the client remembers, under our own signature; null for a client that remembers none. */
@@ -137,33 +140,34 @@ export class Login {
     return asker;
   }
 
+  /** `linked`: a checkpoint that the client remembers and this log grew out of. */
   private async answer(
     session: ServerSession,
     account: AccountName,
-    shown: Checkpoint | null,
+    linked: Checkpoint | null,
   ): Promise<LoginAnswer> {
     const { ledger } = this.options;
-    const compared = shown === null ? null : await this.compare(account, shown);
     const { checkpoint } = ledger;
     const { balance } = await this.lookups.balance(account);
-    const linked = compared?.kind === "linked"
-      ? await ledger.consistency(shown!.size, checkpoint.size)
-      : null;
+    const path = linked && await ledger.consistency(linked.size, checkpoint.size);
     return {
       account,
       balance,
       size: checkpoint.size,
       checkpoint: session.checkpointMember(checkpoint),
-      consistency: linked && linked.map(encodeBase64),
+      consistency: path && path.map(encodeBase64),
     };
   }
 
-  private async compare(account: AccountName, shown: Checkpoint): Promise<ShownCheckpoint> {
-    const compared = await this.options.ledger.compare(shown);
-    if (compared.kind === "unlinked") {
-      this.options.log("checkpoint_unlinked", { account, size: shown.size });
-    }
-    return compared;
+  /** The checkpoint that a client shows when this log grew out of it, else null. */
+  private async compare(
+    account: AccountName,
+    shown: Checkpoint | null,
+  ): Promise<Checkpoint | null> {
+    if (shown === null) return null;
+    const { kind } = await this.options.ledger.compare(shown);
+    if (kind === "unlinked") this.options.log("checkpoint_unlinked", { account, size: shown.size });
+    return kind === "linked" ? shown : null;
   }
 }
 

@@ -16,7 +16,8 @@ export class Lookups {
   ) {}
 
   list(params: Members): { online: OnlineRow[]; next: string | null } {
-    const after = params.has("after") ? parseAccountName(params.raw("after")) : "";
+    const start = params.raw("after") ?? null;
+    const after = start === null ? "" : parseAccountName(start);
     const online = this.presence.page(after, PAGE_ROWS_MAX);
     return { online, next: online.length === PAGE_ROWS_MAX ? online.at(-1)!.name : null };
   }

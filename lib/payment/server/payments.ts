@@ -6,8 +6,8 @@ import type { Entry } from "../../ledger/entry.ts";
 import { parseEntry } from "../../ledger/entry.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { LedgerStore, StoredPayment } from "../../ledger/store.ts";
-import type { Submission } from "../../ledger/submission.ts";
-import { verifySignedCancel } from "../../protocol/cancel.ts";
+import type { Outcome, Submission } from "../../ledger/submission.ts";
+import { type SignedCancel, verifySignedCancel } from "../../protocol/cancel.ts";
 import { type Delegation, verifyDelegation } from "../../protocol/delegation.ts";
 import { merklePath, merkleTree } from "../../protocol/merkle.ts";
 import { formatAmount } from "../../protocol/money.ts";
@@ -108,12 +108,30 @@ export class Payments {
     if (asker.account !== payer) {
       throw new SealwireError("not_a_party", "only its payer may cancel a payment");
     }
-    this.options.budgets.requireCancel(payer);
-    const outcome = await this.options.ledger.submit({ type: "cancel", signed }, asker.origin);
+    const outcome = await this.recordCancel(asker, signed);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state === "cancelled") return { state: "cancelled" };
     const payment = await this.options.ledger.payment(payer, id);
     return await this.answer(asker, await this.found(asker, payment, null));
+  }
+
+  /** Submits a cancel. An id that has ended already answers without any budget. */
+  private async recordCancel({ origin }: LoggedIn, signed: SignedCancel): Promise<Outcome> {
+    const { ledger, budgets } = this.options;
+    const { id, payer } = signed.cancel.claims;
+    const submission = { type: "cancel", signed } as const;
+    if (await ledger.payment(payer, id) !== null) {
+      return await ledger.submit(submission, origin);
+    }
+    budgets.requireCancel(payer);
+    let isRecorded = false;
+    try {
+      const outcome = await ledger.submit(submission, origin);
+      isRecorded = outcome.state === "cancelled" && !outcome.again;
+      return outcome;
+    } finally {
+      if (!isRecorded) budgets.giveBackCancel(payer);
+    }
   }
 
   async status(asker: LoggedIn, params: Members): Promise<PaymentAnswer> {

@@ -1,4 +1,5 @@
 /** Entries with their proofs, as answers. */
+import { explains } from "../../ledger/entry.ts";
 import type { Ledger, ProvenEntry } from "../../ledger/ledger.ts";
 import { encodeBase64 } from "../../ledger/signed_note.ts";
 import { SealwireError } from "../../base/errors.ts";
@@ -27,7 +28,8 @@ export class LogAnswers {
     return proofAnswer(session, await this.ledger.proveOne(0));
   }
 
-  checkpoint({ session }: LoggedIn): object {
+  async checkpoint({ session }: LoggedIn): Promise<object> {
+    await this.ledger.refresh();
     const { checkpoint } = this.ledger;
     return { size: checkpoint.size, checkpoint: session.checkpointMember(checkpoint) };
   }
@@ -36,6 +38,7 @@ export class LogAnswers {
   async consistency({ session }: LoggedIn, params: Members): Promise<object> {
     const { ledger } = this;
     const from = params.integer("from", 0, Number.MAX_SAFE_INTEGER);
+    await ledger.refresh();
     const { checkpoint } = ledger;
     const to = params.has("to") ? params.integer("to", 0, Number.MAX_SAFE_INTEGER) : null;
     if (Math.max(from, to ?? 0) > checkpoint.size) {
@@ -52,7 +55,7 @@ export class LogAnswers {
   /** The operator's entry that tells why the log lacks a checkpoint of this size; `entry` null where there is none. */
   async rollback({ session }: LoggedIn, params: Members): Promise<object> {
     const size = params.integer("size", 0, Number.MAX_SAFE_INTEGER);
-    const proven = await this.ledger.findRollback(size);
+    const proven = await this.ledger.findRollback((rollback) => explains(rollback, { size }));
     return proven === null ? { entry: null } : proofAnswer(session, proven);
   }
 }

@@ -7,6 +7,8 @@ const SENTENCES: Readonly<Record<RefusalReason, string>> = {
   delegation_expired: "the delegation has expired: log in again",
   delegation_not_yet_valid: "the delegation is from the future: check the clock",
   insufficient_funds: "the payer's balance is less than the payment",
+  ledger_moved:
+    "this ledger goes on at another database: ask the operator for the server's new address",
   name_reserved: "this name is reserved: choose another one",
   name_taken: "the name belongs to another key: choose another name",
   order_conflict: "the payment id was used for another order before",

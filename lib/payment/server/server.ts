@@ -12,7 +12,13 @@ import { Lookups } from "./lookups.ts";
 import { Payments } from "./payments.ts";
 import { Presence } from "./presence.ts";
 import { LogAnswers } from "./proofs.ts";
-import { accountHolder, anyone, type LoggedIn, ServerSession } from "./session.ts";
+import {
+  type AccountHandler,
+  accountHolder,
+  anyone,
+  type LoggedIn,
+  ServerSession,
+} from "./session.ts";
 
 /** A connection that has not logged in by then is closed. */
 const LOGIN_DEADLINE_MS = 30_000;
@@ -106,12 +112,14 @@ export class PaymentServer {
 
   private methods(session: ServerSession): Record<string, Method> {
     const { login, lookups, payments, history, logAnswers } = this;
-    const holder = (handle: Parameters<typeof accountHolder>[1]) => accountHolder(session, handle);
-    const reader = (handle: Parameters<typeof accountHolder>[1]) =>
+    const holder = (handle: AccountHandler) => accountHolder(session, handle);
+    const reader = (handle: AccountHandler) =>
       holder((asker, params) => {
         this.budgets.requireRead(asker.origin);
         return handle(asker, params);
       });
+    const inTurn = (handle: AccountHandler) =>
+      reader((asker, params) => session.inTurn(async () => await handle(asker, params)));
     return {
       "hello": anyone(() => login.hello(session)),
       "account.register": anyone((params) => login.register(session, params)),
@@ -123,10 +131,10 @@ export class PaymentServer {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
       },
-      "payment.status": reader((asker, params) => payments.status(asker, params)),
+      "payment.status": inTurn((asker, params) => payments.status(asker, params)),
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
-      "payment.receipt": reader((asker, params) => payments.receipt(asker, params)),
-      "payment.history": reader((asker, params) => history.page(asker, params)),
+      "payment.receipt": inTurn((asker, params) => payments.receipt(asker, params)),
+      "payment.history": inTurn((asker, params) => history.page(asker, params)),
       "ledger.open": reader((asker) => logAnswers.open(asker)),
       "ledger.checkpoint": reader((asker) => logAnswers.checkpoint(asker)),
       "ledger.consistency": reader((asker, params) => logAnswers.consistency(asker, params)),

@@ -25,6 +25,7 @@ export class ServerSession {
   loginFailures = 0;
   closed = false;
   private sentSize: number | null = null;
+  private lastLongAnswer: Promise<unknown> = Promise.resolve();
 
   constructor(
     readonly connection: Connection,
@@ -40,6 +41,19 @@ export class ServerSession {
       onInternalError,
     });
     this.notifications = new Notifications(this.peer, onInternalError);
+  }
+
+  /**
+   * Makes an answer that may be long, after those before it. A client that asks for hundreds at once and reads none costs
+   * the memory of one: by the next its connection is over.
+   */
+  inTurn<T>(make: () => Promise<T>): Promise<T> {
+    const answer = this.lastLongAnswer.then(() => {
+      if (this.closed) throw new SealwireError("connection_lost", "the connection was lost");
+      return make();
+    });
+    this.lastLongAnswer = answer.catch(() => {});
+    return answer;
   }
 
   /**
@@ -84,11 +98,10 @@ export function anyone(handle: (params: Members) => unknown): Method {
   return { handle: ((params: unknown) => handle(parseParams(params))) as Handler };
 }
 
+export type AccountHandler = (asker: LoggedIn, params: Members) => unknown;
+
 /** A method for those who are logged in. */
-export function accountHolder(
-  session: ServerSession,
-  handle: (asker: LoggedIn, params: Members) => unknown,
-): Method {
+export function accountHolder(session: ServerSession, handle: AccountHandler): Method {
   return anyone((params) => {
     if (session.loggedIn === null) throw new SealwireError("login_required", "log in first");
     return handle(session.loggedIn, params);

@@ -98,6 +98,13 @@ test("a channel that was closed gives null, and one that was cut off an error", 
   await cut.close();
 });
 
+test("a close with a body breaks the protocol", async () => {
+  const { client, server, close } = await channelPair();
+  client.send(FRAME.close, Uint8Array.of(1));
+  await assert.rejects(server.receive(), { code: "protocol_error" });
+  await close();
+});
+
 test("two ends with different keys learn it before anything is sent", async () => {
   const [client, server, close] = await connectionPair();
   const reader = new ByteReader(server);

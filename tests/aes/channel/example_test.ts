@@ -1,5 +1,5 @@
 /**
- * The worked examples in PROTOCOL.md, computed again: another implementation checks itself against
+ * The worked examples in docs/protocol/aes_channel.md, computed again: another implementation checks itself against
  * that text.
  */
 import assert from "node:assert/strict";
@@ -24,6 +24,7 @@ import {
 import { handshakeSecrets, PAIRING_CHANNEL_ID } from "../../../lib/aes/pairing/pairing.ts";
 import { hex } from "../../support/vectors.ts";
 
+const PAGE = new URL("../../../docs/protocol/aes_channel.md", import.meta.url);
 const NONE = new Uint8Array(0);
 const HEX_A_LINE = 64;
 const NAME_COLUMNS = 27;
@@ -47,9 +48,9 @@ function table(rows: Rows): string {
 }
 
 function assertInProtocol(rows: Rows): void {
-  const protocol = readFileSync(new URL("../../../PROTOCOL.md", import.meta.url), "utf8");
+  const protocol = readFileSync(PAGE, "utf8");
   const example = "```text\n" + table(rows) + "\n```\n";
-  assert.ok(protocol.includes(example), `PROTOCOL.md should have:\n${example}`);
+  assert.ok(protocol.includes(example), `aes_channel.md should have:\n${example}`);
 }
 
 function frame(type: number, ...parts: Uint8Array[]): number[] {
@@ -73,7 +74,7 @@ function helloFrames(): Uint8Array {
   ]);
 }
 
-test("the whole session of PROTOCOL.md's example come out byte for byte", async () => {
+test("the worked example of a session comes out byte for byte", async () => {
   const { client, server } = handshake({
     pattern: "NNpsk0",
     cipher: AES128CBCHS256,
@@ -119,7 +120,7 @@ async function recordRows(
   ];
 }
 
-test("the pairing of PROTOCOL.md's example comes out byte for byte", () => {
+test("the worked example of a pairing comes out byte for byte", () => {
   const code = new TextEncoder().encode("7-cobalt-harbor");
   const sid = counting(0x60, 16);
   const context = { code, channel: PAIRING_CHANNEL_ID, sid };

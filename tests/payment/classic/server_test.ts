@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, before, test } from "node:test";
+import { loadAccountKeys } from "../../../lib/keys/key_files.ts";
 import { parseAccountName } from "../../../lib/keys/rsa.ts";
-import type { Uuid } from "../../../lib/base/parse.ts";
+import { makeSessionKey } from "../../../lib/protocol/delegation.ts";
 import { ClassicPeer, OpensslClient, readList } from "../../support/classic_peer.ts";
-import { openSessionOf } from "../../support/payment_clients.ts";
 import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { WireClient } from "../../support/wire_client.ts";
 
 const SLOW = { timeout: 60_000 };
 
@@ -111,7 +113,10 @@ test("login is refused for an unknown account and for one that has a key", SLOW,
   assert.equal(await peer.ask("@treasury#5000"), "220 AUTH_FAIL\r\n");
   assert.equal(await peer.ask(`REGISTER#${keyed}`), "210 FAIL\r\n");
   assert.equal(await peer.ask("REGISTER#@treasury"), "210 FAIL\r\n");
-  assert.equal(await peer.ask("REGISTER#server"), "210 FAIL\r\n");
+  for (const reserved of ["server", "admin", "Treasury", "root", "operator", "system", "support"]) {
+    assert.equal(await peer.ask(`REGISTER#${reserved}`), "210 FAIL\r\n");
+    assert.equal(await peer.ask(`${reserved}#5000`), "220 AUTH_FAIL\r\n");
+  }
 });
 
 test(
@@ -363,10 +368,18 @@ test(
     await listener.stop();
     const [, row] = jsonLines(await world.client(keyed, "history"));
     assert.deepEqual([row!.payer, row!.amount], [name, "7.00"]);
-    const session = await openSessionOf(world, keyed);
-    const state = await session.status(row!.payment as Uuid, parseAccountName(name));
-    assert.deepEqual(state, { state: "settled", settled: null, balance: "10007.00" });
-    await session.end();
+    const account = parseAccountName(keyed);
+    const pair = await loadAccountKeys(world.keysOf(keyed), account);
+    const wire = await WireClient.enter(world, { name: account, pair, session: makeSessionKey() });
+    const answer = await wire.call("payment.status", { id: row!.payment, payer: name });
+    assert.deepEqual(
+      [answer.state, answer.balance, answer.order, answer.delegation],
+      ["settled", "10007.00", undefined, undefined],
+    );
+    const entry = wire.provenEntry(answer);
+    assert.ok(entry.type === "transfer");
+    assert.deepEqual([entry.payer, entry.payerKey, entry.orderSha256], [name, null, null]);
+    wire.close();
     const receipt = await world.client(keyed, "receipt", String(row!.payment));
     assert.equal((jsonLines(receipt)[0]!.error as { code: string }).code, "unknown_payment");
   },
@@ -430,6 +443,50 @@ test(
     const { status, stderr } = await plain.stop();
     assert.equal(status, 0);
     assert.doesNotMatch(stderr, /classic/);
+  },
+);
+
+test(
+  "a server that takes no new accounts answers 210 FAIL, and serves those there are",
+  SLOW,
+  async () => {
+    const closed = await PaymentWorld.start({
+      serverArgs: ["--classic", "--opening-balance", "3"],
+    });
+    const peer = await ClassicPeer.connect(closed.port, join(closed.serverKeys, "server_cert.pem"));
+    await peer.register("early");
+    const changed = await closed.operate("settings", "--registration", "closed");
+    assert.equal(changed.status, 0, changed.stderr);
+    assert.equal(await peer.ask("REGISTER#late"), "210 FAIL\r\n");
+    assert.equal((await peer.login("early", 5_000)).balance, "3");
+    assert.equal((await closed.stop()).status, 0);
+  },
+);
+
+test(
+  "an order that the ledger cannot take ends its connection: the protocol has no word for it",
+  SLOW,
+  async () => {
+    const damaged = await PaymentWorld.start({ serverArgs: ["--classic"] });
+    const peer = await ClassicPeer.connect(
+      damaged.port,
+      join(damaged.serverKeys, "server_cert.pem"),
+    );
+    const other = await ClassicPeer.connect(
+      damaged.port,
+      join(damaged.serverKeys, "server_cert.pem"),
+    );
+    for (const [by, name, port] of [[peer, "one", 5_001], [other, "two", 5_002]] as const) {
+      await by.register(name);
+      await by.login(name, port);
+    }
+    const database = new DatabaseSync(damaged.db);
+    database.exec("UPDATE accounts SET balance = balance + 1 WHERE name = 'one'");
+    database.close();
+    const answer = await other.ask("one#1#two");
+    assert.equal(answer, null);
+    assert.match(damaged.server.stderrText, /nothing more is signed/);
+    assert.equal((await damaged.stop()).status, 0);
   },
 );
 

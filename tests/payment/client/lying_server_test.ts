@@ -3,12 +3,17 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { type ErrorCode, SealwireError } from "../../../lib/base/errors.ts";
-import { loadOrMakeServerKeys } from "../../../lib/keys/server_keys.ts";
+import { ed25519Jwk } from "../../../lib/keys/ed25519.ts";
+import { logOrigin, signCheckpoint } from "../../../lib/ledger/checkpoint.ts";
+import { formatEntry } from "../../../lib/ledger/entry.ts";
 import { type Listener, listenTls } from "../../../lib/net/net.ts";
+import { openIdentity } from "../../../lib/payment/server/identity.ts";
+import { hashLeaf } from "../../../lib/protocol/merkle.ts";
+import { ALPN } from "../../../lib/protocol/wire.ts";
 import { type Method, RpcPeer } from "../../../lib/rpc/peer.ts";
-import { person } from "../../support/fixtures.ts";
+import { makeSalt, NEW_LEDGER, person } from "../../support/fixtures.ts";
 import { type Json, jsonLines } from "../../support/payment_world.ts";
 import { type Outcome, runTool, spawnTool, temporaryFolder } from "../../support/support.ts";
 
@@ -19,22 +24,35 @@ const UUID = "0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b";
 
 const folder = temporaryFolder();
 const serverFolder = join(folder, "server");
-const { keys } = await loadOrMakeServerKeys(serverFolder, { hosts: [HOST], now: new Date() });
+const { identity } = await openIdentity(serverFolder, { hosts: [HOST], now: new Date() });
+const { keys, logKey, statement } = identity;
+const { thumbprint: server } = keys.pair.publicKey;
 const clientFolder = join(folder, "client");
 mkdirSync(clientFolder);
-copyFileSync(join(serverFolder, "server_cert.pem"), join(clientFolder, "server_cert.pem"));
+copyFileSync(join(serverFolder, "server_public.pem"), join(clientFolder, "server_public.pem"));
 const pem = person("alice").pair.privateKey.export({ type: "pkcs8", format: "pem" }) as string;
 writeFileSync(join(clientFolder, "alice_private.pem"), pem, { mode: 0o600 });
+
+/** A ledger of its opening alone, and its only checkpoint. */
+const opening = formatEntry({
+  index: 0,
+  time: 1_800_000_000,
+  salt: makeSalt(),
+  type: "ledger.open",
+  server,
+  log: ed25519Jwk(logKey.publicKey),
+  ...NEW_LEDGER,
+});
+const leaf = hashLeaf(opening);
+const checkpoint = signCheckpoint(logKey, logOrigin(server), 1, leaf);
 
 type Answers = Record<string, unknown>;
 
 const HONEST: Answers = {
-  "hello": {
-    v: 1,
-    server: keys.pair.publicKey.jwk,
-    nonce: randomBytes(32).toString("base64url"),
-  },
-  "session.login": { account: "alice", balance: "10.00", head: null },
+  "hello": { v: 2, statement: statement.text, nonce: randomBytes(32).toString("base64url") },
+  "session.login": { account: "alice", balance: "10.00", size: 1, checkpoint, consistency: [] },
+  "ledger.open": { entry: opening, path: [], size: 1, checkpoint },
+  "ledger.consistency": { path: [], size: 1, checkpoint },
   "account.balance": { balance: "10.00" },
   "directory.list": { online: [], next: null },
   "payment.history": { rows: [], next: null },
@@ -58,7 +76,7 @@ async function lying(answers: Answers, notifications: [string, object][] = []): 
     port: 0,
     cert: keys.certificatePem,
     key: keys.tlsKeyPem,
-    alpn: ["sealwire/1"],
+    alpn: [ALPN],
   }, (connection) => new RpcPeer(connection, { role: "server", methods }));
   after(() => listener.close());
   return listener;
@@ -84,7 +102,7 @@ async function run(listener: Listener, ...args: string[]): Promise<Outcome> {
 }
 
 const ROW = {
-  seq: 5,
+  index: 5,
   payment: UUID,
   time: 1_800_000_000,
   payer: "bob",
@@ -106,6 +124,11 @@ interface Lie {
   readonly command: readonly string[];
 }
 
+const PROVEN = { entry: opening, path: [], size: 1, checkpoint };
+const BOB = { account: "bob", key: person("bob").pair.publicKey.jwk, presence: null };
+const login = (changes: object): Answers => ({
+  "session.login": { ...HONEST["session.login"] as object, ...changes },
+});
 const row = (changes: object): Answers => ({
   "payment.history": { rows: [{ ...ROW, ...changes }], next: null },
 });
@@ -126,12 +149,37 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "a login's balance of control characters",
-    answers: { "session.login": { balance: ESC, head: null } },
+    answers: login({ balance: ESC }),
     command: ["balance"],
   },
   {
-    promise: "a head that is none",
-    answers: { "session.login": { balance: "1.00", head: 5 } },
+    promise: "a login's checkpoint of control characters",
+    answers: login({ checkpoint: ESC }),
+    command: ["balance"],
+  },
+  {
+    promise: "a login's checkpoint that is a number",
+    answers: login({ checkpoint: 5 }),
+    command: ["balance"],
+  },
+  {
+    promise: "a login's checkpoint of another size than is said",
+    answers: login({ size: 2 }),
+    command: ["balance"],
+  },
+  {
+    promise: "a login without a checkpoint",
+    answers: login({ checkpoint: undefined }),
+    command: ["balance"],
+  },
+  {
+    promise: "a proof for a login that is none",
+    answers: login({ consistency: 5 }),
+    command: ["balance"],
+  },
+  {
+    promise: "a proof for a login of control characters",
+    answers: login({ consistency: [ESC] }),
     command: ["balance"],
   },
   { promise: "nothing", answers: { "account.balance": null }, command: ["balance"] },
@@ -143,7 +191,7 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "more rows than a page has",
-    answers: { "payment.history": { rows: new Array(101).fill(ROW), next: null } },
+    answers: { "payment.history": { rows: new Array(1_101).fill(ROW), next: null } },
     command: ["history"],
   },
   {
@@ -195,12 +243,22 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "a receipt that is none",
-    answers: { "payment.receipt": { receipt: ESC } },
+    answers: { "payment.receipt": { state: "settled", balance: "10.00", ...PROVEN, entry: ESC } },
     command: ["receipt", UUID],
   },
   {
-    promise: "a void for a reason of control characters",
-    answers: { "payment.status": { state: "void", reason: ESC } },
+    promise: "a receipt of what pays nobody",
+    answers: {
+      "payment.receipt": {
+        ...{ state: "settled", balance: "10.00", ...PROVEN },
+        ...{ order: ESC, delegation: ESC },
+      },
+    },
+    command: ["receipt", UUID],
+  },
+  {
+    promise: "a payment that was settled by no entry",
+    answers: { "payment.status": { state: "settled", balance: "10.00", size: 1, checkpoint } },
     command: ["pay", "bob", "1", "--id", UUID],
   },
   {
@@ -210,19 +268,25 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "a payee without proof",
-    answers: {
-      "directory.lookup": {
-        account: "bob",
-        key: person("bob").pair.publicKey.jwk,
-        entry: "x",
-        path: [],
-        header: "x",
-        presence: null,
-      },
-    },
+    answers: { "directory.lookup": { ...BOB, ...PROVEN, entry: "x" } },
+    command: ["pay", "bob", "1"],
+  },
+  {
+    promise: "a payee with another entry for proof",
+    answers: { "directory.lookup": { ...BOB, ...PROVEN } },
+    command: ["pay", "bob", "1"],
+  },
+  {
+    promise: "a payee whose key is none",
+    answers: { "directory.lookup": { ...BOB, ...PROVEN, key: ESC } },
     command: ["pay", "bob", "1"],
   },
 ];
+
+before(async () => {
+  // From now on the client remembers the ledger, and compares every login with it.
+  assert.equal((await run(await lying({}), "balance")).status, 0);
+}, OPTIONS);
 
 describe("an answer that is not as it should be is an error, and reaches no screen", () => {
   for (const { promise, answers, command } of LIES) {
@@ -262,7 +326,10 @@ test("pushes that are wrong change nothing, and do not end a listener", OPTIONS,
   const notifications: [string, object][] = [
     ["payment.settled", []],
     ["payment.settled", {}],
-    ["payment.settled", { state: "settled", receipt: ESC, balance: ESC }],
+    ["payment.settled", { state: "settled", ...PROVEN, balance: ESC }],
+    ["payment.settled", { state: "settled", ...PROVEN, order: ESC, delegation: ESC }],
+    ["payment.settled", { state: "settled", size: 7, checkpoint: ESC }],
+    ["payment.settled", { state: "settled", size: 7, checkpoint: 7 }],
     ["presence.changed", []],
     ["constructor", {}],
     [ESC, {}],

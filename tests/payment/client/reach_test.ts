@@ -1,11 +1,11 @@
 /** Servers that a client cannot reach, or that are none. */
 import { once } from "node:events";
-import { copyFileSync, mkdirSync } from "node:fs";
 import net from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { join } from "node:path";
 import { after, describe } from "node:test";
 import tls from "node:tls";
+import { ALPN } from "../../../lib/protocol/wire.ts";
 import { makeCertificate } from "../../support/certificates.ts";
 import { testRefusals } from "../../support/refused_runs.ts";
 import { temporaryFolder } from "../../support/support.ts";
@@ -14,9 +14,7 @@ const HOST = "127.0.0.1";
 const AS = ["--as", "alice"];
 const folder = temporaryFolder();
 const keys = join(folder, "keys");
-mkdirSync(keys);
 const certificate = makeCertificate(folder, "server");
-copyFileSync(join(folder, "server_cert.pem"), join(keys, "server_cert.pem"));
 
 async function listening(server: Server): Promise<number> {
   server.listen(0, HOST);
@@ -35,11 +33,11 @@ const plainPort = await listening(
 const otherProtocolPort = await listening(tls.createServer({ ...certificate }, (socket) => {
   socket.on("error", () => {});
 }));
-const ALPN = { ALPNProtocols: ["sealwire/1"] };
-const mutePort = await listening(tls.createServer({ ...certificate, ...ALPN }, (socket) => {
+const OURS = { ALPNProtocols: [ALPN] };
+const mutePort = await listening(tls.createServer({ ...certificate, ...OURS }, (socket) => {
   socket.on("error", () => {});
 }));
-const babblingPort = await listening(tls.createServer({ ...certificate, ...ALPN }, (socket) => {
+const babblingPort = await listening(tls.createServer({ ...certificate, ...OURS }, (socket) => {
   socket.on("error", () => {}).write("<html>\n");
 }));
 
@@ -53,6 +51,13 @@ describe("a server that cannot be reached, or is none, is exit 3", () => {
     keys,
     "--timeout",
     "2",
+    "--server-cert",
+    join(folder, "server_cert.pem"),
+  ];
+  /** The same for a client that has never seen the server. */
+  const unseen = (port: number) => () => [
+    ...[HOST, String(port), "register", ...AS, "--timeout", "2", "--accept-new"],
+    ...["--keys", join(folder, "fresh")],
   ];
   const NONE = { status: 3, code: "no_connection" };
   testRefusals("client.ts", [
@@ -97,9 +102,29 @@ describe("a server that cannot be reached, or is none, is exit 3", () => {
     },
     {
       promise: "nothing listens, for one never seen",
-      args: () => [HOST, String(closedPort), "register", ...AS, "--keys", join(folder, "fresh")],
+      args: unseen(closedPort),
       ...NONE,
       names: /nothing listens/,
+    },
+    {
+      promise: "it speaks another protocol, for one never seen",
+      args: unseen(otherProtocolPort),
+      ...NONE,
+      names: /is no sealwire\/2 server: for an old C\+\+ server use --classic/,
+    },
+    {
+      promise: "it never says hello, for one never seen",
+      args: unseen(mutePort),
+      status: 3,
+      code: "timeout",
+      names: /hello.*2 s/,
+    },
+    {
+      promise: "it speaks no JSON, for one never seen",
+      args: unseen(babblingPort),
+      status: 3,
+      code: "connection_lost",
+      names: /JSON/,
     },
     {
       promise: "it shows another certificate",

@@ -299,25 +299,25 @@ describe("a receipt that does not verify", () => {
     {
       promise: "that is empty",
       args: verify(() => file("")),
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
       promise: "that is no JSON",
       args: verify(() => file("hello\n")),
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
       promise: "that is something else",
       args: verify(() => file('{"v":1}')),
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
       promise: "that is bytes",
       args: verify(() => file(new Uint8Array(1_000).fill(0xff))),
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
@@ -329,14 +329,14 @@ describe("a receipt that does not verify", () => {
     {
       promise: "that is nested deep",
       args: verify(() => file("[".repeat(20_000))),
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
       promise: "from standard input",
       args: () => ["verify", "-", ...serverKey],
       stdin: "{}",
-      code: "bad_receipt",
+      code: "bad_proof",
       names: /receipt/,
     },
     {
@@ -346,10 +346,60 @@ describe("a receipt that does not verify", () => {
       names: /no\.pem/,
     },
     {
+      promise: "with the fingerprint of a key, and no receipt",
+      args: () => ["verify", file("{}"), "--server-key", "A".repeat(43)],
+      code: "bad_proof",
+      names: /receipt/,
+    },
+    {
+      promise: "where no server is trusted",
+      args: () => ["verify", file("{}"), "--keys", join(folder, "nobody")],
+      code: "key_missing",
+      names: /nobody trusts no server.*--server-key FILE/,
+    },
+    {
+      promise: "of a folder whose known servers are not readable",
+      args: () => {
+        const path = join(folder, "odd_servers");
+        mkdirSync(path);
+        writeFileSync(join(path, "known_servers.json"), "{");
+        return ["verify", file("{}"), "--keys", path];
+      },
+      code: "trust_file_unreadable",
+      names: /known_servers\.json/,
+    },
+    {
       promise: "with a key that is none",
       args: () => ["verify", file("{}"), "--server-key", file("x")],
       code: "key_unreadable",
       names: /file_/,
+    },
+  ]);
+});
+
+describe("evidence that is none", () => {
+  testRefusals("client.ts", [
+    { promise: "without a file", args: () => ["verify-fork"], ...USAGE, names: /<evidence>/ },
+    {
+      promise: "that is not there",
+      args: () => ["verify-fork", join(folder, "none.json")],
+      code: "file_unreadable",
+      names: /none\.json/,
+    },
+    ...["", "{", "null", "[]", "{}", '{"v":2}', "x".repeat(1_000_000), "[".repeat(20_000)].map(
+      (text): RefusedRun => ({
+        promise: `that is ${JSON.stringify(text.slice(0, 8))}`,
+        args: () => ["verify-fork", file(text)],
+        code: "bad_evidence",
+        names: /this is no evidence/,
+      }),
+    ),
+    {
+      promise: "from standard input, without signatures",
+      args: () => ["verify-fork", "-"],
+      stdin: '{"v":1,"statement":"x","known":"y","shown":"z"}',
+      code: "bad_evidence",
+      names: /this is no evidence/,
     },
   ]);
 });

@@ -8,6 +8,7 @@ import type { Json } from "../../support/payment_world.ts";
 import { otherLastCharacters, rawToken, withNextCharacter } from "../../support/raw_tokens.ts";
 import {
   BATCH_HEADER,
+  CANCEL_HEADER,
   DELEGATION_HEADER,
   idOf,
   ORDER_HEADER,
@@ -109,6 +110,7 @@ const HEADERS: readonly { promise: string; header: string }[] = [
   { promise: "another typ", header: '{"alg":"EdDSA","typ":"JWT"}' },
   { promise: "a delegation's header", header: DELEGATION_HEADER },
   { promise: "a batch order's header", header: BATCH_HEADER },
+  { promise: "a cancel's header", header: CANCEL_HEADER },
   {
     promise: "b64:false",
     header: '{"alg":"EdDSA","b64":false,"crit":["b64"],"typ":"sealwire-order+jws"}',

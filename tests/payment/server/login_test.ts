@@ -1,9 +1,16 @@
-/** Who is let in, and as whom: registrations and logins over real connections to a real server. */
+/** Who is let in, and as whom: hello, registrations and logins over real connections to a real server. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { decodeBase64url } from "../../../lib/base/parse.ts";
+import { loadServerPublicKey } from "../../../lib/keys/key_files.ts";
+import { RESERVED_NAMES } from "../../../lib/ledger/settle.ts";
+import { sha256Text } from "../../../lib/protocol/token.ts";
 import { person } from "../../support/fixtures.ts";
+import type { Json } from "../../support/payment_world.ts";
+import { partsOf } from "../../support/raw_tokens.ts";
 import { refusalOf } from "../../support/refusal.ts";
-import { WireClient } from "../../support/wire_client.ts";
+import { now_s, RawClient, WireClient } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };
@@ -28,7 +35,63 @@ async function enterAsBob(): Promise<WireClient> {
   }
 }
 
+describe("hello", () => {
+  test("answers the server statement and a nonce of this connection's own", OPTIONS, async () => {
+    const clients = await Promise.all([1, 2, 3].map(connect));
+    assert.equal(new Set(clients.map(({ nonce }) => nonce)).size, 3);
+    assert.equal(new Set(clients.map(({ statement }) => statement.text)).size, 1);
+    const [client] = clients;
+    const answer = await client!.call("hello");
+    assert.deepEqual(answer, { v: 2, statement: client!.statement.text, nonce: client!.nonce });
+    assert.equal(decodeBase64url(client!.nonce)!.length, 32);
+    const { header, payload } = partsOf(client!.statement.text);
+    assert.equal(header, '{"alg":"PS256","typ":"sealwire-server+jws"}');
+    const claims = JSON.parse(payload);
+    assert.deepEqual(Object.keys(claims), ["v", "server", "cert", "log", "iat"]);
+    assert.equal(claims.cert, client!.cert);
+    const path = join(wire.world.serverKeys, "server_public.pem");
+    assert.deepEqual(claims.server, loadServerPublicKey(path).jwk);
+    assert.ok(Math.abs(claims.iat - now_s()) < 60);
+    for (const one of clients) one.close();
+  });
+
+  test("and whatever else takes no params may leave them out", OPTIONS, async () => {
+    const raw = await RawClient.connect(wire.world.port);
+    raw.send('{"jsonrpc":"2.0","id":1,"method":"hello"}\n');
+    const { nonce } = (await raw.next())!.result as Json;
+    const client = await connect();
+    const delegation = client.delegate(alice, { nonce });
+    const login = { jsonrpc: "2.0", id: 2, method: "session.login", params: { delegation } };
+    raw.send(JSON.stringify(login) + "\n");
+    assert.equal(((await raw.next())!.result as Json).account, "alice");
+    const methods = [
+      "account.balance",
+      "directory.list",
+      "payment.history",
+      "ledger.open",
+      "ledger.checkpoint",
+    ];
+    for (const method of methods) {
+      raw.send(JSON.stringify({ jsonrpc: "2.0", id: 3, method }) + "\n");
+      const answer = await raw.next();
+      assert.ok(answer?.result, `${method}: ${JSON.stringify(answer)}`);
+    }
+    raw.destroy();
+    client.close();
+  });
+});
+
 describe("a login", () => {
+  test("answers balance and checkpoint, and what it cannot link", OPTIONS, async () => {
+    const client = await connect();
+    const answer = await client.call("session.login", { delegation: client.delegate(alice) });
+    const { account, balance, consistency } = answer;
+    assert.deepEqual([account, balance, consistency], ["alice", "10000.00", null]);
+    assert.equal(client.checkpointOf(Number(answer.size)).origin, `sealwire/${client.server}`);
+    assert.equal(answer.size, await wire.size());
+    client.close();
+  });
+
   test("replayed on a new connection is refused", OPTIONS, async () => {
     const seen = wire.of(alice).delegation;
     await wire.assertLetsNobodyIn("wrong_nonce", "session.login", () => seen);
@@ -135,6 +198,31 @@ describe("a login", () => {
 });
 
 describe("a registration", () => {
+  test("opens the account with two entries, and answers as a login", OPTIONS, async () => {
+    const size = await wire.size();
+    const client = await connect();
+    const delegation = client.delegate(person("newcomer"));
+    const answer = await client.call("account.register", { delegation });
+    assert.deepEqual([answer.account, answer.balance], ["newcomer", "10000.00"]);
+    assert.deepEqual([answer.size, answer.consistency], [size + 2, null]);
+    const looked = await client.call("directory.lookup", { account: "newcomer" });
+    const opened = client.provenEntry(looked);
+    assert.ok(opened.type === "account.open");
+    assert.deepEqual([opened.index, opened.delegationSha256], [size, sha256Text(delegation)]);
+    client.close();
+  });
+
+  test("of a name that would mislead is refused", OPTIONS, async () => {
+    for (const account of RESERVED_NAMES) {
+      // No file of a client may be named server_private.pem, so this one is no name at all.
+      const code = account === "server" ? "bad_name" : "name_reserved";
+      const delegation = (client: WireClient) => client.delegate(nobody, { account });
+      await wire.assertLetsNobodyIn(code, "account.register", delegation);
+      if (account === "server") continue;
+      await wire.assertLetsNobodyIn("unknown_account", "session.login", delegation);
+    }
+  });
+
   test("of a taken name is refused", OPTIONS, async () => {
     const delegation = (client: WireClient) => client.delegate(nobody, { account: "alice" });
     await wire.assertLetsNobodyIn("name_taken", "account.register", delegation);
@@ -219,8 +307,10 @@ describe("before a login", () => {
     "payment.cancel",
     "payment.history",
     "payment.receipt",
-    "ledger.head",
-    "ledger.blocks",
+    "ledger.open",
+    "ledger.checkpoint",
+    "ledger.consistency",
+    "ledger.rollback",
   ];
 
   test("nothing is answered but hello", OPTIONS, async () => {
@@ -230,16 +320,13 @@ describe("before a login", () => {
     for (const method of METHODS) {
       await wire.assertRefused("login_required", () => client.call(method, params));
     }
-    await wire.assertRefused("unknown_method", () => client.call("account.close"));
+    // Of the protocol before this one, and of none.
+    for (const method of ["ledger.head", "ledger.blocks", "account.close"]) {
+      await wire.assertRefused("unknown_method", () => client.call(method));
+    }
     await wire.assertRefused("unknown_method", () => client.call("constructor"));
     assert.equal((await client.call("hello")).nonce, client.nonce);
     client.close();
-  });
-
-  test("every connection has a nonce of its own", OPTIONS, async () => {
-    const clients = await Promise.all([1, 2, 3].map(connect));
-    assert.equal(new Set(clients.map(({ nonce }) => nonce)).size, 3);
-    for (const client of clients) client.close();
   });
 });
 
@@ -296,5 +383,5 @@ test("who leaves in the middle of a login leaves nothing behind", OPTIONS, async
 });
 
 test("after all of this the sum is zero and the audit passes", OPTIONS, async () => {
-  await wire.assertAuditPasses(1);
+  await wire.assertAuditPasses(2);
 });

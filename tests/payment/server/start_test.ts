@@ -19,7 +19,7 @@ import { after, describe, test } from "node:test";
 import { openSqlite } from "../../../lib/ledger/sqlite.ts";
 import { makeCertificate, makeExpiredCertificate } from "../../support/certificates.ts";
 import { assertRefused, type RefusedRun, testRefusals } from "../../support/refused_runs.ts";
-import { runTool, temporaryFolder } from "../../support/support.ts";
+import { runTool, spawnTool, temporaryFolder } from "../../support/support.ts";
 
 const folder = temporaryFolder();
 const good = join(folder, "good");
@@ -40,13 +40,26 @@ function newFolder(): string {
   return path;
 }
 
+/** A copy of good keys: keys belong to one ledger, and most cases make one. */
+function goodKeys(): string {
+  const keys = join(newFolder(), "keys");
+  cpSync(good, keys, { recursive: true });
+  return keys;
+}
+
 /** Arguments of a server with good keys in which `spoil` changes something. */
 function withKeys(spoil: (keys: string) => void, command: readonly string[] = ["0"]): string[] {
-  const work = newFolder();
-  const keys = join(work, "keys");
-  cpSync(good, keys, { recursive: true });
+  const keys = goodKeys();
   spoil(keys);
-  return [...command, "--host", "127.0.0.1", "--keys", keys, "--db", join(work, "ledger.db")];
+  return [
+    ...command,
+    "--host",
+    "127.0.0.1",
+    "--keys",
+    keys,
+    "--db",
+    join(newFolder(), "ledger.db"),
+  ];
 }
 
 /** Arguments of a server whose ledger's path `make` has prepared. */
@@ -55,12 +68,25 @@ function withDb(
   command: readonly string[] = ["0", "--host", "127.0.0.1"],
 ): string[] {
   const path = join(newFolder(), "ledger.db");
-  return [...command, "--keys", good, "--db", make(path) ?? path];
+  return [...command, "--keys", goodKeys(), "--db", make(path) ?? path];
 }
 
 /** Arguments that are wrong before any file is looked at. */
 function bare(...args: string[]): () => string[] {
-  return () => [...args, "--keys", good, "--db", join(newFolder(), "ledger.db")];
+  return () => [...args, "--keys", goodKeys(), "--db", join(newFolder(), "ledger.db")];
+}
+
+/** Arguments of a server that has run once and is stopped, in whose keys or ledger `spoil` changes something. */
+async function afterOneRun(
+  spoil: (keys: string, db: string) => void,
+  command: readonly string[] = ["0", "--host", "127.0.0.1"],
+): Promise<string[]> {
+  const files = ["--keys", goodKeys(), "--db", join(newFolder(), "ledger.db")];
+  const server = spawnTool("server.ts", ["0", "--host", "127.0.0.1", "--json", ...files]);
+  await server.nextJson(({ event }) => event === "listening");
+  assert.equal((await server.stop()).status, 0);
+  spoil(files[1]!, files[3]!);
+  return [...command, ...files];
 }
 
 function rsaPem(modulusLength: number): string {
@@ -382,15 +408,91 @@ describe("a ledger that is not ours", () => {
 
   testRefusals("server.ts", [
     {
-      promise: "a grant to an account that there is not",
+      promise: "a grant in a database that no server has started with",
       args: async () => {
         const path = await changedLedger(join(newFolder(), "ledger.db"), "SELECT 1");
         return withDb(() => path, ["grant", "nobody", "5"]);
       },
+      code: "ledger_missing",
+      names: /start the server once/,
+    },
+    {
+      promise: "a grant to an account that there is not",
+      args: () => afterOneRun(() => {}, ["grant", "nobody", "5"]),
       code: "unknown_account",
       names: /account/,
     },
   ]);
+});
+
+describe("a server that has run before", () => {
+  const replace = (name: string, text: string) => (keys: string) =>
+    writeFileSync(join(keys, name), text);
+  const remove = (...names: string[]) => (keys: string) => {
+    for (const name of names) rmSync(join(keys, name));
+  };
+  testRefusals("server.ts", [
+    {
+      promise: "and whose RSA key is another one now",
+      args: () =>
+        afterOneRun((keys) => {
+          remove("server_public.pem", "server_anchor.txt")(keys);
+          replace("server_private.pem", rsaPem(2048))(keys);
+        }),
+      code: "ledger_of_another_server",
+      names: /server_private\.pem/,
+    },
+    {
+      promise: "and whose log key is gone",
+      args: () => afterOneRun(remove("server_log_key.pem", "server_anchor.txt")),
+      code: "ledger_of_another_server",
+      names: /server_log_key\.pem/,
+    },
+    {
+      promise: "and whose log key is none",
+      args: () => afterOneRun(replace("server_log_key.pem", "x")),
+      code: "key_unreadable",
+      names: /server_log_key\.pem/,
+    },
+    {
+      promise: "and whose log key is an RSA key",
+      args: () => afterOneRun(replace("server_log_key.pem", rsaPem(2048))),
+      code: "bad_key",
+      names: /server_log_key\.pem/,
+    },
+    {
+      promise: "and whose anchor is rubbish",
+      args: () => afterOneRun(replace("server_anchor.txt", "x")),
+      code: "bad_checkpoint",
+      names: /anchor/,
+    },
+    {
+      promise: "and whose database is gone",
+      args: () => afterOneRun((_, db) => rmSync(db)),
+      code: "ledger_rolled_back",
+      status: 3,
+      names: /--db/,
+    },
+    {
+      promise: "and whose log key is gone, at a grant",
+      args: () => afterOneRun(remove("server_log_key.pem"), ["grant", "alice", "1"]),
+      code: "key_missing",
+      names: /server_log_key\.pem/,
+    },
+    {
+      promise: "and whose keys are gone, at an audit",
+      args: () => afterOneRun(remove("server_private.pem", "server_public.pem"), ["audit"]),
+      code: "key_missing",
+      names: /server_private\.pem/,
+    },
+  ]);
+
+  test("and whose statement is rubbish signs a new one", async () => {
+    const args = await afterOneRun(replace("server_statement.txt", "x"));
+    const server = spawnTool("server.ts", [...args, "--json"]);
+    await server.nextJson(({ event }) => event === "listening");
+    assert.equal((await server.stop()).status, 0);
+  });
 });
 
 test("without --json an error is one sentence, and standard output stays empty", async () => {

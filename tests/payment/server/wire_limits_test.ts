@@ -149,7 +149,7 @@ describe("a line that is JSON and no request is answered, and the connection goe
         client.send(request(2, "hello"));
         const answer = await client.next();
         assert.equal(answer?.id, 2);
-        assert.equal((answer?.result as Json).v, 1);
+        assert.equal((answer?.result as Json).v, 2);
         client.destroy();
       });
     });

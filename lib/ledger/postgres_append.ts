@@ -1,0 +1,138 @@
+/** Writes one commit: at most ten statements, sent together, whatever the number of payments. */
+import { arrayOf, bytesArrayOf } from "./postgres_rows.ts";
+import type { PostgresSession } from "./postgres_session.ts";
+import type { CommitRecord } from "./store.ts";
+
+/** Servers on this database hear of each commit on this channel. The payload is the log's new size. */
+export const COMMITTED_CHANNEL = "sealwire_committed";
+
+/** A statement with its parameters. */
+type Statement = readonly [text: string, parameters: readonly (string | null)[]];
+
+export async function appendRecord(session: PostgresSession, record: CommitRecord): Promise<void> {
+  const statements = [
+    ...entryStatements(record),
+    ...accountStatements(record),
+    ...paymentStatements(record),
+  ];
+  // All are sent before the first answer: one round trip.
+  await Promise.all(statements.map(([text, parameters]) => session.query(text, parameters)));
+}
+
+function* entryStatements(
+  { head, firstIndex, entryTexts, tiles, operatorIndexes }: CommitRecord,
+): Iterable<Statement> {
+  const { size, root, time_s, server, unit, settings, seal } = head;
+  const { openingBalance, registration } = settings;
+  yield [
+    `UPDATE sealwire.head SET size = $1, root = $2, time_s = $3, server = $4, unit = $5,
+       opening_balance = $6, registration = $7, seal = $8`,
+    [
+      String(size),
+      root,
+      String(time_s),
+      server,
+      unit,
+      String(openingBalance),
+      registration,
+      seal,
+    ],
+  ];
+  yield ["SELECT pg_notify($1, $2)", [COMMITTED_CHANNEL, String(size)]];
+  if (entryTexts.length > 0) {
+    yield [
+      `INSERT INTO sealwire.entries (entry_index, text)
+       SELECT $1::bigint + place - 1, text
+       FROM unnest($2::text[]) WITH ORDINALITY AS entries (text, place)`,
+      [String(firstIndex), arrayOf(entryTexts)],
+    ];
+  }
+  if (tiles.length > 0) {
+    yield [
+      `INSERT INTO sealwire.tiles (level, tile_index, hashes, root)
+       SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bytea[], $4::bytea[])`,
+      [
+        arrayOf(tiles.map(({ level }) => level)),
+        arrayOf(tiles.map(({ index }) => index)),
+        bytesArrayOf(tiles.map(({ hashes }) => hashes)),
+        bytesArrayOf(tiles.map(({ root }) => root)),
+      ],
+    ];
+  }
+  if (operatorIndexes.length > 0) {
+    yield [
+      "INSERT INTO sealwire.operator_entries (entry_index) SELECT unnest($1::bigint[])",
+      [arrayOf(operatorIndexes)],
+    ];
+  }
+}
+
+function* accountStatements({ accounts, postings }: CommitRecord): Iterable<Statement> {
+  const opened = accounts.filter(({ jwk }) => jwk !== undefined);
+  const changed = accounts.filter(({ jwk }) => jwk === undefined);
+  const insert = `INSERT INTO sealwire.accounts (name, key, jwk, balance, opened, changed, seal)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[],
+      $6::bigint[], $7::text[])`;
+  if (opened.length > 0) yield [insert, accountColumns(opened)];
+  if (changed.length > 0) {
+    yield [
+      `${insert} ON CONFLICT (name) DO UPDATE
+         SET balance = excluded.balance, changed = excluded.changed, seal = excluded.seal`,
+      accountColumns(changed),
+    ];
+  }
+  if (postings.length > 0) {
+    yield [
+      `INSERT INTO sealwire.postings (account, entry_index, balance)
+       SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])`,
+      [
+        arrayOf(postings.map(({ account }) => account)),
+        arrayOf(postings.map(({ index }) => index)),
+        arrayOf(postings.map(({ balance }) => balance)),
+      ],
+    ];
+  }
+}
+
+function accountColumns(accounts: CommitRecord["accounts"]): string[] {
+  return [
+    arrayOf(accounts.map(({ name }) => name)),
+    arrayOf(accounts.map(({ key }) => key)),
+    arrayOf(accounts.map(({ jwk }) => jwk ? JSON.stringify(jwk) : null)),
+    arrayOf(accounts.map(({ balance }) => balance)),
+    arrayOf(accounts.map(({ opened }) => opened)),
+    arrayOf(accounts.map(({ changed }) => changed)),
+    arrayOf(accounts.map(({ seal }) => seal)),
+  ];
+}
+
+function* paymentStatements({ payments, delegations }: CommitRecord): Iterable<Statement> {
+  if (delegations.size > 0) {
+    yield [
+      `INSERT INTO sealwire.delegations (sha256, text)
+       SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING`,
+      [arrayOf(delegations.keys()), arrayOf(delegations.values())],
+    ];
+  }
+  if (payments.length > 0) {
+    yield [
+      `INSERT INTO sealwire.payments (payer, id, state, content_sha256, entry_index, signed_text,
+         delegation_sha256, items, seal)
+       SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[],
+         $6::text[], $7::text[], $8::text[], $9::text[])`,
+      [
+        arrayOf(payments.map(({ payer }) => payer)),
+        arrayOf(payments.map(({ id }) => id)),
+        arrayOf(payments.map(({ state }) => state)),
+        arrayOf(payments.map(({ contentSha256 }) => contentSha256)),
+        arrayOf(payments.map(({ index }) => index)),
+        arrayOf(payments.map(({ signedText }) => signedText)),
+        arrayOf(payments.map(({ delegationSha256 }) => delegationSha256)),
+        arrayOf(
+          payments.map(({ itemTexts }) => itemTexts === null ? null : JSON.stringify(itemTexts)),
+        ),
+        arrayOf(payments.map(({ seal }) => seal)),
+      ],
+    ];
+  }
+}
