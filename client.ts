@@ -74,8 +74,10 @@ async function interactive(run: Run<"interactive">): Promise<void> {
 }
 
 async function register(run: Run<"register">): Promise<void> {
-  const { as } = run.values;
-  if (!run.values.classic) return await commands.register(contextOf(run), parseAccountName(as));
+  const { as, invite } = run.values;
+  if (!run.values.classic) {
+    return await commands.register(contextOf(run), parseAccountName(as), invite);
+  }
   const name = requireName(as);
   await classic.register(classicContextOf(run), name);
 }

@@ -1,7 +1,7 @@
 /** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
 import { processBytes } from "./lib/base/byte_budget.ts";
 import { SealwireError } from "./lib/base/errors.ts";
-import { parseInteger, parsePort, usageError } from "./lib/cli/arguments.ts";
+import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { watchedClock } from "./lib/ledger/clock.ts";
@@ -11,13 +11,16 @@ import { openLedger } from "./lib/ledger/open_ledger.ts";
 import { type Connection, formatAddress, type Place } from "./lib/net/net.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import {
+  noteOpenDoor,
   openServerIdentity,
   openStore,
+  parseBudgets,
   parseSettings,
   parseUnitOption,
   runAudit,
   runBackup,
   runGrant,
+  runInvite,
   runKeygen,
   runSettings,
 } from "./lib/payment/server/commands.ts";
@@ -29,15 +32,13 @@ import { formatAmount, type Unit, UNIT_DEFAULT } from "./lib/protocol/money.ts";
 /** What a new ledger says when its operator says nothing: as the original programs did. */
 const SETTINGS_DEFAULT: Settings = { openingBalance: 1_000_000n, registration: "open" };
 
-/** The most that an option which counts something takes. */
-const COUNT_MAX = 100_000;
-
 await runTool(SERVER, {
   serve,
   settings: runSettings,
   audit: runAudit,
   backup: runBackup,
   grant: runGrant,
+  invite: runInvite,
   keygen: runKeygen,
 });
 
@@ -46,13 +47,7 @@ async function serve(
 ): Promise<void> {
   const port = parsePort("<port>", args.port);
   const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
-  const count = (name: keyof typeof values & string) =>
-    parseInteger(`--${name}`, String(values[name]), 1, COUNT_MAX);
-  const budgets = {
-    orders_per_s: count("orders-per-second"),
-    registrations_per_minute: count("registrations-per-minute"),
-  };
-  const connections_max = count("connections");
+  const { budgets, connections_max } = parseBudgets(values);
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
   const store = openStore(values.db, { create: true });
@@ -84,6 +79,7 @@ async function serve(
       `listening on ${formatAddress(address.host, address.port)}`,
     );
     out.note(`the server's fingerprint is ${publicKey.thumbprint}`);
+    noteOpenDoor(ledger.settings, out);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
     await ledger.close();

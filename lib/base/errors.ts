@@ -36,7 +36,10 @@ export const ERROR_CODES = [
   "unknown_method",
   // Accounts and sessions
   "already_logged_in",
+  "bad_invite",
   "displaced",
+  "invite_required",
+  "invite_used",
   "login_refused",
   "login_required",
   "name_reserved",

@@ -21,6 +21,7 @@ import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
 import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import type { Origin } from "./fair_queue.ts";
+import { type Invite, makeInvite, openInvite } from "./invite.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { settle, type Settlement } from "./settle.ts";
 import type {
@@ -121,6 +122,16 @@ export class Ledger {
    */
   submit(submission: Submission, origin: Origin | null = null): Promise<Outcome> {
     return this.queue.submit(submission, origin);
+  }
+
+  /** An invite to open an account with `balance`. */
+  makeInvite(balance: bigint): Invite {
+    return makeInvite(this.options.seals, balance);
+  }
+
+  /** @throws {SealwireError} `bad_invite` for a code that this server did not make. */
+  openInvite(code: unknown): Invite {
+    return openInvite(this.options.seals, code);
   }
 
   /** Resolves when nothing is being committed. */

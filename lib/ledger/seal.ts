@@ -26,6 +26,11 @@ export class Seals {
     return { ...ending, seal: this.of(endingText(ending)) };
   }
 
+  /** The MAC of an invite's content, as base64url. */
+  invite(content: string): string {
+    return this.of(JSON.stringify(["invite", content]));
+  }
+
   /** All throw `store_damaged` when the row is not what was sealed. */
   checkHead(head: Sealed<Head>): void {
     this.check(headText(head), head.seal, "the head of the ledger");

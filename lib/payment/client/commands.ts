@@ -22,7 +22,11 @@ import {
 import { Listening, type ListenOptions, readMemo } from "./payee.ts";
 import { type Payment, PaymentClient, type PayOptions } from "./payer.ts";
 
-export async function register(context: CommandContext, account: AccountName): Promise<void> {
+export async function register(
+  context: CommandContext,
+  account: AccountName,
+  invite?: string,
+): Promise<void> {
   const { out, keysFolder } = context;
   const { pair, made, warnings } = await loadOrMakeAccountKeys(keysFolder, account);
   if (made) {
@@ -33,6 +37,7 @@ export async function register(context: CommandContext, account: AccountName): P
   for (const warning of warnings) out.warn(warning);
   const client = await PaymentClient.open({ ...clientOptions(context), account, pair }, {
     register: true,
+    invite,
   });
   const { balance } = client.session;
   out.result({ account, balance }, `${account} is registered; balance ${balance}`);

@@ -75,6 +75,8 @@ export interface SessionOptions extends ConnectServerOptions {
 export interface LoginOptions {
   /** Make the account rather than expect it. */
   readonly register?: boolean;
+  /** The code that lets a new account in. */
+  readonly invite?: string;
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
@@ -461,13 +463,14 @@ export class ClientSession {
 }
 
 function loginParams(
-  { register, presence, watch }: LoginOptions,
+  { register, invite, presence, watch }: LoginOptions,
   delegation: Token<Delegation>,
   checkpoint: string | null,
 ): object {
   return {
     delegation: delegation.text,
     ...(checkpoint !== null && { checkpoint }),
+    ...(register && invite !== undefined && { invite }),
     ...(!register && presence &&
       { presence: { ...(presence.host && { host: presence.host }), port: presence.port } }),
     ...(!register && watch && { watch }),

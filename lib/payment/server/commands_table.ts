@@ -15,7 +15,7 @@ const LEDGER_OPTIONS = {
 /** Of a new ledger; an existing one carries its own. */
 const SETTINGS_OPTIONS = {
   "opening-balance": { value: "AMOUNT", summary: "what a new account opens with (10000.00)" },
-  registration: { value: "open|closed", summary: "who may register (open)" },
+  registration: { value: "RULE", summary: "who may register: open, invite or closed (open)" },
 } as const satisfies Options;
 
 export const SERVER = {
@@ -68,6 +68,17 @@ export const SERVER = {
       arguments: {},
       options: { ...SETTINGS_OPTIONS, ...LEDGER_OPTIONS },
       example: "settings --registration closed",
+    },
+    invite: {
+      summary: "make single-use codes for client.ts register --invite",
+      group: "Operating",
+      arguments: {},
+      options: {
+        count: { value: "N", default: "1", summary: "how many" },
+        balance: { value: "AMOUNT", summary: "what the account opens with; else as all others" },
+        ...LEDGER_OPTIONS,
+      },
+      example: "invite --count 30 --balance 100",
     },
     audit: {
       summary: "verify the whole ledger again",

@@ -57,9 +57,15 @@ export class Login {
     const { account } = delegation.claims;
     // First: a log that lacks what was signed is not extended by a registration either.
     const linked = await this.compare(account, shown);
-    const id = randomUUID() as Uuid;
+    const invite = params.has("invite")
+      ? this.options.ledger.openInvite(params.raw("invite"))
+      : undefined;
+    const id = invite?.id ?? randomUUID() as Uuid;
     const origin = { address: addressGroup(remoteHost), account };
-    const outcome = await this.options.ledger.submit({ type: "open", delegation, id }, origin);
+    const outcome = await this.options.ledger.submit(
+      { type: "open", delegation, id, invite },
+      origin,
+    );
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state === "opened" && !outcome.again) {
       budgets.countRegistration(remoteHost);

@@ -16,6 +16,8 @@ const SENTENCES: Readonly<Record<RefusalReason, string>> = {
   order_from_future: "the order is from the future: check the clock",
   payee_key_changed: "the payee's key is not the one that the order names",
   payer_is_payee: "payer and payee are the same account",
+  invite_required: "this server takes new accounts by invite only: ask its operator for a code",
+  invite_used: "the invite was used before: ask the operator for another code",
   registration_closed: "this server takes no new accounts: ask its operator",
   signature_required: "the payer's account has a key, and only that key can pay from it",
   treasury_limit: "no more money can be issued",
