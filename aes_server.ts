@@ -6,6 +6,7 @@ import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { printable } from "./lib/base/text.ts";
 import { parsePort, parseTimeoutMs } from "./lib/cli/arguments.ts";
+import { showOffer } from "./lib/aes/display.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { formatAddress } from "./lib/net/net.ts";
@@ -46,12 +47,4 @@ function loadKey(path: string, out: Output): KeyFile {
   for (const warning of file.warnings) out.warn(printable(warning));
   if (file.made) out.note(`Made ${printable(path)}: give clients a copy of it, or use --pair`);
   return file;
-}
-
-function showOffer(out: Output, { code }: PairingOffer): void {
-  out.result(
-    { event: "pairing", code },
-    `Pairing code, for one client within ten minutes: ${code}\n` +
-      `There: aes_client.ts --pair ${code} --host <this machine>`,
-  );
 }

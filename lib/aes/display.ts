@@ -1,6 +1,7 @@
 /** Shows the work of the AES pair: results, progress bars, and harmless texts from others. */
 import { Buffer } from "node:buffer";
 import type { Output } from "../cli/output.ts";
+import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { Progress } from "../cli/progress.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError } from "../base/errors.ts";
@@ -142,4 +143,13 @@ export class SendDisplay implements SendEvents {
     const failed = this.failures.map(({ name, error }) => ({ name, code: error.code }));
     throw new SealwireError(code, text, { cause: first.error, details: { failed } });
   }
+}
+
+/** Shows the code by which one client may get the key. */
+export function showOffer(out: Output, { code }: PairingOffer): void {
+  out.result(
+    { event: "pairing", code },
+    `Pairing code, for one client within ten minutes: ${code}\n` +
+      `There: aes_client.ts --pair ${code} --host <this machine>`,
+  );
 }

@@ -12,7 +12,8 @@ import {
 } from "../net/net.ts";
 import type { KeyFile } from "../aes_utils.ts";
 import { receiveClassicMessage } from "./classic.ts";
-import { showMessage, showReceivedFile } from "./display.ts";
+import type { ByteReader } from "./channel/byte_reader.ts";
+import { showMessage, showOffer, showReceivedFile } from "./display.ts";
 import { servePairing } from "./pairing/pairing.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { ReceiveFolder } from "./transfer/receive_folder.ts";
@@ -46,12 +47,14 @@ export class AesServer {
   /** Resolves when the first client has been served to its end. */
   readonly served: Promise<void>;
   private readonly budget = new ByteBudget(MESSAGES_BYTES_MAX);
+  private offer: PairingOffer | null;
   private readonly firstServed = Promise.withResolvers<void>();
   private listener: Listener | null = null;
   private closing = false;
 
   private constructor(private readonly options: AesServerOptions) {
     this.served = this.firstServed.promise;
+    this.offer = options.offer;
     this.budget.onPressure((text) => options.out.warn(text));
   }
 
@@ -95,7 +98,7 @@ export class AesServer {
     bytes: ByteAccount,
     from: string,
   ): Promise<void> {
-    const { key, folder, offer, classic, stall_ms, out } = this.options;
+    const { key, folder, classic, stall_ms, out } = this.options;
     const arrived = classic
       ? await receiveClassicMessage(connection, { aesKey: key.aesKey, stall_ms, bytes })
       : connection;
@@ -113,10 +116,23 @@ export class AesServer {
         bytes.prove();
       },
       onPairing: async (connection, reader) => {
-        await servePairing(connection, reader, offer, key.bytes);
+        await this.pair(connection, reader);
         out.result({ event: "paired", from }, `Paired with ${from}: it has the key now`);
       },
     });
+  }
+
+  /** Gives the key to a client that knows the code. After a wrong code there is a new one. */
+  private async pair(connection: Connection, reader: ByteReader): Promise<void> {
+    const { offer } = this;
+    try {
+      await servePairing(connection, reader, offer, this.options.key.bytes);
+    } finally {
+      if (offer !== null && offer === this.offer && offer.state === "burnt") {
+        this.offer = offer.renewed();
+        if (this.offer.state === "open") showOffer(this.options.out, this.offer);
+      }
+    }
   }
 
   /** Says why a client, or a thing of its, was not served to its end. That concerns it alone. */
