@@ -4,7 +4,13 @@
  * to.
  */
 import { randomBytes, randomUUID } from "node:crypto";
-import { isRefusal, isSealwireError, isServerUntrusted, SealwireError } from "../../base/errors.ts";
+import {
+  isRefusal,
+  isSealwireError,
+  isServerUntrusted,
+  retryAfterMs,
+  SealwireError,
+} from "../../base/errors.ts";
 import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
 import { pause } from "../../base/retry.ts";
 import { printable } from "../../base/text.ts";
@@ -389,7 +395,7 @@ export class PaymentClient {
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
         if (isFinal(error)) throw error;
-        if (Date.now() > until_ms) {
+        if (Date.now() + (retryAfterMs(error) ?? 0) > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});

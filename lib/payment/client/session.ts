@@ -39,6 +39,7 @@ import {
 } from "../../protocol/order.ts";
 import type { Token } from "../../protocol/token.ts";
 import { pause } from "../../base/retry.ts";
+import { printable } from "../../base/text.ts";
 import type { RpcPeer } from "../../rpc/peer.ts";
 import {
   HISTORY_ROWS_MAX,
@@ -57,6 +58,8 @@ import {
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
 import { type IncludedEntry, LogLink } from "./log_link.ts";
 
+/** A wait of this length is told to the person. */
+const WAIT_TOLD_MS = 1_000;
 const TEXT_CHARACTERS_MAX = 16_384;
 /** Checkpoints that come during a session are linked together, so long after the first. */
 const LINK_AFTER_MS = 1_000;
@@ -143,7 +146,7 @@ export class ClientSession {
    * (`unknown_account`, `name_taken`, …).
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
-    const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
+    const { account, pair, sessionKey, now_s, keysFolder, signal } = options;
     let session: ClientSession | null = null;
     let logLink: LogLink | null = null;
     const link = await connectServer({
@@ -156,8 +159,7 @@ export class ClientSession {
     });
     try {
       const { peer, statement, cert, nonce } = link;
-      const ask = (method: string, params: object) =>
-        callPatiently(peer, method, params, { timeout_ms, signal });
+      const ask = (method: string, params: object) => callPatiently(peer, method, params, options);
       const server = statement.claims.server.thumbprint;
       const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
       const delegation = await signDelegation(pair, claims, now_s());
@@ -328,9 +330,8 @@ export class ClientSession {
   }
 
   private async call(method: string, params: object): Promise<Members> {
-    const { timeout_ms, signal } = this.options;
     try {
-      return await callPatiently(this.link.peer, method, params, { timeout_ms, signal });
+      return await callPatiently(this.link.peer, method, params, this.options);
     } catch (error) {
       throw this.distrust ?? error;
     }
@@ -504,8 +505,9 @@ async function callPatiently(
   peer: RpcPeer,
   method: string,
   params: object,
-  { timeout_ms, signal }: { readonly timeout_ms: number; readonly signal: AbortSignal },
+  { timeout_ms, signal, remark }: Pick<SessionOptions, "timeout_ms" | "signal" | "remark">,
 ): Promise<Members> {
+  let told = false;
   const until_ms = performance.now() + timeout_ms;
   while (true) {
     try {
@@ -514,6 +516,11 @@ async function callPatiently(
     } catch (error) {
       const wait_ms = retryAfterMs(error);
       if (wait_ms === null || performance.now() + wait_ms > until_ms) throw error;
+      if (!told && wait_ms >= WAIT_TOLD_MS) {
+        const sentence = printable((error as SealwireError).message);
+        remark(`the server says to wait: ${sentence}; trying again until the timeout`);
+        told = true;
+      }
       await pause(wait_ms, signal);
     }
   }

@@ -1,5 +1,6 @@
 /** The payment server: who is connected, and what they may ask. */
-import { SealwireError } from "../../base/errors.ts";
+import { type ErrorCode, isSealwireError, SealwireError } from "../../base/errors.ts";
+import { RepeatedNotice } from "../../base/repeated_notice.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { LedgerStore } from "../../ledger/store.ts";
 import { type Connection, type Listener, listenTls, type Place } from "../../net/net.ts";
@@ -19,6 +20,12 @@ import {
   type LoggedIn,
   ServerSession,
 } from "./session.ts";
+
+/** When those may try again who met what passes by itself or by the operator's doing. */
+const RETRY_AFTER_MS: Partial<Readonly<Record<ErrorCode, number>>> = {
+  store_unavailable: 2_000,
+  clock_unsteady: 10_000,
+};
 
 /** A connection that has not logged in by then is closed. */
 const LOGIN_DEADLINE_MS = 30_000;
@@ -46,6 +53,10 @@ export class PaymentServer {
   private readonly history: History;
   private readonly logAnswers: LogAnswers;
   private listener: Listener | null = null;
+  private storeReason = "";
+  private readonly storeAway = new RepeatedNotice((count) =>
+    this.options.log("store_unavailable", { text: this.storeReason, requests: count })
+  );
 
   constructor(private readonly options: PaymentServerOptions) {
     const { presence } = this;
@@ -76,6 +87,7 @@ export class PaymentServer {
   /** Takes no more. Ledger and store stay open. */
   async close(): Promise<void> {
     await this.listener?.close();
+    this.storeAway.close();
     this.presence.close();
   }
 
@@ -88,7 +100,7 @@ export class PaymentServer {
     const { log } = this.options;
     const from = { host: connection.remoteHost, port: connection.remotePort };
     const session = new ServerSession(connection, place, {
-      methods: (session) => this.methods(session),
+      methods: (session) => this.watched(this.methods(session)),
       onInternalError: (error) => log("internal_error", { ...from, message: String(error) }),
     });
     const deadline = setTimeout(() => {
@@ -108,6 +120,35 @@ export class PaymentServer {
         ...(reason && { [session.peer.closedByPeer ? "peer_reason" : "reason"]: reason.code }),
       });
     });
+  }
+
+  /** Tells the operator, once with a count, of what clients are told to wait for. */
+  private watched(methods: Record<string, Method>): Record<string, Method> {
+    const watch = (method: Method): Method => ({
+      ...method,
+      handle: async (params, peer) => {
+        try {
+          return await method.handle(params, peer);
+        } catch (error) {
+          throw isSealwireError(error) ? this.passing(error) : error;
+        }
+      },
+    });
+    return Object.fromEntries(
+      Object.entries(methods).map(([name, method]) => [name, watch(method)]),
+    );
+  }
+
+  private passing(error: SealwireError): SealwireError {
+    const { code, message } = error;
+    const retry_after_ms = RETRY_AFTER_MS[code];
+    if (retry_after_ms === undefined) return error;
+    if (code === "store_unavailable") {
+      this.storeReason = message;
+      this.storeAway.happened();
+    }
+    const details = { ...error.details, retry_after_ms };
+    return new SealwireError(code, message, { cause: error, details });
   }
 
   private methods(session: ServerSession): Record<string, Method> {

@@ -1,7 +1,9 @@
 /** What strangers do to a real server, with honest clients beside them. */
 import assert from "node:assert/strict";
 import net from "node:net";
+import { join } from "node:path";
 import process from "node:process";
+import { DatabaseSync } from "node:sqlite";
 import tls from "node:tls";
 import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -136,3 +138,33 @@ test("one address registers a hundred accounts, and is told when to go on", OPTI
   await (await logIn(open, "a", { register: false })).end();
   await open.tool.stop("SIGKILL");
 });
+
+test(
+  "a store that is away is told once to the operator, and clients wait for it",
+  OPTIONS,
+  async () => {
+    const away = await startServer(["--log", "json"]);
+    const erin = await logIn(away, "erin", { timeout_ms: 15_000 });
+    await (await logIn(away, "frank")).end();
+    const lock = new DatabaseSync(join(away.folder, "ledger.db"));
+    lock.exec("BEGIN IMMEDIATE");
+    const paying = payCent(erin, "frank");
+    await until(() => away.tool.stderrText.includes("store_unavailable"));
+    assert.equal(await erin.session.currentBalance(), "10000.00");
+    await delay(1_000);
+    lock.exec("ROLLBACK");
+    lock.close();
+    await paying;
+    const told = away.tool.stderrText.split("\n").filter((line) =>
+      line.includes("store_unavailable")
+    );
+    assert.equal(told.length, 1, told.join("\n"));
+    await erin.end();
+    await away.tool.stop("SIGKILL");
+  },
+);
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let wait = 0; wait < 1_500 && !condition(); wait++) await delay(20);
+  assert.ok(condition());
+}
