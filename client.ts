@@ -40,7 +40,7 @@ await runTool(CLIENT, {
       keysFolder: values.keys,
       serverKey: values["server-key"] ?? null,
     }),
-  "verify-fork": ({ args, out }) => servers.verifyFork(out, args.evidence),
+  "verify-fork": ({ args, out }) => servers.verifyFork(out, args.evidence, args.receipt ?? null),
   servers: manageServers,
 });
 

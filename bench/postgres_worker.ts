@@ -66,6 +66,8 @@ async function makeOrders(
             iat: now_s(),
             exp: now_s() + 3_600,
             memo: null,
+            request: null,
+            refundOf: null,
           }, session),
         },
       }))),

@@ -108,6 +108,8 @@ function signOrders(accounts: Accounts, server: RsaKeyPair): Promise<SignedOrder
         payeeKey: payee.key,
         amount: CENT,
         memo: null,
+        request: null,
+        refundOf: null,
       }, payer.session),
       delegation: payer.delegation,
     })));

@@ -51,9 +51,8 @@ function* inBatches(text: string): Iterable<string[]> {
 
 export function showReceivedFile(out: Output, from: string, file: ReceivedFile): void {
   const { name, path, size_bytes } = file;
-  const sha256 = Buffer.from(file.sha256).toString("hex");
   out.result(
-    { event: "file", name, path, size_bytes, sha256, from },
+    { event: "file", name, path, size_bytes, from },
     `Received ${printable(path)} (${formatBytes(size_bytes)}) from ${from}`,
   );
 }
@@ -86,16 +85,15 @@ export class SendDisplay implements SendEvents {
     this.bar = out.progress("sending", total_bytes);
   }
 
-  onSent({ file, resumed_from_bytes, resent_bytes, sha256 }: SentFile): void {
+  onSent({ file, resumed_from_bytes, resent_bytes }: SentFile): void {
     this.sent_count++;
     this.bar.finish({ wipe: true });
     const { name, kind, size_bytes } = file;
-    const hash = Buffer.from(sha256).toString("hex");
     const there = resumed_from_bytes > 0 ? `, of it ${formatBytes(resumed_from_bytes)} before` : "";
     this.out.result(
       kind === "folder"
         ? { sent: kind, name }
-        : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes, sha256: hash },
+        : { sent: kind, name, size_bytes, resumed_from_bytes, resent_bytes },
       kind === "folder"
         ? `Sent the folder ${printable(name)}`
         : `Sent ${printable(name)} (${formatBytes(size_bytes)}${there})`,

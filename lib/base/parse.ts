@@ -73,6 +73,11 @@ export class Members {
     throw new SealwireError(this.code, `${this.what} must have at most ${count_max} members`);
   }
 
+  /** The object itself, for a parser of its own. */
+  all(): unknown {
+    return this.members;
+  }
+
   /** The member without any check, undefined where it is missing. For a parser of its own. */
   raw(name: string): unknown {
     return this.has(name) ? this.members[name] : undefined;

@@ -68,14 +68,23 @@ export class KnownServers {
 
   /**
    * Records a server, in place of what was known of this address. The caller has made sure that the
-   * change is right.
+   * change is right; `judge` does so once more, with what other processes have recorded meanwhile.
    *
    * @throws {SealwireError} `bad_certificate`, `trust_file_full`, `file_locked`,
-   * `folder_unwritable`, `write_failed`.
+   * `folder_unwritable`, `write_failed`; what `judge` throws.
    */
-  record(host: string, port: number, { certificatePem: pem, identity }: KnownServer): void {
+  record(
+    host: string,
+    port: number,
+    { certificatePem: pem, identity }: KnownServer,
+    judge: (known: KnownServer | null) => void = () => {},
+  ): void {
     const entry = { certificatePem: certificatePem(parseCertificate(pem)), identity };
-    this.file.update((servers) => servers.set(addressOf(host, port), entry));
+    const address = addressOf(host, port);
+    this.file.update((servers) => {
+      judge(servers.get(address) ?? null);
+      return servers.set(address, entry);
+    });
   }
 
   /** Forgets a server; false where it was not known. Throws as {@linkcode record} does. */
@@ -116,6 +125,24 @@ export class KnownPayees {
       return added.length > 0 ? payees : null;
     });
     return added;
+  }
+
+  /** The thumbprint of the payee's key as it was paid before; null for none. */
+  get(server: string, payee: AccountName): Sha256 | null {
+    const known = this.file.read().get(`${server}/${payee}`);
+    return known === undefined || known === NO_KEY ? null : known as Sha256;
+  }
+
+  /**
+   * Pins another key in place of `known`, which has vouched for it. Leaves what another process has
+   * pinned meanwhile. Throws as {@linkcode pin} does.
+   */
+  replace(server: string, payee: AccountName, known: string, key: string): void {
+    this.file.update((payees) => {
+      const name = `${server}/${payee}`;
+      if (payees.get(name) !== known) return null;
+      return payees.set(name, key);
+    });
   }
 
   private findNew(

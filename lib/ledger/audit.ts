@@ -8,21 +8,27 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
-import { type AccountName, parseRsaPublicJwk } from "../keys/rsa.ts";
+import { type AccountName, parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
 import { verifySignedCancel } from "../protocol/cancel.ts";
-import { requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { CLOCK_LEAD_S_MAX, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash } from "../protocol/merkle.ts";
 import { type Amount, formatAmount, type Unit } from "../protocol/money.ts";
 import {
   type BatchItem,
   isBatch,
+  type Order,
+  parseBatchItem,
   parseBatchItems,
+  parseOrder,
+  type PaymentReference,
   untimely,
   verifySignedOrder,
 } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import { parseRotation, verifyRotation } from "../protocol/rotation.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import {
+  type AccountKey,
   type AccountOpen,
   type Batch,
   type Cancelled,
@@ -43,7 +49,7 @@ import {
   unsignedSha256,
 } from "./settle.ts";
 import type { Head, LedgerStore, Sealed, StoredAccount, StoredPayment } from "./store.ts";
-import type { Ending } from "./submission.ts";
+import { type Ending, refundKey, type RefundTotal } from "./submission.ts";
 import { emptyTree, type FullTile, type LogTree } from "./tiles.ts";
 
 /** Entries that are replayed in one snapshot. */
@@ -115,8 +121,9 @@ function require(condition: boolean, what: string): asserts condition {
 
 /** An account as the entries make it. */
 interface Replayed {
-  readonly key: Sha256 | null;
+  key: Sha256 | null;
   readonly opened: number;
+  keyed: number;
   balance: bigint;
   changed: number;
 }
@@ -135,6 +142,8 @@ class Replay {
   /** The entry whose postings are being compared, after it was replayed. */
   private posting: number | null = null;
   private endings = 0;
+  private paidRequests = 0;
+  private readonly refunds = new Map<string, RefundTotal>();
   private tiles = 0;
   private time_s = 0;
   /** By size. */
@@ -144,7 +153,13 @@ class Replay {
   private readonly operatorIndexes: number[] = [];
 
   constructor(private readonly options: AuditOptions) {
-    this.accounts.set(TREASURY, { key: options.server, opened: 0, balance: 0n, changed: 0 });
+    this.accounts.set(TREASURY, {
+      key: options.server,
+      opened: 0,
+      keyed: 0,
+      balance: 0n,
+      changed: 0,
+    });
     this.expected = options.expected.filter(({ size }) => size > 0).sort((one, other) =>
       one.size - other.size
     );
@@ -208,6 +223,9 @@ class Replay {
         break;
       case "account.open":
         await this.accountOpen(entry);
+        break;
+      case "account.key":
+        await this.accountKey(entry);
         break;
       case "transfer":
         await this.transfer(entry, postings);
@@ -276,7 +294,49 @@ class Replay {
       require(claims.key.thumbprint === key, "the delegation is by another key");
       requireValidFor(claims, { server: this.options.server, now_s: entry.time });
     }
-    this.accounts.set(account, { key, opened: index, balance: 0n, changed: index });
+    this.accounts.set(account, { key, opened: index, keyed: index, balance: 0n, changed: index });
+  }
+
+  /** The key that the account has must have signed the rotation, and the new one must have countersigned it. */
+  private async accountKey(entry: Entry<AccountKey>): Promise<void> {
+    const { store, server } = this.options;
+    const account = this.accounts.get(entry.account);
+    require(account !== undefined && account.key !== null, "the account has no key to replace");
+    require(account.keyed === entry.replaces, "it replaces another key than the account's");
+    const rotationText = await store.rotation(entry.rotationSha256);
+    const countersignatureText = await store.rotation(entry.countersignatureSha256);
+    const oldKey = await this.keyOf(entry.account, entry.replaces);
+    require(oldKey.thumbprint === account.key, "the old key is another one");
+    const { rotation, countersignature } = await verifyRotation(
+      rotationText,
+      countersignatureText,
+      oldKey,
+    );
+    require(
+      rotation.sha256 === entry.rotationSha256 &&
+        countersignature.sha256 === entry.countersignatureSha256,
+      "the rotation is another one",
+    );
+    const { claims } = rotation;
+    require(claims.iat <= entry.time + CLOCK_LEAD_S_MAX, "the rotation is from the future");
+    const same = claims.account === entry.account && claims.server === server &&
+      claims.replaces === entry.replaces && claims.key.thumbprint === entry.key;
+    require(same, "the rotation gives another key");
+    account.key = entry.key;
+    account.keyed = entry.index;
+    account.changed = entry.index;
+  }
+
+  /** The key that entry `index` gave the account: by its delegation, or by its rotation. */
+  private async keyOf(name: AccountName, index: number): Promise<RsaPublicKey> {
+    const [text] = await this.options.store.entries(index, index + 1);
+    const entry = parseEntry(text);
+    if (entry.type === "account.open" && entry.account === name && entry.delegationSha256) {
+      return (await this.storedDelegation(entry.delegationSha256)).claims.key;
+    }
+    require(entry.type === "account.key" && entry.account === name, "no entry gave the old key");
+    const rotation = await this.options.store.rotation(entry.rotationSha256);
+    return parseRotation(rotation).claims.key;
   }
 
   /** An invite is one of this server's, and used once. */
@@ -355,7 +415,80 @@ class Replay {
     const same = !isBatch(claims) && claims.payee === entry.payee &&
       claims.payeeKey === entry.payeeKey && claims.amount === entry.amount;
     require(same, "the order pays something else");
+    if (claims.request !== null) await this.paidRequest(claims, claims.request, entry);
+    if (claims.refundOf !== null) await this.refunded(claims, claims.refundOf, entry.index);
     return [];
+  }
+
+  /** A request is paid once, and its row points to the one entry that pays it. */
+  private async paidRequest(order: Order, id: Uuid, { index, time }: Entry): Promise<void> {
+    this.paidRequests++;
+    const { store, seals } = this.options;
+    const [request] = await store.requests([{ payee: order.payee as AccountName, id }]);
+    require(request !== undefined, `request ${id} is missing`);
+    seals.checkRequest(request);
+    require(
+      request.state === "paid" && request.index === index,
+      `request ${id} is paid by another entry`,
+    );
+    const same = request.amount === order.amount &&
+      (request.payer === null || request.payer === order.payer);
+    require(same, `request ${id} asks for something else`);
+    require(time < request.expires_s, `request ${id} had expired`);
+  }
+
+  /** All refunds of a payment add up to its amount at most. */
+  private async refunded(order: Order, reference: PaymentReference, index: number): Promise<void> {
+    const target = await this.refundTarget(reference);
+    require(
+      target.payee === order.payer && reference.payer === order.payee,
+      "it gives back a payment between others",
+    );
+    const key = refundKey(reference);
+    const total = (this.refunds.get(key)?.total ?? 0n) + order.amount;
+    require(total <= target.amount, "it gives back more than was paid");
+    this.refunds.set(key, { reference, total, changed: index });
+  }
+
+  private async refundTarget({ payer, id, item }: PaymentReference) {
+    const payment = await this.options.store.payment(payer, id);
+    require(
+      payment !== null && payment.state === "settled" && payment.signedText !== null &&
+        payment.index < this.size,
+      "it gives back what was not paid before",
+    );
+    const order = parseOrder(payment.signedText).claims;
+    if (!isBatch(order)) {
+      require(
+        item === null && order.refundOf === null,
+        "it gives back a refund, or a batch's item",
+      );
+      return { payee: order.payee as string, amount: order.amount };
+    }
+    const text = item === null ? undefined : payment.itemTexts?.[item];
+    require(text !== undefined, "it gives back no item of the batch");
+    const { payee, amount } = parseBatchItem(text);
+    return { payee: payee as string, amount };
+  }
+
+  private async compareRefunds(): Promise<void> {
+    const { store, seals } = this.options;
+    const refunds = [...this.refunds.values()];
+    for (let start = 0; start < refunds.length; start += ACCOUNTS_PAGE) {
+      const page = refunds.slice(start, start + ACCOUNTS_PAGE);
+      const stored = new Map(
+        (await store.refundTotals(page.map(({ reference }) => reference)))
+          .map((row) => [refundKey(row.reference), row]),
+      );
+      for (const { reference, total, changed } of page) {
+        const row = stored.get(refundKey(reference));
+        require(
+          row !== undefined && row.total === total && row.changed === changed,
+          `the refunds of payment ${reference.id} are not what the entries say`,
+        );
+        seals.checkRefund(row);
+      }
+    }
   }
 
   private async cancel(entry: Entry<Cancelled>): Promise<void> {
@@ -475,6 +608,12 @@ class Replay {
     require(counts.postings === this.postings, "there are balances that no entry explains");
     require(counts.endings === this.endings, "there are ended payments that no entry explains");
     require(counts.tiles === this.tiles, "there are tiles that no entry explains");
+    require(
+      counts.paidRequests === this.paidRequests,
+      "there are paid requests that no entry pays",
+    );
+    require(counts.refunds === this.refunds.size, "there are refunds that no entry explains");
+    await this.compareRefunds();
     await this.compareAccounts();
     const sum = [...this.accounts.values()].reduce((total, { balance }) => total + balance, 0n);
     require(sum === 0n, `all balances add up to ${formatAmount(sum)}, not to zero`);
@@ -500,7 +639,7 @@ class Replay {
   }
 
   private compareAccount(stored: Sealed<StoredAccount>): void {
-    const { name, key, jwk, balance, opened, changed } = stored;
+    const { name, key, jwk, balance, opened, keyed, changed } = stored;
     const replayed = this.accounts.get(name);
     require(replayed !== undefined, `no entry opens account ${name}`);
     require(
@@ -508,7 +647,8 @@ class Replay {
       `account ${name} has ${formatAmount(balance)}, not ${formatAmount(replayed.balance)}`,
     );
     require(
-      replayed.key === key && replayed.opened === opened && replayed.changed === changed,
+      replayed.key === key && replayed.opened === opened && replayed.keyed === keyed &&
+        replayed.changed === changed,
       `account ${name} is not what the entries say`,
     );
     this.options.seals.checkAccount(stored);

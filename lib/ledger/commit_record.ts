@@ -17,7 +17,7 @@ export function commitRecord(
   tiles: readonly FullTile[],
 ): CommitRecord {
   const { entries, postings, newEndings } = settlement;
-  const jwks = openedKeys(settlement);
+  const jwks = newKeys(settlement);
   const delegations = new Map<Sha256, string>();
   for (const { delegation } of settlement.openings) {
     if (delegation !== null) delegations.set(delegation.sha256, delegation.text);
@@ -39,15 +39,28 @@ export function commitRecord(
     postings,
     payments: newEndings.map((ending) => newPayment(seals, ending)),
     delegations,
+    rotations: rotationTexts(settlement),
+    requests: settlement.requests.map((request) => seals.request(request)),
+    refunds: settlement.refunds.map((refund) => seals.refund(refund)),
     operatorIndexes: entries.flatMap(({ type, index }) => type.startsWith("ledger.") ? index : []),
   };
 }
 
-/** The keys of the accounts that this commit opens; null for a classic account. */
-function openedKeys({ openings }: Settlement): Map<string, RsaPublicJwk | null> {
-  return new Map(
+/** The keys of the accounts that this commit opens or gives another key; null for a classic account. */
+function newKeys({ openings, rotations }: Settlement): Map<string, RsaPublicJwk | null> {
+  const keys = new Map<string, RsaPublicJwk | null>(
     openings.map(({ name, delegation }) => [name, delegation?.claims.key.jwk ?? null]),
   );
+  for (const { rotation: { claims } } of rotations) keys.set(claims.account, claims.key.jwk);
+  return keys;
+}
+
+function rotationTexts({ rotations }: Settlement): Map<Sha256, string> {
+  const tokens = rotations.flatMap(({ rotation, countersignature }) => [
+    rotation,
+    countersignature,
+  ]);
+  return new Map(tokens.map(({ sha256, text }) => [sha256, text]));
 }
 
 function newPayment(seals: Seals, { submission, ...ending }: NewEnding): NewPayment {

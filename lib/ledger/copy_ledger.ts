@@ -91,6 +91,9 @@ class Copy {
       postings: [],
       payments: [],
       delegations: new Map(),
+      rotations: new Map(),
+      requests: [],
+      refunds: [],
       operatorIndexes: [],
     };
   }
@@ -103,6 +106,9 @@ class Copy {
     await this.postings();
     await this.payments();
     await this.delegations();
+    await this.requests();
+    await this.refunds();
+    await this.rotations();
   }
 
   private async append(rows: number, record: Partial<CommitRecord>): Promise<void> {
@@ -160,6 +166,30 @@ class Copy {
       const delegations = await this.from.delegationsAfter(after, PAGE_ROWS);
       await this.append(0, { delegations: new Map(delegations) });
       return delegations.at(-1)?.[0];
+    });
+  }
+
+  private async requests(): Promise<void> {
+    await this.pages({ payee: "", id: "" }, async (after) => {
+      const requests = await this.from.requestsAfter(after, PAGE_ROWS);
+      await this.append(0, { requests });
+      return requests.at(-1);
+    });
+  }
+
+  private async refunds(): Promise<void> {
+    await this.pages(0, async (skip) => {
+      const refunds = await this.from.refundsFrom(skip, PAGE_ROWS);
+      await this.append(0, { refunds });
+      return refunds.length === 0 ? undefined : skip + refunds.length;
+    });
+  }
+
+  private async rotations(): Promise<void> {
+    await this.pages("", async (after) => {
+      const rotations = await this.from.rotationsAfter(after, PAGE_ROWS);
+      await this.append(0, { rotations: new Map(rotations) });
+      return rotations.at(-1)?.[0];
     });
   }
 

@@ -97,6 +97,19 @@ export interface AccountOpen {
   readonly invite: string | null;
 }
 
+/** An account gets another key in place of the one it had. */
+export interface AccountKey {
+  readonly type: "account.key";
+  readonly account: AccountName;
+  /** Thumbprint of the new key. */
+  readonly key: Sha256;
+  /** Index of the entry that made the old key the account's. */
+  readonly replaces: number;
+  /** The rotation that the old key signed, and the new key's countersignature. */
+  readonly rotationSha256: Sha256;
+  readonly countersignatureSha256: Sha256;
+}
+
 /**
  * Money moves. There is no order and no delegation when the treasury issues money, and when a classic account, which has no
  * key, pays.
@@ -148,6 +161,7 @@ export type Fact =
   | LedgerMoved
   | LedgerContinued
   | AccountOpen
+  | AccountKey
   | Transfer
   | Batch
   | Cancelled;
@@ -229,6 +243,23 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
         invite: members.has("invite") ? members.text("invite", INVITE_CHARACTERS_MAX) : null,
       };
     },
+  },
+  "account.key": {
+    toJson: ({ account, key, replaces, rotationSha256, countersignatureSha256 }) => ({
+      account,
+      key,
+      replaces,
+      rotation_sha256: rotationSha256,
+      countersignature_sha256: countersignatureSha256,
+    }),
+    parse: (members) => ({
+      type: "account.key",
+      account: parseAccountName(members.raw("account")),
+      key: members.sha256("key"),
+      replaces: members.integer("replaces", 1, Number.MAX_SAFE_INTEGER),
+      rotationSha256: members.sha256("rotation_sha256"),
+      countersignatureSha256: members.sha256("countersignature_sha256"),
+    }),
   },
   "transfer": {
     toJson: (transfer) => ({

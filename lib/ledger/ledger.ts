@@ -8,11 +8,13 @@ import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { retry } from "../base/retry.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
-import { parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
-import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
+import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
+import { parseDelegation } from "../protocol/delegation.ts";
+import { hashLeaf, merkleRoot, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
-import { SALT_BYTES } from "../protocol/order.ts";
+import { isBatch, parseBatchItem, parseOrder, SALT_BYTES } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import { parseRotation } from "../protocol/rotation.ts";
 import { sha256Text } from "../protocol/token.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Checkpoint, logOrigin, signCheckpoint } from "./checkpoint.ts";
@@ -23,7 +25,7 @@ import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings }
 import type { Origin } from "./fair_queue.ts";
 import { type Invite, makeInvite, openInvite } from "./invite.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
-import { settle, type Settlement } from "./settle.ts";
+import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
 import type {
   Head,
   LedgerReader,
@@ -39,6 +41,12 @@ import {
   endingKey,
   idOf,
   type Outcome,
+  type PaymentRequest,
+  refundKey,
+  refundOf,
+  type RefundTarget,
+  requestKey,
+  requestOf,
   type Submission,
 } from "./submission.ts";
 import { type LogTree, type ReadTiles } from "./tiles.ts";
@@ -53,6 +61,8 @@ const CONFIRM_PAUSE_MS = 100;
 const NEVER_ABORTED = new AbortController().signal;
 /** The anchor follows the log within this time. */
 const ANCHOR_DELAY_MS = 1_000;
+/** Rotations that one answer tells of. */
+const KEY_CHAIN_MAX = 16;
 
 /** The log as it was committed. */
 export interface LogState {
@@ -69,6 +79,14 @@ export interface ProvenEntry {
   /** 32 bytes a step. */
   readonly path: readonly Uint8Array[];
   readonly checkpoint: Checkpoint;
+}
+
+/** An entry that gave an account another key, with the tokens that it names. */
+export interface KeyChange {
+  readonly proven: ProvenEntry;
+  readonly oldKey: RsaPublicJwk;
+  readonly rotation: string;
+  readonly countersignature: string;
 }
 
 /** How a checkpoint that someone shows relates to this log. */
@@ -202,6 +220,21 @@ export class Ledger {
     return payment;
   }
 
+  /** @throws {SealwireError} `store_damaged`. */
+  async request(payee: AccountName, id: Uuid): Promise<PaymentRequest | null> {
+    const [request] = await this.options.store.requests([{ payee, id }]);
+    if (request === undefined) return null;
+    this.options.seals.checkRequest(request);
+    return request;
+  }
+
+  /** Requests of which `account` is the payee or the named payer, newest first. Throws `store_damaged`. */
+  async requestsOf(account: AccountName, limit: number): Promise<PaymentRequest[]> {
+    const requests = await this.options.store.requestsOf(account, limit);
+    for (const request of requests) this.options.seals.checkRequest(request);
+    return requests;
+  }
+
   /**
    * Entries with their proofs under the newest checkpoint.
    *
@@ -229,6 +262,44 @@ export class Ledger {
   async proveOne(index: number): Promise<ProvenEntry> {
     const [proven] = await this.prove([index]);
     return proven!;
+  }
+
+  /**
+   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first; none where that key never
+   * was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
+   */
+  async keyChain(name: AccountName, known: Sha256): Promise<KeyChange[]> {
+    const account = await this.account(name);
+    const chain: KeyChange[] = [];
+    let index = account?.keyed ?? 0;
+    while (index > 0 && chain.length < KEY_CHAIN_MAX) {
+      const proven = await this.proveOne(index);
+      const entry = parseEntry(proven.text);
+      if (entry.type === "account.open" && entry.key === known) return chain;
+      if (entry.type !== "account.key") return [];
+      if (entry.key === known) return chain;
+      const { store } = this.options;
+      const rotation = await store.rotation(entry.rotationSha256);
+      const countersignature = await store.rotation(entry.countersignatureSha256);
+      if (rotation === null || countersignature === null) {
+        throw storeDamaged("a rotation is missing");
+      }
+      const oldKey = await this.keyOfEntry(entry.replaces);
+      chain.unshift({ proven, oldKey, rotation, countersignature });
+      index = entry.replaces;
+    }
+    return [];
+  }
+
+  /** The key that an entry gave an account. */
+  private async keyOfEntry(index: number): Promise<RsaPublicJwk> {
+    const { store } = this.options;
+    const entry = parseEntry(await this.entryText(index));
+    if (entry.type === "account.open" && entry.delegationSha256 !== null) {
+      return parseDelegation(await store.delegation(entry.delegationSha256)).claims.key.jwk;
+    }
+    if (entry.type !== "account.key") throw storeDamaged(`entry ${index} gives no key`);
+    return parseRotation(await store.rotation(entry.rotationSha256)).claims.key.jwk;
   }
 
   /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */
@@ -377,7 +448,56 @@ export class Ledger {
     }
     const { size: firstIndex, server, unit, settings } = head;
     const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
-    return settle(context, { accounts, endings }, submissions);
+    const view = {
+      accounts,
+      endings,
+      ...await this.requestView(transaction, time_s, submissions),
+      refundTargets: await this.refundTargets(transaction, submissions),
+    };
+    return settle(context, view, submissions);
+  }
+
+  private async requestView(
+    transaction: LedgerTransaction,
+    time_s: number,
+    submissions: readonly Submission[],
+  ): Promise<Pick<LedgerView, "requests" | "pendingRequests">> {
+    const ids = submissions.flatMap((one) => requestOf(one) ?? []);
+    const requests = new Map<string, PaymentRequest>();
+    for (const request of ids.length === 0 ? [] : await transaction.requests(ids)) {
+      this.options.seals.checkRequest(request);
+      requests.set(requestKey(request.payee, request.id), request);
+    }
+    const payees = submissions.flatMap((one) => one.type === "request" ? one.request.payee : []);
+    const pendingRequests = new Map<AccountName, PendingRequests>();
+    if (payees.length > 0) {
+      for (const [payee, payers] of await transaction.pendingRequests(payees, time_s)) {
+        pendingRequests.set(payee, countPending(payers));
+      }
+    }
+    return { requests, pendingRequests };
+  }
+
+  /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
+  private async refundTargets(
+    transaction: LedgerTransaction,
+    submissions: readonly Submission[],
+  ): Promise<Map<string, RefundTarget>> {
+    const targets = new Map<string, RefundTarget>();
+    const references = submissions.flatMap((one) => refundOf(one) ?? []);
+    if (references.length === 0) return targets;
+    const totals = new Map<string, bigint>();
+    for (const refund of await transaction.refundTotals(references)) {
+      this.options.seals.checkRefund(refund);
+      totals.set(refundKey(refund.reference), refund.total);
+    }
+    for (const reference of references) {
+      const key = refundKey(reference);
+      const payment = await this.payment(reference.payer, reference.id);
+      const paid = payment && paidBy(payment, reference.item);
+      if (paid) targets.set(key, { ...paid, reference, refunded: totals.get(key) ?? 0n });
+    }
+    return targets;
   }
 
   private async append(
@@ -387,7 +507,12 @@ export class Ledger {
     entryTexts: readonly string[],
     time_s: number,
   ): Promise<LogState> {
-    if (entryTexts.length === 0) return before;
+    if (entryTexts.length === 0) {
+      if (settlement.requests.length === 0) return before;
+      const record = commitRecord(this.options.seals, before.head, settlement, [], []);
+      await transaction.append(record);
+      return before;
+    }
     const { tree, fullTiles } = before.tree.appended(entryTexts.map(hashLeaf));
     const root = encodeBase64url(tree.root) as Sha256;
     const { settings } = settlement;
@@ -545,6 +670,34 @@ function thumbprintOf(jwk: RsaPublicJwk | null): Sha256 | null | undefined {
     if (!isSealwireError(error, "bad_key")) throw error;
     return undefined;
   }
+}
+
+function countPending(payers: readonly (AccountName | null)[]): PendingRequests {
+  const byPayer = new Map<AccountName, number>();
+  for (const payer of payers) {
+    if (payer !== null) byPayer.set(payer, (byPayer.get(payer) ?? 0) + 1);
+  }
+  return { total: payers.length, byPayer };
+}
+
+/** What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item. */
+function paidBy(
+  { state, signedText, itemTexts }: StoredPayment,
+  item: number | null,
+): Pick<RefundTarget, "payee" | "amount" | "isRefund"> | null {
+  if (state !== "settled" || signedText === null) return null;
+  const { claims } = parseOrder(signedText);
+  if (!isBatch(claims)) {
+    if (item !== null) return null;
+    return { payee: claims.payee, amount: claims.amount, isRefund: claims.refundOf !== null };
+  }
+  const text = item === null ? undefined : itemTexts?.[item];
+  if (text === undefined) return null;
+  if (merkleRoot(itemTexts!) !== claims.itemsRoot) {
+    throw storeDamaged(`the items of batch ${claims.id} were changed in the database`);
+  }
+  const { payee, amount } = parseBatchItem(text);
+  return { payee, amount, isRefund: false };
 }
 
 function undecided(cause: unknown): SealwireError {

@@ -10,6 +10,8 @@
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
 import { isSealwireError } from "../base/errors.ts";
+import type { AccountName } from "../keys/rsa.ts";
+import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import { copyToNewFile } from "./copy_ledger.ts";
 import { appendRecord } from "./postgres_append.ts";
@@ -23,8 +25,11 @@ import {
   endingOf,
   headOf,
   historyOf,
+  NO_ITEM,
   paymentOf,
   postingOf,
+  refundOf,
+  requestOf,
   storedAccountOf,
   storedPaymentOf,
 } from "./postgres_rows.ts";
@@ -44,9 +49,11 @@ import {
   type LedgerTransaction,
   type NewPayment,
   type Sealed,
+  type StoreCounts,
   type StoredAccount,
   type StoredPayment,
 } from "./store.ts";
+import type { PaymentRequest, RefundTotal } from "./submission.ts";
 import type { TileId } from "./tiles.ts";
 
 /** How often a transaction is tried that fails for no fault of its own: a deadlock, a connection that had died unseen. */
@@ -99,6 +106,50 @@ class PostgresReader implements LedgerReader {
       [arrayOf(wanted.map(({ payer }) => payer)), arrayOf(wanted.map(({ id }) => id))],
     );
     return rows.map(endingOf);
+  }
+
+  async requests(
+    ids: Iterable<{ payee: AccountName; id: Uuid }>,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const wanted = [...ids];
+    const rows = await this.query(
+      `SELECT requests.* FROM unnest($1::text[], $2::text[]) AS wanted (payee, id)
+       JOIN sealwire.requests USING (payee, id)`,
+      [arrayOf(wanted.map(({ payee }) => payee)), arrayOf(wanted.map(({ id }) => id))],
+    );
+    return rows.map(requestOf);
+  }
+
+  async pendingRequests(
+    payees: Iterable<AccountName>,
+    time_s: number,
+  ): Promise<Map<AccountName, (AccountName | null)[]>> {
+    const found = new Map<AccountName, (AccountName | null)[]>();
+    for (const payee of payees) found.set(payee, []);
+    const rows = await this.query(
+      `SELECT payee, payer FROM sealwire.requests
+       WHERE payee = ANY ($1::text[]) AND state = 'pending' AND expires_s > $2`,
+      [arrayOf(found.keys()), String(time_s)],
+    );
+    for (const { payee, payer } of rows) {
+      found.get(payee as AccountName)!.push(payer as AccountName | null);
+    }
+    return found;
+  }
+
+  async refundTotals(references: Iterable<PaymentReference>): Promise<Sealed<RefundTotal>[]> {
+    const wanted = [...references];
+    const rows = await this.query(
+      `SELECT refunds.* FROM unnest($1::text[], $2::text[], $3::integer[])
+         AS wanted (payer, id, item)
+       JOIN sealwire.refunds USING (payer, id, item)`,
+      [
+        arrayOf(wanted.map(({ payer }) => payer)),
+        arrayOf(wanted.map(({ id }) => id)),
+        arrayOf(wanted.map(({ item }) => item ?? NO_ITEM)),
+      ],
+    );
+    return rows.map(refundOf);
   }
 
   async entries(from: number, to: number): Promise<string[]> {
@@ -219,6 +270,51 @@ class PostgresStore extends PostgresReader implements LedgerStore {
     return row === undefined ? null : String(row.text);
   }
 
+  async rotation(sha256: Sha256): Promise<string | null> {
+    const [row] = await this.query(
+      "SELECT text FROM sealwire.rotations WHERE sha256 = $1",
+      [sha256],
+    );
+    return row === undefined ? null : String(row.text);
+  }
+
+  async requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]> {
+    const rows = await this.query(
+      `SELECT * FROM sealwire.requests WHERE payee = $1 OR payer = $1
+       ORDER BY created_s DESC, id LIMIT $2`,
+      [account, String(limit)],
+    );
+    return rows.map(requestOf);
+  }
+
+  async requestsAfter(
+    { payee, id }: { readonly payee: string; readonly id: string },
+    limit: number,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const rows = await this.query(
+      `SELECT * FROM sealwire.requests WHERE (payee, id) > ($1, $2)
+       ORDER BY payee, id LIMIT $3`,
+      [payee, id, String(limit)],
+    );
+    return rows.map(requestOf);
+  }
+
+  async refundsFrom(skip: number, limit: number): Promise<Sealed<RefundTotal>[]> {
+    const rows = await this.query(
+      "SELECT * FROM sealwire.refunds ORDER BY payer, id, item LIMIT $1 OFFSET $2",
+      [String(limit), String(skip)],
+    );
+    return rows.map(refundOf);
+  }
+
+  async rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
+    const rows = await this.query(
+      "SELECT sha256, text FROM sealwire.rotations WHERE sha256 > $1 ORDER BY sha256 LIMIT $2",
+      [after, String(limit)],
+    );
+    return rows.map((row) => [row.sha256 as Sha256, String(row.text)]);
+  }
+
   async history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
     const rows = await this.query(
       `SELECT entries.text, postings.balance, signed_text, items FROM sealwire.postings
@@ -280,19 +376,22 @@ class PostgresStore extends PostgresReader implements LedgerStore {
     return rows.map(({ balance }) => balance === null ? null : bigintOf(balance));
   }
 
-  async counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }> {
+  async counts(): Promise<StoreCounts> {
     const [row] = await this.query(
       `SELECT (SELECT count(*) FROM sealwire.entries) AS entries,
          (SELECT count(*) FROM sealwire.postings) AS postings,
          (SELECT count(*) FROM sealwire.payments) AS endings,
-         (SELECT count(*) FROM sealwire.tiles) AS tiles`,
+         (SELECT count(*) FROM sealwire.tiles) AS tiles,
+         (SELECT count(*) FROM sealwire.requests WHERE state = 'paid') AS paid_requests,
+         (SELECT count(*) FROM sealwire.refunds) AS refunds`,
     );
-    const { entries, postings, endings, tiles } = row!;
     return {
-      entries: Number(entries),
-      postings: Number(postings),
-      endings: Number(endings),
-      tiles: Number(tiles),
+      entries: Number(row!.entries),
+      postings: Number(row!.postings),
+      endings: Number(row!.endings),
+      tiles: Number(row!.tiles),
+      paidRequests: Number(row!.paid_requests),
+      refunds: Number(row!.refunds),
     };
   }
 

@@ -1,5 +1,5 @@
-/** Writes one commit: at most ten statements, sent together, whatever the number of payments. */
-import { arrayOf, bytesArrayOf } from "./postgres_rows.ts";
+/** Writes one commit: at most a dozen statements, sent together, whatever the number of payments. */
+import { arrayOf, bytesArrayOf, NO_ITEM } from "./postgres_rows.ts";
 import type { PostgresSession } from "./postgres_session.ts";
 import type { CommitRecord } from "./store.ts";
 
@@ -14,6 +14,7 @@ export async function appendRecord(session: PostgresSession, record: CommitRecor
     ...entryStatements(record),
     ...accountStatements(record),
     ...paymentStatements(record),
+    ...requestStatements(record),
   ];
   // All are sent before the first answer: one round trip.
   await Promise.all(statements.map(([text, parameters]) => session.query(text, parameters)));
@@ -68,17 +69,17 @@ function* entryStatements(
 }
 
 function* accountStatements({ accounts, postings }: CommitRecord): Iterable<Statement> {
-  const opened = accounts.filter(({ jwk }) => jwk !== undefined);
-  const changed = accounts.filter(({ jwk }) => jwk === undefined);
-  const insert = `INSERT INTO sealwire.accounts (name, key, jwk, balance, opened, changed, seal)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[],
-      $6::bigint[], $7::text[])`;
-  if (opened.length > 0) yield [insert, accountColumns(opened)];
-  if (changed.length > 0) {
+  if (accounts.length > 0) {
     yield [
-      `${insert} ON CONFLICT (name) DO UPDATE
-         SET balance = excluded.balance, changed = excluded.changed, seal = excluded.seal`,
-      accountColumns(changed),
+      `INSERT INTO sealwire.accounts AS stored
+         (name, key, jwk, balance, opened, keyed, changed, seal)
+       SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[],
+         $6::bigint[], $7::bigint[], $8::text[])
+       ON CONFLICT (name) DO UPDATE
+         SET key = excluded.key, jwk = coalesce(excluded.jwk, stored.jwk),
+           balance = excluded.balance, keyed = excluded.keyed, changed = excluded.changed,
+           seal = excluded.seal`,
+      accountColumns(accounts),
     ];
   }
   if (postings.length > 0) {
@@ -101,6 +102,7 @@ function accountColumns(accounts: CommitRecord["accounts"]): string[] {
     arrayOf(accounts.map(({ jwk }) => jwk ? JSON.stringify(jwk) : null)),
     arrayOf(accounts.map(({ balance }) => balance)),
     arrayOf(accounts.map(({ opened }) => opened)),
+    arrayOf(accounts.map(({ keyed }) => keyed)),
     arrayOf(accounts.map(({ changed }) => changed)),
     arrayOf(accounts.map(({ seal }) => seal)),
   ];
@@ -133,6 +135,55 @@ function* paymentStatements({ payments, delegations }: CommitRecord): Iterable<S
         ),
         arrayOf(payments.map(({ seal }) => seal)),
       ],
+    ];
+  }
+}
+
+function* requestStatements({ requests, refunds, rotations }: CommitRecord): Iterable<Statement> {
+  if (requests.length > 0) {
+    yield [
+      `INSERT INTO sealwire.requests (payee, id, payer, amount, memo, created_s, expires_s, state,
+         entry_index, seal)
+       SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[],
+         $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::text[])
+       ON CONFLICT (payee, id) DO UPDATE
+         SET state = excluded.state, entry_index = excluded.entry_index, seal = excluded.seal`,
+      [
+        arrayOf(requests.map(({ payee }) => payee)),
+        arrayOf(requests.map(({ id }) => id)),
+        arrayOf(requests.map(({ payer }) => payer)),
+        arrayOf(requests.map(({ amount }) => amount)),
+        arrayOf(requests.map(({ memo }) => memo)),
+        arrayOf(requests.map(({ created_s }) => created_s)),
+        arrayOf(requests.map(({ expires_s }) => expires_s)),
+        arrayOf(requests.map(({ state }) => state)),
+        arrayOf(requests.map(({ index }) => index)),
+        arrayOf(requests.map(({ seal }) => seal)),
+      ],
+    ];
+  }
+  if (refunds.length > 0) {
+    yield [
+      `INSERT INTO sealwire.refunds (payer, id, item, total, changed, seal)
+       SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[],
+         $6::text[])
+       ON CONFLICT (payer, id, item) DO UPDATE
+         SET total = excluded.total, changed = excluded.changed, seal = excluded.seal`,
+      [
+        arrayOf(refunds.map(({ reference }) => reference.payer)),
+        arrayOf(refunds.map(({ reference }) => reference.id)),
+        arrayOf(refunds.map(({ reference }) => reference.item ?? NO_ITEM)),
+        arrayOf(refunds.map(({ total }) => total)),
+        arrayOf(refunds.map(({ changed }) => changed)),
+        arrayOf(refunds.map(({ seal }) => seal)),
+      ],
+    ];
+  }
+  if (rotations.size > 0) {
+    yield [
+      `INSERT INTO sealwire.rotations (sha256, text)
+       SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING`,
+      [arrayOf(rotations.keys()), arrayOf(rotations.values())],
     ];
   }
 }

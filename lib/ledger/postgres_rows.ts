@@ -4,8 +4,8 @@
  */
 import { Buffer } from "node:buffer";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import type { RsaPublicJwk } from "../keys/rsa.ts";
-import type { Unit } from "../protocol/money.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
+import type { Amount, Unit } from "../protocol/money.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Registration } from "./entry.ts";
 import type { PostgresRow, PostgresValue } from "./postgres_session.ts";
@@ -20,7 +20,10 @@ import type {
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
-import type { Ending } from "./submission.ts";
+import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
+
+/** In the place of an item's index: the payment is none of a batch. */
+export const NO_ITEM = -1;
 
 /** An array as PostgreSQL writes it (documentation, 8.15.2). */
 export function arrayOf(values: Iterable<string | number | bigint | null>): string {
@@ -58,6 +61,7 @@ export function accountOf(row: PostgresRow): Sealed<Account> {
     key: row.key as Sha256 | null,
     balance: bigintOf(row.balance),
     opened: Number(row.opened),
+    keyed: Number(row.keyed),
     changed: Number(row.changed),
     seal: String(row.seal),
   };
@@ -110,6 +114,35 @@ export function postingOf(row: PostgresRow): Posting {
     account: row.account as Party,
     index: Number(row.entry_index),
     balance: bigintOf(row.balance),
+  };
+}
+
+export function requestOf(row: PostgresRow): Sealed<PaymentRequest> {
+  return {
+    payee: row.payee as AccountName,
+    id: row.id as Uuid,
+    payer: row.payer as AccountName | null,
+    amount: bigintOf(row.amount) as Amount,
+    memo: row.memo as string | null,
+    created_s: Number(row.created_s),
+    expires_s: Number(row.expires_s),
+    state: row.state as PaymentRequest["state"],
+    index: Number(row.entry_index),
+    seal: String(row.seal),
+  };
+}
+
+export function refundOf(row: PostgresRow): Sealed<RefundTotal> {
+  const item = Number(row.item);
+  return {
+    reference: {
+      payer: row.payer as AccountName,
+      id: row.id as Uuid,
+      item: item === NO_ITEM ? null : item,
+    },
+    total: bigintOf(row.total),
+    changed: Number(row.changed),
+    seal: String(row.seal),
   };
 }
 

@@ -54,6 +54,7 @@ const MIGRATIONS: readonly string[] = [
     jwk text,
     balance bigint NOT NULL,
     opened bigint NOT NULL,
+    keyed bigint NOT NULL,
     changed bigint NOT NULL,
     seal text NOT NULL
   ) WITH (fillfactor = 70);
@@ -75,6 +76,31 @@ const MIGRATIONS: readonly string[] = [
     seal text NOT NULL,
     PRIMARY KEY (payer, id)
   );
+  CREATE TABLE sealwire.requests (
+    payee text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    payer text COLLATE "C",
+    amount bigint NOT NULL,
+    memo text,
+    created_s bigint NOT NULL,
+    expires_s bigint NOT NULL,
+    state text NOT NULL,
+    entry_index bigint NOT NULL,
+    seal text NOT NULL,
+    PRIMARY KEY (payee, id)
+  );
+  CREATE INDEX requests_by_payer ON sealwire.requests (payer, created_s);
+  -- item -1: the payment is none of a batch.
+  CREATE TABLE sealwire.refunds (
+    payer text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    item integer NOT NULL,
+    total bigint NOT NULL,
+    changed bigint NOT NULL,
+    seal text NOT NULL,
+    PRIMARY KEY (payer, id, item)
+  );
+  CREATE TABLE sealwire.rotations (sha256 text COLLATE "C" PRIMARY KEY, text text NOT NULL);
   CREATE TABLE sealwire.delegations (sha256 text COLLATE "C" PRIMARY KEY, text text NOT NULL);
   `,
 ];

@@ -66,6 +66,8 @@ export interface SettledPayment {
 
 export interface VerifiedReceipt extends SettledPayment {
   readonly text: string;
+  /** The exact text of the entry. */
+  readonly entry: string;
   /** Thumbprint of the server's key. */
   readonly server: Sha256;
   readonly checkpoint: Checkpoint;
@@ -141,7 +143,13 @@ export async function verifyReceipt(
   verifyInclusion(hashLeaf(receipt.entry), receipt.index, checkpoint, receipt.hashes);
   const payment = await verifySettled(receipt, server.thumbprint);
   requireSame(payment.index, receipt.index, "index");
-  return { ...payment, text: text as string, server: server.thumbprint, checkpoint };
+  return {
+    ...payment,
+    text: text as string,
+    entry: receipt.entry,
+    server: server.thumbprint,
+    checkpoint,
+  };
 }
 
 /**

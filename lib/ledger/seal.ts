@@ -9,6 +9,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { SealwireError } from "../base/errors.ts";
 import type { Account } from "./settle.ts";
 import type { EndingRow, Head, Sealed } from "./store.ts";
+import type { PaymentRequest, RefundTotal } from "./submission.ts";
 
 export class Seals {
   /** `key`: 32 bytes. */
@@ -31,6 +32,14 @@ export class Seals {
     return this.of(JSON.stringify(["invite", content]));
   }
 
+  request<R extends PaymentRequest>(request: R): Sealed<R> {
+    return { ...request, seal: this.of(requestText(request)) };
+  }
+
+  refund<R extends RefundTotal>(refund: R): Sealed<R> {
+    return { ...refund, seal: this.of(refundText(refund)) };
+  }
+
   /** All throw `store_damaged` when the row is not what was sealed. */
   checkHead(head: Sealed<Head>): void {
     this.check(headText(head), head.seal, "the head of the ledger");
@@ -42,6 +51,15 @@ export class Seals {
 
   checkEnding(ending: Sealed<EndingRow>): void {
     this.check(endingText(ending), ending.seal, `payment ${ending.id} of ${ending.payer}`);
+  }
+
+  checkRequest(request: Sealed<PaymentRequest>): void {
+    this.check(requestText(request), request.seal, `request ${request.id} of ${request.payee}`);
+  }
+
+  checkRefund(refund: Sealed<RefundTotal>): void {
+    const { payer, id } = refund.reference;
+    this.check(refundText(refund), refund.seal, `the refunds of payment ${id} of ${payer}`);
   }
 
   private of(text: string): string {
@@ -63,12 +81,23 @@ function headText({ size, root, time_s, server, unit, settings }: Head): string 
   );
 }
 
-function accountText({ name, key, balance, opened, changed }: Account): string {
-  return JSON.stringify(["account", name, key, balance.toString(), opened, changed]);
+function accountText({ name, key, balance, opened, keyed, changed }: Account): string {
+  return JSON.stringify(["account", name, key, balance.toString(), opened, keyed, changed]);
 }
 
 function endingText({ payer, id, contentSha256, state, index }: EndingRow): string {
   return JSON.stringify(["ending", payer, id, contentSha256, state, index]);
+}
+
+function requestText(request: PaymentRequest): string {
+  const { payee, id, payer, amount, memo, created_s, expires_s, state, index } = request;
+  return JSON.stringify(
+    ["request", payee, id, payer, amount.toString(), memo, created_s, expires_s, state, index],
+  );
+}
+
+function refundText({ reference: { payer, id, item }, total, changed }: RefundTotal): string {
+  return JSON.stringify(["refund", payer, id, item, total.toString(), changed]);
 }
 
 /** The database holds something that this server did not write there. */

@@ -11,8 +11,15 @@ import {
   delegationFlaw,
 } from "../protocol/delegation.ts";
 import { type Amount, AMOUNT_MAX, formatAmount, type Unit } from "../protocol/money.ts";
-import { type BatchItem, isBatch, untimely } from "../protocol/order.ts";
+import {
+  type BatchItem,
+  isBatch,
+  type Order,
+  type PaymentReference,
+  untimely,
+} from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import type { SignedRotation } from "../protocol/rotation.ts";
 import { sha256Text, type Token } from "../protocol/token.ts";
 import type { Entry, Fact, Settings, Transfer } from "./entry.ts";
 import {
@@ -21,7 +28,15 @@ import {
   idOf,
   type NewEnding,
   type Outcome,
+  type PaymentRequest,
+  refundKey,
+  type RefundTarget,
+  type RefundTotal,
   type RefusalReason,
+  REQUEST_LIFE_S_MAX,
+  requestKey,
+  REQUESTS_MAX,
+  REQUESTS_TO_PAYER_MAX,
   type Submission,
 } from "./submission.ts";
 
@@ -44,6 +59,8 @@ export interface Account {
   readonly balance: bigint;
   /** Index of its `account.open` entry; 0 for the treasury, which comes with the ledger. */
   readonly opened: number;
+  /** Index of the entry that made its key current: `account.open`, or the last `account.key`. */
+  readonly keyed: number;
   /** Index of the last entry that changed it. */
   readonly changed: number;
 }
@@ -53,6 +70,17 @@ export interface LedgerView {
   readonly accounts: ReadonlyMap<string, Account>;
   /** By {@linkcode endingKey}. */
   readonly endings: ReadonlyMap<string, Ending>;
+  /** By {@linkcode requestKey}. */
+  readonly requests: ReadonlyMap<string, PaymentRequest>;
+  /** How many requests of a payee are pending: in all, and by payer. */
+  readonly pendingRequests: ReadonlyMap<AccountName, PendingRequests>;
+  /** By {@linkcode refundKey}. */
+  readonly refundTargets: ReadonlyMap<string, RefundTarget>;
+}
+
+export interface PendingRequests {
+  readonly total: number;
+  readonly byPayer: ReadonlyMap<AccountName, number>;
 }
 
 /** The commit that is being made. */
@@ -86,6 +114,10 @@ export interface Settlement {
   readonly accounts: readonly Account[];
   readonly postings: readonly Posting[];
   readonly openings: readonly Opening[];
+  readonly rotations: readonly SignedRotation[];
+  /** Requests that are new or have ended. */
+  readonly requests: readonly PaymentRequest[];
+  readonly refunds: readonly RefundTotal[];
   readonly settings: Settings;
 }
 
@@ -121,6 +153,12 @@ function settleOne(book: Book, submission: Submission): Outcome {
       return cancel(book, submission);
     case "order":
       return pay(book, submission);
+    case "rotate":
+      return rotate(book, submission);
+    case "request":
+      return request(book, submission);
+    case "close-request":
+      return closeRequest(book, submission);
     case "operator":
       return book.record(submission.fact);
   }
@@ -231,6 +269,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
     if (account === undefined) return refused("unknown_payee");
     if (account.key !== payeeKey) return refused("payee_key_changed");
   }
+  const flawOfPurpose = isBatch(order)
+    ? undefined
+    : requestFlaw(book, order) ?? refundFlaw(book, order);
+  if (flawOfPurpose !== undefined) return refused(flawOfPurpose);
   const signed = {
     id: order.id,
     payer: order.payer,
@@ -240,7 +282,9 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   };
   if (!isBatch(order)) {
     const { payee, payeeKey, amount } = order;
-    return book.transfer(submission, sha256, { ...signed, payee, payeeKey, amount });
+    const outcome = book.transfer(submission, sha256, { ...signed, payee, payeeKey, amount });
+    book.fulfil(order);
+    return outcome;
   }
   const { count, itemsRoot } = order;
   return book.batch(submission, sha256, {
@@ -251,6 +295,90 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
     unit: book.context.unit,
     itemsRoot,
   });
+}
+
+/** Why an order may not pay the request that it names. */
+function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
+  if (order.request === null) return undefined;
+  const request = order.payee === TREASURY ? undefined : book.request(order.payee, order.request);
+  const forOther = request?.payer !== null && request?.payer !== order.payer;
+  if (request === undefined || forOther) return "request_unknown";
+  if (request.state === "paid") return "request_paid";
+  if (request.state !== "pending") return "request_closed";
+  if (book.context.time_s >= request.expires_s) return "request_expired";
+  return request.amount === order.amount ? undefined : "request_differs";
+}
+
+/**
+ * Why an order may not give back the payment that it names. Only its payee may, to its payer, and all refunds of a payment add
+ * up to its amount at most. Parties are names, so a replaced key does not matter.
+ */
+function refundFlaw(book: Book, order: Order): RefusalReason | undefined {
+  if (order.refundOf === null) return undefined;
+  const target = book.refundTarget(order.refundOf);
+  const isTheirs = target?.payee === order.payer && order.refundOf.payer === order.payee;
+  if (target === undefined || !isTheirs) return "refund_unknown";
+  if (target.isRefund) return "refund_of_refund";
+  return target.refunded + order.amount > target.amount ? "refund_too_much" : undefined;
+}
+
+/** The old key gives the account a new one. */
+function rotate(book: Book, submission: Submission & { type: "rotate" }): Outcome {
+  const { oldKey, rotation: { claims, sha256 }, countersignature } = submission.signed;
+  const account = book.account(claims.account);
+  if (account === undefined || account.key === null) return refused("wrong_key");
+  const { thumbprint: key } = claims.key;
+  if (claims.server !== book.context.server) return refused("wrong_server");
+  if (account.key === key) return { state: "rotated", index: account.keyed, again: true };
+  // The signature was verified before the commit, under a key that an earlier submission may have replaced since.
+  if (account.key !== oldKey || claims.replaces !== account.keyed) return refused("wrong_key");
+  if (claims.iat > book.context.time_s + CLOCK_LEAD_S_MAX) return refused("order_from_future");
+  const index = book.rotate(submission.signed, {
+    type: "account.key",
+    account: claims.account,
+    key,
+    replaces: claims.replaces,
+    rotationSha256: sha256,
+    countersignatureSha256: countersignature.sha256,
+  });
+  return { state: "rotated", index, again: false };
+}
+
+function request(book: Book, { request }: Submission & { type: "request" }): Outcome {
+  const { payee, payer, id } = request;
+  const known = book.request(payee, id);
+  if (known !== undefined) {
+    const same = known.payer === payer && known.amount === request.amount &&
+      known.memo === request.memo;
+    return same ? { state: "request", request: known } : refused("order_conflict");
+  }
+  if (payee === payer) return refused("payer_is_payee");
+  const { total, toPayer } = book.pendingRequests(payee, payer);
+  if (total >= REQUESTS_MAX || toPayer >= REQUESTS_TO_PAYER_MAX) return refused("request_limit");
+  if (payer !== null && book.account(payer) === undefined) return refused("unknown_account");
+  const { life_s, ...asked } = request;
+  const created_s = book.context.time_s;
+  return book.keepRequest({
+    ...asked,
+    created_s,
+    expires_s: created_s + Math.min(life_s, REQUEST_LIFE_S_MAX),
+    state: "pending",
+    index: 0,
+  });
+}
+
+/** Its payer declines a request; its payee withdraws it. */
+function closeRequest(book: Book, submission: Submission & { type: "close-request" }): Outcome {
+  const { by, payee, id } = submission;
+  const request = book.request(payee, id);
+  if (request === undefined || (by !== payee && by !== request.payer)) {
+    return refused("request_unknown");
+  }
+  const state = by === payee ? "withdrawn" : "declined";
+  if (request.state === state) return { state: "request", request };
+  if (request.state === "paid") return refused("request_paid");
+  if (request.state !== "pending") return refused("request_closed");
+  return book.keepRequest({ ...request, state });
 }
 
 function fromFuture(iat: number, time_s: number): RefusalReason | undefined {
@@ -312,6 +440,9 @@ class Book {
   private readonly entries: Entry[] = [];
   private readonly postings: Posting[] = [];
   private readonly openings: Opening[] = [];
+  private readonly rotations: SignedRotation[] = [];
+  private readonly changedRequests = new Map<string, PaymentRequest>();
+  private readonly refunds = new Map<string, RefundTotal>();
   settings: Settings;
   isMoved: boolean;
 
@@ -361,7 +492,7 @@ class Book {
       delegationSha256,
       invite,
     });
-    this.changed.set(name, { name, key, balance: 0n, opened: index, changed: index });
+    this.changed.set(name, { name, key, balance: 0n, opened: index, keyed: index, changed: index });
     this.openings.push({ name, delegation });
     return index;
   }
@@ -413,6 +544,64 @@ class Book {
     return this.end(submission, { contentSha256, state: "cancelled", index: this.add(fact) });
   }
 
+  rotate(signed: SignedRotation, fact: Fact & { type: "account.key" }): number {
+    const index = this.add(fact);
+    const account = this.account(fact.account)!;
+    this.changed.set(fact.account, { ...account, key: fact.key, keyed: index, changed: index });
+    this.rotations.push(signed);
+    return index;
+  }
+
+  request(payee: AccountName, id: Uuid): PaymentRequest | undefined {
+    const key = requestKey(payee, id);
+    return this.changedRequests.get(key) ?? this.view.requests.get(key);
+  }
+
+  /** Pending requests of `payee`: in all, and to `payer` (0 where anyone may pay). */
+  pendingRequests(
+    payee: AccountName,
+    payer: AccountName | null,
+  ): { total: number; toPayer: number } {
+    const stored = this.view.pendingRequests.get(payee);
+    const count = { total: stored?.total ?? 0, toPayer: 0 };
+    if (payer !== null) count.toPayer = stored?.byPayer.get(payer) ?? 0;
+    for (const [key, request] of this.changedRequests) {
+      if (request.payee !== payee) continue;
+      const change = Number(this.isPending(request)) -
+        Number(this.isPending(this.view.requests.get(key)));
+      count.total += change;
+      if (payer !== null && request.payer === payer) count.toPayer += change;
+    }
+    return count;
+  }
+
+  private isPending(request: PaymentRequest | undefined): boolean {
+    return request?.state === "pending" && this.context.time_s < request.expires_s;
+  }
+
+  keepRequest(request: PaymentRequest): Outcome {
+    this.changedRequests.set(requestKey(request.payee, request.id), request);
+    return { state: "request", request };
+  }
+
+  /** A settled payment, with what earlier orders of this commit gave back of it. */
+  refundTarget(reference: PaymentReference): RefundTarget | undefined {
+    const key = refundKey(reference);
+    const target = this.view.refundTargets.get(key);
+    const changed = this.refunds.get(key);
+    return target && changed ? { ...target, refunded: changed.total } : target;
+  }
+
+  /** Notes that the order, which was just settled, paid its request and gave back what it names. */
+  fulfil({ payee, request: id, refundOf, amount }: Order): void {
+    const index = this.entries.length - 1 + this.context.firstIndex;
+    const request = id === null ? undefined : this.request(payee as AccountName, id);
+    if (request !== undefined) this.keepRequest({ ...request, state: "paid", index });
+    if (refundOf === null) return;
+    const total = this.refundTarget(refundOf)!.refunded + amount;
+    this.refunds.set(refundKey(refundOf), { reference: refundOf, total, changed: index });
+  }
+
   record(fact: Fact): Outcome {
     // Another process has opened the ledger meanwhile.
     if (fact.type === "ledger.open" && this.context.firstIndex > 0) {
@@ -445,6 +634,9 @@ class Book {
       accounts: [...this.changed.values()],
       postings: this.postings,
       openings: this.openings,
+      rotations: this.rotations,
+      requests: [...this.changedRequests.values()],
+      refunds: [...this.refunds.values()],
       settings: this.settings,
     };
   }
@@ -472,7 +664,7 @@ class Book {
 
 /** The treasury before it has paid anyone. */
 export function treasury(server: Sha256): Account {
-  return { name: TREASURY, key: server, balance: 0n, opened: 0, changed: 0 };
+  return { name: TREASURY, key: server, balance: 0n, opened: 0, keyed: 0, changed: 0 };
 }
 
 /** Only the treasury may be negative. All balances sum to zero, so none can grow past what a number holds. */

@@ -10,12 +10,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { PRIVATE_FILE_MODE, removeIfThere, writeError } from "../base/files.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import type { RsaPublicJwk } from "../keys/rsa.ts";
-import type { Unit } from "../protocol/money.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
+import type { Amount, Unit } from "../protocol/money.ts";
+import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { Ending } from "./submission.ts";
+import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -36,12 +37,15 @@ import {
   type LedgerTransaction,
   type NewPayment,
   type Sealed,
+  type StoreCounts,
   type StoredAccount,
   type StoredPayment,
 } from "./store.ts";
 import type { TileId } from "./tiles.ts";
 
 const BUSY_RETRY_MS = 2;
+/** In the place of an item's index: the payment is none of a batch. */
+const NO_ITEM = -1;
 /** Pages that a backup copies between two turns of the event loop. */
 const BACKUP_PAGES = 1_000;
 
@@ -79,6 +83,51 @@ class SqliteReader implements LedgerReader {
         id,
       );
       if (row !== undefined) found.push(endingOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  requests(
+    ids: Iterable<{ payee: AccountName; id: Uuid }>,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const found: Sealed<PaymentRequest>[] = [];
+    for (const { payee, id } of ids) {
+      const row = this.statements.get(
+        "SELECT * FROM requests WHERE payee = ? AND id = ?",
+        payee,
+        id,
+      );
+      if (row !== undefined) found.push(requestOf(row));
+    }
+    return Promise.resolve(found);
+  }
+
+  pendingRequests(
+    payees: Iterable<AccountName>,
+    time_s: number,
+  ): Promise<Map<AccountName, (AccountName | null)[]>> {
+    const found = new Map<AccountName, (AccountName | null)[]>();
+    for (const payee of new Set(payees)) {
+      const rows = this.statements.all(
+        "SELECT payer FROM requests WHERE payee = ? AND state = 'pending' AND expires_s > ?",
+        payee,
+        BigInt(time_s),
+      );
+      found.set(payee, rows.map((row) => row.payer as AccountName | null));
+    }
+    return Promise.resolve(found);
+  }
+
+  refundTotals(references: Iterable<PaymentReference>): Promise<Sealed<RefundTotal>[]> {
+    const found: Sealed<RefundTotal>[] = [];
+    for (const reference of references) {
+      const row = this.statements.get(
+        "SELECT * FROM refunds WHERE payer = ? AND id = ? AND item = ?",
+        reference.payer,
+        reference.id,
+        BigInt(reference.item ?? NO_ITEM),
+      );
+      if (row !== undefined) found.push(refundOf(row));
     }
     return Promise.resolve(found);
   }
@@ -209,6 +258,22 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return Promise.resolve(row === undefined ? null : String(row.text));
   }
 
+  rotation(sha256: Sha256): Promise<string | null> {
+    const row = this.statements.get("SELECT text FROM rotations WHERE sha256 = ?", sha256);
+    return Promise.resolve(row === undefined ? null : String(row.text));
+  }
+
+  requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]> {
+    const rows = this.statements.all(
+      `SELECT * FROM requests WHERE payee = ? OR payer = ?
+       ORDER BY created_s DESC, id LIMIT ?`,
+      account,
+      account,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(requestOf));
+  }
+
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]> {
     const rows = this.statements.all(
       `SELECT entries.text, postings.balance, signed_text, items FROM postings
@@ -263,6 +328,37 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     return Promise.resolve(rows.map(paymentOf));
   }
 
+  requestsAfter(
+    { payee, id }: { readonly payee: string; readonly id: string },
+    limit: number,
+  ): Promise<Sealed<PaymentRequest>[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM requests WHERE (payee, id) > (?, ?) ORDER BY payee, id LIMIT ?",
+      payee,
+      id,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map(requestOf));
+  }
+
+  refundsFrom(skip: number, limit: number): Promise<Sealed<RefundTotal>[]> {
+    const rows = this.statements.all(
+      "SELECT * FROM refunds ORDER BY payer, id, item LIMIT ? OFFSET ?",
+      BigInt(limit),
+      BigInt(skip),
+    );
+    return Promise.resolve(rows.map(refundOf));
+  }
+
+  rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
+    const rows = this.statements.all(
+      "SELECT sha256, text FROM rotations WHERE sha256 > ? ORDER BY sha256 LIMIT ?",
+      after,
+      BigInt(limit),
+    );
+    return Promise.resolve(rows.map((row) => [row.sha256 as Sha256, String(row.text)]));
+  }
+
   delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]> {
     const rows = this.statements.all(
       "SELECT sha256, text FROM delegations WHERE sha256 > ? ORDER BY sha256 LIMIT ?",
@@ -283,16 +379,22 @@ class SqliteStore extends SqliteReader implements LedgerStore {
     }));
   }
 
-  counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }> {
+  counts(): Promise<StoreCounts> {
     const row = this.statements.get(
-      `SELECT (SELECT count(*) FROM entries) AS entries, (SELECT count(*) FROM postings) AS postings,
-         (SELECT count(*) FROM payments) AS endings, (SELECT count(*) FROM tiles) AS tiles`,
+      `SELECT (SELECT count(*) FROM entries) AS entries,
+         (SELECT count(*) FROM postings) AS postings,
+         (SELECT count(*) FROM payments) AS endings,
+         (SELECT count(*) FROM tiles) AS tiles,
+         (SELECT count(*) FROM requests WHERE state = 'paid') AS paid_requests,
+         (SELECT count(*) FROM refunds) AS refunds`,
     )!;
     return Promise.resolve({
       entries: Number(row.entries),
       postings: Number(row.postings),
       endings: Number(row.endings),
       tiles: Number(row.tiles),
+      paidRequests: Number(row.paid_requests),
+      refunds: Number(row.refunds),
     });
   }
 
@@ -339,6 +441,7 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
     this.appendEntries(record);
     this.appendAccounts(record);
     this.appendPayments(record);
+    this.appendRequests(record);
     return Promise.resolve();
   }
 
@@ -373,27 +476,18 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 
   private appendAccounts({ accounts, postings }: CommitRecord): void {
-    for (const { name, key, jwk, balance, opened, changed, seal } of accounts) {
-      if (jwk === undefined) {
-        this.statements.run(
-          `INSERT INTO accounts VALUES (?, ?, NULL, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
-           SET balance = excluded.balance, changed = excluded.changed, seal = excluded.seal`,
-          name,
-          key,
-          balance,
-          BigInt(opened),
-          BigInt(changed),
-          seal,
-        );
-        continue;
-      }
+    for (const { name, key, jwk, balance, opened, keyed, changed, seal } of accounts) {
+      // An account that exists and keeps its key keeps the JWK that is stored.
       this.statements.run(
-        "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
+        `INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+         SET key = excluded.key, jwk = coalesce(excluded.jwk, jwk), balance = excluded.balance,
+           keyed = excluded.keyed, changed = excluded.changed, seal = excluded.seal`,
         name,
         key,
         jwk ? JSON.stringify(jwk) : null,
         balance,
         BigInt(opened),
+        BigInt(keyed),
         BigInt(changed),
         seal,
       );
@@ -405,6 +499,41 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
         BigInt(index),
         balance,
       );
+    }
+  }
+
+  private appendRequests({ requests, refunds, rotations }: CommitRecord): void {
+    for (const request of requests) {
+      this.statements.run(
+        `INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (payee, id)
+         DO UPDATE SET state = excluded.state, entry_index = excluded.entry_index,
+           seal = excluded.seal`,
+        request.payee,
+        request.id,
+        request.payer,
+        request.amount,
+        request.memo,
+        BigInt(request.created_s),
+        BigInt(request.expires_s),
+        request.state,
+        BigInt(request.index),
+        request.seal,
+      );
+    }
+    for (const { reference: { payer, id, item }, total, changed, seal } of refunds) {
+      this.statements.run(
+        `INSERT INTO refunds VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (payer, id, item)
+         DO UPDATE SET total = excluded.total, changed = excluded.changed, seal = excluded.seal`,
+        payer,
+        id,
+        BigInt(item ?? NO_ITEM),
+        total,
+        BigInt(changed),
+        seal,
+      );
+    }
+    for (const [sha256, text] of rotations) {
+      this.statements.run("INSERT OR IGNORE INTO rotations VALUES (?, ?)", sha256, text);
     }
   }
 
@@ -461,6 +590,7 @@ function accountOf(row: Row): Sealed<Account> {
     key: row.key as Sha256 | null,
     balance: row.balance as bigint,
     opened: Number(row.opened),
+    keyed: Number(row.keyed),
     changed: Number(row.changed),
     seal: String(row.seal),
   };
@@ -484,6 +614,21 @@ function endingOf(row: Row): Sealed<EndingRow> {
   };
 }
 
+function requestOf(row: Row): Sealed<PaymentRequest> {
+  return {
+    payee: row.payee as AccountName,
+    id: row.id as Uuid,
+    payer: row.payer as AccountName | null,
+    amount: row.amount as Amount,
+    memo: row.memo as string | null,
+    created_s: Number(row.created_s),
+    expires_s: Number(row.expires_s),
+    state: row.state as PaymentRequest["state"],
+    index: Number(row.entry_index),
+    seal: String(row.seal),
+  };
+}
+
 function paymentOf(row: Row): NewPayment {
   return {
     ...endingOf(row),
@@ -498,6 +643,20 @@ function postingOf(row: Row): Posting {
     account: row.account as Party,
     index: Number(row.entry_index),
     balance: row.balance as bigint,
+  };
+}
+
+function refundOf(row: Row): Sealed<RefundTotal> {
+  const item = Number(row.item);
+  return {
+    reference: {
+      payer: row.payer as AccountName,
+      id: row.id as Uuid,
+      item: item === NO_ITEM ? null : item,
+    },
+    total: row.total as bigint,
+    changed: Number(row.changed),
+    seal: String(row.seal),
   };
 }
 

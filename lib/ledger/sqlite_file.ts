@@ -8,7 +8,7 @@ import { SealwireError } from "../base/errors.ts";
 
 /** "SWLR": marks a database as a Sealwire ledger. */
 const APPLICATION_ID = 0x53574c52;
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 /** How long to wait for another process's transaction. */
 export const BUSY_TIMEOUT_MS = 5_000;
 
@@ -39,6 +39,7 @@ const SCHEMA = `
     jwk TEXT,
     balance INTEGER NOT NULL,
     opened INTEGER NOT NULL,
+    keyed INTEGER NOT NULL,
     changed INTEGER NOT NULL,
     seal TEXT NOT NULL
   ) STRICT;
@@ -60,6 +61,30 @@ const SCHEMA = `
     seal TEXT NOT NULL,
     PRIMARY KEY (payer, id)
   ) STRICT;
+  CREATE TABLE requests (
+    payee TEXT NOT NULL,
+    id TEXT NOT NULL,
+    payer TEXT,
+    amount INTEGER NOT NULL,
+    memo TEXT,
+    created_s INTEGER NOT NULL,
+    expires_s INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    entry_index INTEGER NOT NULL,
+    seal TEXT NOT NULL,
+    PRIMARY KEY (payee, id)
+  ) STRICT;
+  CREATE INDEX requests_by_payer ON requests (payer, created_s);
+  CREATE TABLE refunds (
+    payer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    item INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    seal TEXT NOT NULL,
+    PRIMARY KEY (payer, id, item)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE rotations (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
   CREATE TABLE delegations (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 `;
 

@@ -7,12 +7,13 @@
  */
 import { SealwireError } from "../base/errors.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
-import type { RsaPublicJwk } from "../keys/rsa.ts";
+import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
 import type { Unit } from "../protocol/money.ts";
+import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Settings } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { Ending } from "./submission.ts";
+import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import type { FullTile, TileId } from "./tiles.ts";
 
 /** A row with the seal that it was stored with. */
@@ -77,14 +78,29 @@ export interface CommitRecord {
   readonly entryTexts: readonly string[];
   /** Tiles that became full. */
   readonly tiles: readonly FullTile[];
-  /** `jwk` is undefined for an account that exists already. */
+  /** `jwk` is undefined for an account that exists already and keeps its key. */
   readonly accounts: readonly (Sealed<Account> & { readonly jwk?: RsaPublicJwk | null })[];
   readonly postings: readonly Posting[];
   readonly payments: readonly NewPayment[];
   /** Delegations that the entries rest on, by SHA-256. */
   readonly delegations: ReadonlyMap<Sha256, string>;
+  /** Rotations and countersignatures, by SHA-256. */
+  readonly rotations: ReadonlyMap<Sha256, string>;
+  /** Requests that are new or have ended. */
+  readonly requests: readonly Sealed<PaymentRequest>[];
+  readonly refunds: readonly Sealed<RefundTotal>[];
   /** Indexes of entries that the operator made. */
   readonly operatorIndexes: readonly number[];
+}
+
+/** How many rows are stored. */
+export interface StoreCounts {
+  readonly entries: number;
+  readonly postings: number;
+  readonly endings: number;
+  readonly tiles: number;
+  readonly paidRequests: number;
+  readonly refunds: number;
 }
 
 export interface LedgerReader {
@@ -92,6 +108,13 @@ export interface LedgerReader {
   head(): Promise<Sealed<Head> | null>;
   accounts(names: Iterable<Party>): Promise<Map<string, Sealed<Account>>>;
   endings(ids: Iterable<{ payer: Party; id: Uuid }>): Promise<Sealed<EndingRow>[]>;
+  requests(ids: Iterable<{ payee: AccountName; id: Uuid }>): Promise<Sealed<PaymentRequest>[]>;
+  /** Requests of these payees that are pending and not expired at `time_s`: their payers, one for each request. */
+  pendingRequests(
+    payees: Iterable<AccountName>,
+    time_s: number,
+  ): Promise<Map<AccountName, (AccountName | null)[]>>;
+  refundTotals(references: Iterable<PaymentReference>): Promise<Sealed<RefundTotal>[]>;
   /** Texts of the entries from index `from` up to, without, `to`. */
   entries(from: number, to: number): Promise<string[]>;
   /** Stored hashes of full tiles, 8,192 bytes each, in the order asked; null where there is none. */
@@ -129,6 +152,10 @@ export interface LedgerStore extends LedgerReader {
   account(name: Party): Promise<Sealed<StoredAccount> | null>;
   payment(payer: Party, id: Uuid): Promise<Sealed<StoredPayment> | null>;
   delegation(sha256: Sha256): Promise<string | null>;
+  /** The text of a rotation or of a countersignature. */
+  rotation(sha256: Sha256): Promise<string | null>;
+  /** Requests of which `account` is the payee or the named payer, newest first, at most `limit`. */
+  requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]>;
   /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;
   /** Indexes of the operator's entries, in order. */
@@ -139,12 +166,21 @@ export interface LedgerStore extends LedgerReader {
   postingsAfter(after: Omit<Posting, "balance">, limit: number): Promise<Posting[]>;
   /** Ended ids by their entry after entry `after`, at most `limit`, for a copy. */
   paymentsAfter(after: number, limit: number): Promise<NewPayment[]>;
+  /** Requests after this one by payee and id, at most `limit`, for a copy. */
+  requestsAfter(
+    after: { readonly payee: string; readonly id: string },
+    limit: number,
+  ): Promise<Sealed<PaymentRequest>[]>;
+  /** Refund totals after `skip` of them in the order of their keys, at most `limit`, for a copy. */
+  refundsFrom(skip: number, limit: number): Promise<Sealed<RefundTotal>[]>;
+  /** Rotations and countersignatures by SHA-256 after `after`, at most `limit`, for a copy. */
+  rotationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** Delegations by SHA-256 after `after`, at most `limit`, for a copy. */
   delegationsAfter(after: string, limit: number): Promise<[Sha256, string][]>;
   /** The stored balance after each of these entries, null where there is no such posting, for audit. */
   balancesAfter(keys: readonly Omit<Posting, "balance">[]): Promise<(bigint | null)[]>;
-  /** How many entries, postings, ended ids and full tiles are stored, for audit. */
-  counts(): Promise<{ entries: number; postings: number; endings: number; tiles: number }>;
+  /** For audit. */
+  counts(): Promise<StoreCounts>;
   /** Runs `read` on a ledger that stays as it is, whatever is written meanwhile. One at a time. */
   snapshot<T>(read: () => Promise<T>): Promise<T>;
   /**

@@ -5,6 +5,8 @@
  * - `cancelled`: the payer ended the id unpaid, now or before;
  * - `opened`: the account exists under that key, now or before;
  * - `recorded`: the operator's entry is in the log;
+ * - `rotated`: the account has the new key, now or before;
+ * - `request`: a payee's request is stored, or has ended;
  * - `refused`: the rules say no. A refusal records nothing.
  */
 import type { Sha256, Uuid } from "../base/parse.ts";
@@ -12,8 +14,14 @@ import type { AccountName } from "../keys/rsa.ts";
 import type { SignedCancel } from "../protocol/cancel.ts";
 import type { Delegation, DelegationFlaw } from "../protocol/delegation.ts";
 import type { Amount } from "../protocol/money.ts";
-import { type BatchItem, isBatch, type SignedOrder } from "../protocol/order.ts";
+import {
+  type BatchItem,
+  isBatch,
+  type PaymentReference,
+  type SignedOrder,
+} from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
+import type { SignedRotation } from "../protocol/rotation.ts";
 import type { Token } from "../protocol/token.ts";
 import type {
   LedgerContinued,
@@ -47,6 +55,15 @@ export type RefusalReason =
   | "payer_is_payee"
   | "invite_required"
   | "invite_used"
+  | "refund_of_refund"
+  | "refund_too_much"
+  | "refund_unknown"
+  | "request_closed"
+  | "request_differs"
+  | "request_expired"
+  | "request_limit"
+  | "request_paid"
+  | "request_unknown"
   | "registration_closed"
   | "signature_required"
   | "treasury_limit"
@@ -80,6 +97,16 @@ export type Submission =
     readonly amount: Amount;
   }
   | { readonly type: "cancel"; readonly signed: SignedCancel }
+  | { readonly type: "rotate"; readonly signed: SignedRotation }
+  /** The payee asks for money, in a session of their own. */
+  | { readonly type: "request"; readonly request: NewRequest }
+  /** The payer declines a request, or its payee withdraws it. */
+  | {
+    readonly type: "close-request";
+    readonly by: AccountName;
+    readonly payee: AccountName;
+    readonly id: Uuid;
+  }
   /** What the operator enters. */
   | { readonly type: "operator"; readonly fact: OperatorFact };
 
@@ -95,7 +122,65 @@ export type Outcome =
   | { readonly state: "cancelled"; readonly index: number; readonly again: boolean }
   | { readonly state: "opened"; readonly index: number; readonly again: boolean }
   | { readonly state: "recorded"; readonly index: number }
+  | { readonly state: "rotated"; readonly index: number; readonly again: boolean }
+  /** A request is stored, or has ended; the log has no entry of it before it is paid. */
+  | { readonly state: "request"; readonly request: PaymentRequest }
   | { readonly state: "refused"; readonly reason: RefusalReason };
+
+/** What a payee asks for. */
+export interface NewRequest {
+  /** The payee's own id. */
+  readonly id: Uuid;
+  readonly payee: AccountName;
+  /** Null: anyone may pay it. */
+  readonly payer: AccountName | null;
+  readonly amount: Amount;
+  /** Canonical JSON of a memo sealed to both; clear text where anyone may pay; null for none. */
+  readonly memo: string | null;
+  /** Seconds that it lives, {@linkcode REQUEST_LIFE_S_MAX} at most. */
+  readonly life_s: number;
+}
+
+export interface PaymentRequest extends Omit<NewRequest, "life_s"> {
+  readonly created_s: number;
+  readonly expires_s: number;
+  readonly state: "pending" | "declined" | "withdrawn" | "paid";
+  /** The entry that paid it; 0 for none. */
+  readonly index: number;
+}
+
+/** The longest that a request lives: 30 days. */
+export const REQUEST_LIFE_S_MAX = 30 * 86_400;
+/** Pending requests of one payee, to one payer and in all. */
+export const REQUESTS_TO_PAYER_MAX = 20;
+export const REQUESTS_MAX = 100;
+
+/** A settled payment as a refund of it sees it. */
+export interface RefundTarget {
+  readonly reference: PaymentReference;
+  readonly payee: Party;
+  readonly amount: Amount;
+  /** It gives back another payment itself. */
+  readonly isRefund: boolean;
+  /** Given back so far. */
+  readonly refunded: bigint;
+}
+
+/** How much of a payment has been given back. */
+export interface RefundTotal {
+  readonly reference: PaymentReference;
+  readonly total: bigint;
+  /** Index of the last refund's entry. */
+  readonly changed: number;
+}
+
+export function requestKey(payee: AccountName, id: Uuid): string {
+  return `${payee} ${id}`;
+}
+
+export function refundKey({ payer, id, item }: PaymentReference): string {
+  return `${payer} ${id} ${item ?? "-"}`;
+}
 
 /** An id that ends in this commit. */
 export interface NewEnding extends Ending {
@@ -124,6 +209,14 @@ export function accountsOf(submission: Submission): Party[] {
       return [submission.signed.cancel.claims.payer];
     case "operator":
       return [];
+    case "rotate":
+      return [submission.signed.rotation.claims.account];
+    case "request": {
+      const { payee, payer } = submission.request;
+      return payer === null ? [payee] : [payee, payer];
+    }
+    case "close-request":
+      return [submission.by, submission.payee];
     case "order": {
       const order = submission.signed.order.claims;
       const payees = isBatch(order) ? submission.items.map((item) => item.payee) : [order.payee];
@@ -146,8 +239,35 @@ export function idOf(submission: Submission): { payer: Party; id: Uuid } | null 
     case "order":
       return submission.signed.order.claims;
     case "operator":
+    case "rotate":
+    case "request":
+    case "close-request":
       return null;
   }
+}
+
+/** The request that `submission` is about, if any. */
+export function requestOf(submission: Submission): { payee: AccountName; id: Uuid } | null {
+  switch (submission.type) {
+    case "request":
+      return submission.request;
+    case "close-request":
+      return submission;
+    case "order": {
+      const order = submission.signed.order.claims;
+      if (isBatch(order) || order.request === null || order.payee === TREASURY) return null;
+      return { payee: order.payee, id: order.request };
+    }
+    default:
+      return null;
+  }
+}
+
+/** The payment that `submission` gives back, if any. */
+export function refundOf(submission: Submission): PaymentReference | null {
+  if (submission.type !== "order") return null;
+  const order = submission.signed.order.claims;
+  return isBatch(order) ? null : order.refundOf;
 }
 
 /** How many accounts `submission` may credit: its share of a commit. */

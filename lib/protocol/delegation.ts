@@ -105,6 +105,11 @@ export function signDelegation(
   return signToken(DELEGATION, delegation, pair.privateKey);
 }
 
+/** Parses a delegation without verifying it. Throws `bad_token`, `bad_key`, `bad_name`. */
+export function parseDelegation(text: unknown): Token<Delegation> {
+  return parseToken(DELEGATION, text);
+}
+
 /**
  * Parses a delegation and verifies it under the key it names. Whether that is the account's key, whether it is for this
  * server, and whether it still holds are for the caller: {@linkcode requireValidFor}, and the ledger.
@@ -112,7 +117,7 @@ export function signDelegation(
  * @throws {SealwireError} `bad_token`, `bad_key`, `bad_name`, `bad_signature`.
  */
 export async function verifyDelegation(text: unknown): Promise<Token<Delegation>> {
-  const token = parseToken(DELEGATION, text);
+  const token = parseDelegation(text);
   await verifyToken(DELEGATION, token, token.claims.key.key);
   return token;
 }

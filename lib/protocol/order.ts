@@ -53,6 +53,18 @@ export interface Order extends OrderCommon {
   readonly amount: Amount;
   /** Text that only payee and payer can read. */
   readonly memo: SealedMemo | null;
+  /** The payee's request that this pays; null for none. */
+  readonly request: Uuid | null;
+  /** The payment that this gives back, wholly or in part; null for none. */
+  readonly refundOf: PaymentReference | null;
+}
+
+/** One settled payment, named by its payer's id. */
+export interface PaymentReference {
+  readonly payer: AccountName;
+  readonly id: Uuid;
+  /** Which payment of a batch; null for one that is none of a batch. */
+  readonly item: number | null;
 }
 
 export interface BatchOrder extends OrderCommon {
@@ -90,11 +102,13 @@ const ORDER = defineToken<Order>({
       payeeKey: claims.sha256OrNull("payee_key"),
       amount: parseWireAmount(claims.raw("amount")),
       memo: claims.has("memo") ? parseSealedMemo(claims.raw("memo")) : null,
+      request: claims.has("request") ? claims.uuid("request") : null,
+      refundOf: claims.has("refund_of") ? parseReference(claims.object("refund_of")) : null,
     };
     if (order.payee === order.payer) throw payerIsPayee();
     return order;
   },
-  toJson: ({ id, server, payer, payee, payeeKey, amount, iat, exp, memo }) => ({
+  toJson: ({ id, server, payer, payee, payeeKey, amount, iat, exp, memo, request, refundOf }) => ({
     v: 1,
     id,
     server,
@@ -105,8 +119,23 @@ const ORDER = defineToken<Order>({
     iat,
     exp,
     ...(memo === null ? {} : { memo }),
+    ...(request === null ? {} : { request }),
+    ...(refundOf === null ? {} : { refund_of: referenceToJson(refundOf) }),
   }),
 });
+
+/** @throws {SealwireError} the members' own code, `bad_name`. */
+export function parseReference(members: Members): PaymentReference {
+  return {
+    payer: parseAccountName(members.raw("payer")),
+    id: members.uuid("id"),
+    item: members.has("index") ? members.integer("index", 0, BATCH_ITEMS_MAX - 1) : null,
+  };
+}
+
+export function referenceToJson({ payer, id, item }: PaymentReference): object {
+  return { payer, id, ...(item === null ? {} : { index: item }) };
+}
 
 const BATCH = defineToken<BatchOrder>({
   name: "batch order",

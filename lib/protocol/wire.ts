@@ -67,6 +67,21 @@ export type PaymentAnswer =
   | { readonly state: "cancelled" }
   | SettledAnswer;
 
+export interface RequestAnswer {
+  readonly id: string;
+  readonly payee: string;
+  /** Null: anyone may pay it. */
+  readonly payer: string | null;
+  readonly amount: string;
+  /** Sealed to payee and payer; clear text where anyone may pay; null for none. */
+  readonly memo: unknown;
+  readonly created: number;
+  readonly expires: number;
+  readonly state: "pending" | "declined" | "withdrawn" | "paid";
+  /** The entry that paid it. */
+  readonly index?: number;
+}
+
 export interface HistoryAnswer {
   readonly rows: readonly HistoryAnswerRow[];
   /** Pass as `after` for the next page; null at the end. */

@@ -127,13 +127,13 @@ const TAMPERINGS: [string, string, number, RegExp][] = [
   ],
   [
     "an account with money put in",
-    "INSERT INTO accounts VALUES ('mallory', 'k', NULL, 1000, 1, 1, '')",
+    "INSERT INTO accounts VALUES ('mallory', 'k', NULL, 1000, 1, 1, 1, '')",
     SIZE,
     /mallory/,
   ],
   [
     "an account without money put in",
-    "INSERT INTO accounts VALUES ('mallory', 'k', '{}', 0, 1, 1, '')",
+    "INSERT INTO accounts VALUES ('mallory', 'k', '{}', 0, 1, 1, 1, '')",
     SIZE,
     /mallory/,
   ],

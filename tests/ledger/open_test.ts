@@ -50,6 +50,9 @@ before(async () => {
       postings: [],
       payments: [],
       delegations: new Map(),
+      rotations: new Map(),
+      requests: [],
+      refunds: [],
       operatorIndexes: [],
     })
   );

@@ -81,7 +81,7 @@ const ROWS: [string, string, () => Promise<Submission> | Submission][] = [
   ],
   [
     "an account put in",
-    "INSERT INTO accounts SELECT 'mallory', key, jwk, balance, opened, changed, seal FROM accounts WHERE name = 'alice'",
+    "INSERT INTO accounts SELECT 'mallory', key, jwk, balance, opened, keyed, changed, seal FROM accounts WHERE name = 'alice'",
     async () => orderOf(await signedOrder(alice, person("mallory"))),
   ],
   [

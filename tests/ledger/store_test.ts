@@ -64,7 +64,14 @@ testBoth("a new ledger is empty", async (newPlace) => {
   assert.deepEqual(await store.history(alice.name, -1, 10), []);
   assert.deepEqual(await store.operatorIndexes(), []);
   assert.deepEqual(await store.balancesAfter([{ account: alice.name, index: 0 }]), [null]);
-  assert.deepEqual(await store.counts(), { entries: 0, postings: 0, endings: 0, tiles: 0 });
+  assert.deepEqual(await store.counts(), {
+    entries: 0,
+    postings: 0,
+    endings: 0,
+    tiles: 0,
+    paidRequests: 0,
+    refunds: 0,
+  });
   await store.transaction(async (transaction) => {
     assert.equal(await transaction.head(), null);
   });
@@ -175,6 +182,9 @@ function record(changed: Partial<CommitRecord> = {}): CommitRecord {
     postings: [],
     payments: [],
     delegations: new Map(),
+    rotations: new Map(),
+    requests: [],
+    refunds: [],
     operatorIndexes: [],
     ...changed,
   };
@@ -184,7 +194,14 @@ testBoth("the largest numbers come back exactly", async (newPlace) => {
   const store = await (await newPlace())();
   const largest = 2n ** 53n - 1n;
   const index = Number.MAX_SAFE_INTEGER;
-  const account = { name: TREASURY, key: CERT, opened: 0, changed: index, seal: "s" } as const;
+  const account = {
+    name: TREASURY,
+    key: CERT,
+    opened: 0,
+    keyed: 0,
+    changed: index,
+    seal: "s",
+  } as const;
   const postings = [
     { account: TREASURY, index, balance: -largest },
     { account: alice.name, index, balance: largest },

@@ -3,22 +3,14 @@
  * and consistency proofs. Needs Debian's golang-go and golang-golang-x-mod-dev; skipped without.
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import process from "node:process";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { signCheckpoint } from "../../lib/ledger/checkpoint.ts";
 import { encodeBase64, formatVerifierKey } from "../../lib/ledger/signed_note.ts";
 import { hashLeaf } from "../../lib/protocol/merkle.ts";
 import { ed25519PairOfSeed } from "../support/ed25519.ts";
+import { buildVerifier, type Claim, whyNoGo } from "../support/go_sumdb.ts";
 import { StoredLog } from "../support/stored_log.ts";
-import { temporaryFolder } from "../support/support.ts";
 
-const GOPATH = "/usr/share/gocode";
-const SUMDB = join(GOPATH, "src/golang.org/x/mod/sumdb/tlog");
-const PROGRAM = fileURLToPath(new URL("go_sumdb/main.go", import.meta.url));
 /** Building takes half a minute on a busy machine. */
 const LONG = { timeout: 300_000 };
 
@@ -26,47 +18,6 @@ const PAIR = ed25519PairOfSeed(new Uint8Array(32).fill(7));
 const ORIGIN = "sealwire/jbMZ3-9ZYl6vQnNO0kSe7pQv0dC4vJ1JcC3ZC7l9x3A";
 const VERIFIER_KEY = formatVerifierKey({ name: ORIGIN, publicKey: PAIR.publicKey });
 const ENTRIES = 66_000;
-
-/** What the Go program verifies; its members are named as there. */
-interface Claim {
-  VerifierKey: string;
-  Checkpoint: string;
-  Record: string;
-  Index: number;
-  Inclusion: string[];
-  Older: string;
-  Consistency: string[];
-}
-
-function goIsThere(): boolean {
-  try {
-    execFileSync("go", ["version"], { stdio: "pipe" });
-    return existsSync(SUMDB);
-  } catch {
-    return false;
-  }
-}
-
-const skip = !goIsThere();
-if (skip) console.error("skipped: golang-go and golang-golang-x-mod-dev are not installed");
-
-/** Builds the Go program; returns what it says of each claim. */
-function buildVerifier(): (claims: Claim[]) => string[] {
-  const folder = temporaryFolder();
-  const env = {
-    ...process.env,
-    GO111MODULE: "off",
-    GOPATH,
-    GOFLAGS: "",
-    GOCACHE: join(folder, "cache"),
-  };
-  const program = join(folder, "verify");
-  execFileSync("go", ["build", "-o", program, PROGRAM], { env, stdio: "pipe" });
-  return (claims) => {
-    const output = execFileSync(program, { input: JSON.stringify(claims), encoding: "utf8" });
-    return output.trimEnd().split("\n");
-  };
-}
 
 function entry(index: number): string {
   return JSON.stringify({ v: 1, index, memo: "grüße" });
@@ -95,7 +46,7 @@ async function claimOf(older: number, index: number, size: number): Promise<Clai
 
 test("Go's sumdb accepts checkpoints, inclusion and consistency proofs, and nothing forged", {
   ...LONG,
-  skip,
+  skip: whyNoGo(),
 }, async () => {
   const verify = buildVerifier();
   const sizes = [1, 2, 3, 7, 8, 255, 256, 257, 700, 4_096, 65_535, 65_536, 65_537, ENTRIES];

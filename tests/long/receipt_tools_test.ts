@@ -1,10 +1,8 @@
 /** A receipt is accepted by tools that share none of our code: openssl for the signatures, Python for the hashes. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import {
   openAccounts,
   orderOf,
@@ -14,12 +12,15 @@ import {
   signedOrder,
   temporaryLedger,
 } from "../support/fixtures.ts";
-import { openssl } from "../support/openssl.ts";
+import {
+  type CheckedReceipt,
+  checkReceipt,
+  verifyEd25519,
+  verifyRsa,
+} from "../support/receipt_tools.ts";
 import { receiptOf, settledIndex, statementOf } from "../support/receipts.ts";
 import { grant } from "../support/settle_world.ts";
-import { temporaryFolder } from "../support/support.ts";
 
-const SCRIPT = fileURLToPath(new URL("independent_receipt.py", import.meta.url));
 const alice = person("alice");
 const bob = person("bob");
 const carol = person("carol");
@@ -42,38 +43,8 @@ before(async () => {
   await close();
 });
 
-interface Checked {
-  readonly folder: string;
-  readonly payer: string;
-  readonly payee: string;
-  readonly amount: string;
-  readonly failed: readonly string[];
-}
-
-/** Lets the script check a receipt. In `folder` are then the inputs of all signatures. */
-function check(receipt: string): Checked {
-  const folder = temporaryFolder();
-  const [receiptPath, keyPath] = [join(folder, "receipt.txt"), join(folder, "server.der")];
-  writeFileSync(receiptPath, receipt);
-  writeFileSync(keyPath, serverPair().publicKey.key.export({ type: "spki", format: "der" }));
-  const args = [SCRIPT, receiptPath, keyPath, folder];
-  const stdout = execFileSync("python3", args, { encoding: "utf8", stdio: "pipe" });
-  return { ...JSON.parse(stdout), folder };
-}
-
-const PSS = ["rsa_padding_mode:pss", "rsa_pss_saltlen:32", "rsa_mgf1_md:sha256"]
-  .flatMap((option) => ["-sigopt", option]);
-
-/** The signature of a JWS, under an RSA key in DER. */
-function verifyRsa(folder: string, name: string, key: string): string {
-  const files = ["-signature", `${name}.signature`, `${name}.input`];
-  return openssl(folder, "dgst", "-sha256", ...PSS, "-keyform", "DER", "-verify", key, ...files);
-}
-
-function verifyEd25519(folder: string, name: string): string {
-  const key = ["-pubin", "-keyform", "DER", "-inkey", `${name}.der`];
-  const files = ["-sigfile", `${name}.signature`, "-in", `${name}.input`];
-  return openssl(folder, "pkeyutl", "-verify", "-rawin", ...key, ...files);
+function check(receipt: string): CheckedReceipt {
+  return checkReceipt(receipt, serverPair().publicKey.key);
 }
 
 test("a script that shares none of our code finds every hash right", () => {

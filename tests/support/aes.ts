@@ -2,8 +2,13 @@
  * What the tests of the AES pair share: a server and a client in this process, over real sockets.
  */
 import { Buffer } from "node:buffer";
+import { ByteReader } from "../../lib/aes/channel/byte_reader.ts";
 import { Channel } from "../../lib/aes/channel/channel.ts";
-import { clientHandshake } from "../../lib/aes/channel/handshake.ts";
+import {
+  clientHandshake,
+  PROLOGUE_BYTES,
+  serverHandshake,
+} from "../../lib/aes/channel/handshake.ts";
 import { ReceiveFolder } from "../../lib/aes/transfer/receive_folder.ts";
 import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import type { ReceivedFile } from "../../lib/aes/transfer/receive.ts";
@@ -80,6 +85,24 @@ export async function openRawChannel(port: number): Promise<Channel> {
   const connection = await connectTcp({ host: HOST, port, timeout_ms: 5_000 });
   const handshaken = await clientHandshake(connection, PSK);
   return new Channel(handshaken, { stall_ms: TEST_STALL_MS });
+}
+
+/** A server that speaks frames by hand with the first client that comes. */
+export async function startRawServer(): Promise<
+  { port: number; channel: Promise<Channel>; close(): Promise<void> }
+> {
+  const { promise, resolve, reject } = Promise.withResolvers<Channel>();
+  const listener = await listenTcp({ host: HOST, port: 0 }, async (connection) => {
+    try {
+      const reader = new ByteReader(connection);
+      await reader.read(PROLOGUE_BYTES);
+      const handshaken = await serverHandshake(connection, reader, PSK);
+      resolve(new Channel(handshaken, { stall_ms: TEST_STALL_MS }));
+    } catch (error) {
+      reject(error);
+    }
+  });
+  return { port: listener.port, channel: promise, close: () => listener.close() };
 }
 
 /** What a client did. */

@@ -129,6 +129,8 @@ export function orderClaims(payer: Person, payee: Person, changed: Partial<Order
     iat: NOW_S,
     exp: NOW_S + 300,
     memo: null,
+    request: null,
+    refundOf: null,
     ...changed,
   };
 }

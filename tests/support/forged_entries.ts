@@ -10,12 +10,14 @@ import { Seals } from "../../lib/ledger/seal.ts";
 import { type Account, creditsOf, type Posting } from "../../lib/ledger/settle.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
 import type { EndingRow, LedgerTransaction, NewPayment } from "../../lib/ledger/store.ts";
+import type { PaymentRequest, RefundTotal } from "../../lib/ledger/submission.ts";
 import { emptyTree } from "../../lib/ledger/tiles.ts";
 import type { SignedCancel } from "../../lib/protocol/cancel.ts";
 import type { Delegation } from "../../lib/protocol/delegation.ts";
 import { hashLeaf } from "../../lib/protocol/merkle.ts";
 import { type BatchItem, formatBatchItem, type SignedOrder } from "../../lib/protocol/order.ts";
 import type { Party } from "../../lib/protocol/party.ts";
+import type { Rotation } from "../../lib/protocol/rotation.ts";
 import type { Token } from "../../lib/protocol/token.ts";
 import { databasePath, logKeyOf, makeSalt, NOW_S } from "./fixtures.ts";
 
@@ -35,8 +37,12 @@ export interface Forgery {
   readonly delegations?: readonly Token<Delegation>[];
   /** The items of forged batches, by the order's hash. */
   readonly items?: ReadonlyMap<Sha256, readonly BatchItem[]>;
-  /** The keys of accounts that are opened. */
+  /** The keys of accounts that are opened, or get another key. */
   readonly jwk?: RsaPublicJwk;
+  /** Rotations and countersignatures. */
+  readonly rotations?: readonly Token<Rotation>[];
+  readonly requests?: readonly PaymentRequest[];
+  readonly refunds?: readonly RefundTotal[];
 }
 
 export function orderRow(
@@ -82,7 +88,16 @@ export async function appendForged(folder: string, forgery: Forgery): Promise<vo
 async function append(
   transaction: LedgerTransaction,
   seals: Seals,
-  { payments = [], delegations = [], items = new Map(), jwk, ...forgery }: Forgery,
+  {
+    payments = [],
+    delegations = [],
+    items = new Map(),
+    rotations = [],
+    requests = [],
+    refunds = [],
+    jwk,
+    ...forgery
+  }: Forgery,
 ): Promise<void> {
   const { seal: _, ...head } = (await transaction.head())!;
   const entries = forgery.entries.map((fact, at): Entry => ({
@@ -106,7 +121,7 @@ async function append(
       ...head,
       size: tree.size,
       root: encodeBase64url(tree.root) as Sha256,
-      time_s: entries.at(-1)!.time,
+      time_s: entries.at(-1)?.time ?? head.time_s,
     }),
     firstIndex: head.size,
     entryTexts: texts,
@@ -118,6 +133,9 @@ async function append(
     postings: book.postings,
     payments: rows,
     delegations: new Map([...rest, ...delegations].map(({ sha256, text }) => [sha256, text])),
+    rotations: new Map(rotations.map(({ sha256, text }) => [sha256, text])),
+    requests: requests.map((request) => seals.request(request)),
+    refunds: refunds.map((refund) => seals.refund(refund)),
     operatorIndexes: entries.flatMap(({ type, index }) => type.startsWith("ledger.") ? index : []),
   });
 }
@@ -135,7 +153,18 @@ class Book {
     if (entry.type === "account.open") {
       const { account: name, key } = entry;
       this.opened.add(name);
-      this.accounts.set(name, { name, key, balance: 0n, opened: index, changed: index });
+      this.accounts.set(name, {
+        name,
+        key,
+        balance: 0n,
+        opened: index,
+        keyed: index,
+        changed: index,
+      });
+    } else if (entry.type === "account.key") {
+      const account = (await this.transaction.accounts([entry.account])).get(entry.account)!;
+      this.opened.add(account.name);
+      this.accounts.set(account.name, { ...account, key: entry.key, keyed: index, changed: index });
     } else if (entry.type === "transfer") {
       await this.move(entry.payer, -entry.amount, index);
       await this.move(entry.payee, entry.amount, index);

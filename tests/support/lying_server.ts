@@ -259,6 +259,7 @@ export class Member {
       confirmServer: () => Promise.resolve(true),
       remark: () => {},
       alarm: () => {},
+      confirmKeyChange: () => Promise.resolve(false),
       now_s,
       linkTimeout_ms: LINK_TIMEOUT_MS,
       ...changed,
@@ -366,7 +367,7 @@ export async function payBy(
 }
 
 /** A client that takes payments. */
-interface TakingMember {
+export interface TakingMember {
   readonly listening: Listening;
   readonly paid: readonly Paid[];
   /** Resolves with why it ended. */

@@ -43,6 +43,7 @@ export function clientOptions(
     remark: () => {},
     alarm: () => {},
     now_s,
+    confirmKeyChange: () => Promise.resolve(false),
     ...changed,
   };
 }

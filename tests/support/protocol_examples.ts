@@ -39,6 +39,7 @@ import {
   signBatchOrder,
   signOrder,
 } from "../../lib/protocol/order.ts";
+import { signRotation, verifyRotation } from "../../lib/protocol/rotation.ts";
 import { type SealedMemo, sealMemo, sealOffer } from "../../lib/protocol/sealing.ts";
 import { signStatement } from "../../lib/protocol/statement.ts";
 import { sha256Text, type Token } from "../../lib/protocol/token.ts";
@@ -104,6 +105,7 @@ function fold(text: string): string {
 export interface ExampleKeys {
   readonly server: RsaKeyPair;
   readonly alice: RsaKeyPair;
+  readonly aliceNew: RsaKeyPair;
   readonly bob: RsaKeyPair;
   readonly log: Ed25519KeyPair;
   readonly aliceSession: Ed25519KeyPair;
@@ -118,6 +120,7 @@ export function exampleKeys(examples: ReadonlyMap<string, string>): ExampleKeys 
   return {
     server: rsa("server"),
     alice: rsa("alice"),
+    aliceNew: rsa("alice_new"),
     bob: rsa("bob"),
     log: ed25519(0x00),
     aliceSession: ed25519(0x20),
@@ -132,6 +135,8 @@ export interface RandomParts {
   readonly bobDelegation: string;
   readonly memo: SealedMemo;
   readonly offer: string;
+  readonly rotation: string;
+  readonly countersignature: string;
 }
 
 /** The random parts of the pages as they are. */
@@ -145,6 +150,8 @@ export function readRandomParts(examples: ReadonlyMap<string, string>): RandomPa
     bobDelegation: part("bob_delegation"),
     memo: order.memo,
     offer: part("offer"),
+    rotation: part("rotation"),
+    countersignature: part("countersignature"),
   };
 }
 
@@ -168,7 +175,15 @@ export async function makeRandomParts(keys: ExampleKeys): Promise<RandomParts> {
     bobDelegation: await delegate(keys.bob, BOB, keys.bobSession, 0x0b, START_S + 20),
     memo: await sealMemo(MEMO, keys.bob.publicKey, keys.alice.publicKey),
   };
+  const signedRotation = await signRotation(keys.alice, keys.aliceNew, {
+    account: ALICE,
+    server,
+    replaces: 1,
+    iat: START_S + 105,
+  });
   const parts = {
+    rotation: signedRotation.rotation.text,
+    countersignature: signedRotation.countersignature.text,
     statement: statement.text,
     delegation: delegation.text,
     bobDelegation: bobDelegation.text,
@@ -214,6 +229,8 @@ export async function buildExamples(
     iat: START_S + 60,
     exp: START_S + 360,
     memo: parts.memo,
+    request: null,
+    refundOf: null,
   }, keys.aliceSession);
   const items = batchItems(keys);
   const itemTexts = items.map(formatBatchItem);
@@ -267,6 +284,12 @@ export async function buildExamples(
       lostRoot: encodeBase64url(lost.root) as Sha256,
     },
   });
+  const rotated = await verifyRotation(
+    parts.rotation,
+    parts.countersignature,
+    keys.alice.publicKey,
+  );
+  ledger.commit(105, { type: "rotate", signed: rotated });
   const to = "database payments on db.example:5432 as sealwire";
   ledger.commit(110, { type: "operator", fact: { type: "ledger.moved", to } });
   ledger.commit(120, { type: "operator", fact: { type: "ledger.continued" } });
@@ -308,12 +331,15 @@ export async function buildExamples(
     ["cancel_payload", payload(cancel.text)],
     ["cancel", lines(cancel.text)],
     ["offer", lines(parts.offer)],
+    ["rotation_payload", payload(parts.rotation)],
+    ["rotation", lines(parts.rotation)],
+    ["countersignature", lines(parts.countersignature)],
     ["entries", lines(...texts)],
     ["leaf_hashes", base64Lines(texts.map((text) => hashLeaf(text)))],
     ["checkpoint_7", await checkpoint(OLD_SIZE)],
-    ["checkpoint_14", newest],
-    ["inclusion_7_14", base64Lines(await tree.inclusionProof(ORDER_INDEX, tree.size, noTiles))],
-    ["consistency_7_14", base64Lines(await tree.consistencyProof(OLD_SIZE, tree.size, noTiles))],
+    ["checkpoint_15", newest],
+    ["inclusion_7_15", base64Lines(await tree.inclusionProof(ORDER_INDEX, tree.size, noTiles))],
+    ["consistency_7_15", base64Lines(await tree.consistencyProof(OLD_SIZE, tree.size, noTiles))],
     ["receipt", await receipt(ORDER_INDEX, order, null)],
     ["batch_receipt", await receipt(BATCH_INDEX, batch, ITEM)],
   ]);
@@ -338,6 +364,7 @@ function values(keys: ExampleKeys): string {
   return lines(
     `server's thumbprint  ${server}`,
     `alice's thumbprint   ${keys.alice.publicKey.thumbprint}`,
+    `alice's new key      ${keys.aliceNew.publicKey.thumbprint}`,
     `bob's thumbprint     ${keys.bob.publicKey.thumbprint}`,
     `log key, x           ${keys.log.publicKey.x}`,
     `alice's session, x   ${keys.aliceSession.publicKey.x}`,
@@ -367,7 +394,13 @@ class ExampleLedger {
       settings: this.settings,
       makeSalt: () => saltOf(salts++),
     };
-    const view: LedgerView = { accounts: this.accounts, endings: this.endings };
+    const view: LedgerView = {
+      accounts: this.accounts,
+      endings: this.endings,
+      requests: new Map(),
+      pendingRequests: new Map(),
+      refundTargets: new Map(),
+    };
     const settlement = settle(context, view, [submission]);
     if (settlement.entries.length === 0) {
       throw new Error(`an example is refused: ${JSON.stringify(settlement.outcomes)}`);

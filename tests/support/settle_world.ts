@@ -6,20 +6,39 @@ import assert from "node:assert/strict";
 import type { Uuid } from "../../lib/base/parse.ts";
 import type { AccountName } from "../../lib/keys/rsa.ts";
 import type { Entry, Settings } from "../../lib/ledger/entry.ts";
-import { type Account, settle, type Settlement } from "../../lib/ledger/settle.ts";
+import {
+  type Account,
+  type PendingRequests,
+  settle,
+  type Settlement,
+} from "../../lib/ledger/settle.ts";
 import {
   accountsOf,
   type Ending,
   endingKey,
   idOf,
+  type NewRequest,
   type Outcome,
+  type PaymentRequest,
+  refundKey,
+  refundOf,
+  type RefundTarget,
+  requestKey,
+  requestOf,
   type Submission,
 } from "../../lib/ledger/submission.ts";
 import type { Cancel } from "../../lib/protocol/cancel.ts";
 import type { Delegation } from "../../lib/protocol/delegation.ts";
 import { type Amount, UNIT_DEFAULT } from "../../lib/protocol/money.ts";
-import type { BatchItem, BatchOrder, Order } from "../../lib/protocol/order.ts";
+import {
+  type BatchItem,
+  type BatchOrder,
+  isBatch,
+  type Order,
+  type PaymentReference,
+} from "../../lib/protocol/order.ts";
 import type { Party } from "../../lib/protocol/party.ts";
+import type { Rotation } from "../../lib/protocol/rotation.ts";
 import { sha256Text, type Token } from "../../lib/protocol/token.ts";
 import {
   amount,
@@ -123,10 +142,72 @@ export function cancel(
   };
 }
 
+/** A request of `payee`'s to `payer`, or to anyone. */
+export function request(
+  payee: Person,
+  payer: Person | null,
+  changed: Partial<NewRequest> = {},
+): Submission & { type: "request" } {
+  return {
+    type: "request",
+    request: {
+      id: uuid(),
+      payee: payee.name,
+      payer: payer?.name ?? null,
+      amount: amount("12.50"),
+      memo: null,
+      life_s: 600,
+      ...changed,
+    },
+  };
+}
+
+/** `by` declines or withdraws the request. */
+export function closeRequest(
+  by: Person,
+  { request }: Submission & { type: "request" },
+): Submission {
+  return { type: "close-request", by: by.name, payee: request.payee, id: request.id };
+}
+
+/** `holder` with another key in place of the one that entry `replaces` gave, signed by `holder`'s. */
+export function rotate(
+  holder: Person,
+  newPair: Person["pair"],
+  replaces: number,
+  changed: Partial<Rotation> = {},
+): Submission & { type: "rotate" } {
+  const claims: Rotation = {
+    account: holder.name,
+    server: SERVER,
+    replaces,
+    key: newPair.publicKey,
+    iat: NOW_S,
+    ...changed,
+  };
+  const oldKey = holder.pair.publicKey.thumbprint;
+  return {
+    type: "rotate",
+    signed: { oldKey, rotation: token(claims), countersignature: token(claims) },
+  };
+}
+
+/** What a refund of `order` names. */
+export function referenceTo(
+  { signed: { order: { claims } } }: OrderSubmission,
+  item: number | null = null,
+): PaymentReference {
+  return { payer: claims.payer, id: claims.id, item };
+}
+
 /** A ledger in memory: what a store would hold, and nothing that the rules decide. */
 export class World {
   readonly accounts = new Map<string, Account>();
   readonly endings = new Map<string, Ending>();
+  /** By key. */
+  readonly requests = new Map<string, PaymentRequest>();
+  readonly refunds = new Map<string, bigint>();
+  private readonly orders = new Map<string, OrderSubmission>();
   readonly entries: Entry[] = [];
   time_s = NOW_S;
   settings: Settings;
@@ -142,9 +223,17 @@ export class World {
     const ids = new Set(
       submissions.flatMap((one) => idOf(one) ?? []).map(({ payer, id }) => endingKey(payer, id)),
     );
+    const requested = new Set(
+      submissions.flatMap((one) => requestOf(one) ?? []).map(({ payee, id }) =>
+        requestKey(payee, id)
+      ),
+    );
     const view = {
       accounts: new Map([...this.accounts].filter(([name]) => names.has(name))),
       endings: new Map([...this.endings].filter(([key]) => ids.has(key))),
+      requests: new Map([...this.requests].filter(([key]) => requested.has(key))),
+      pendingRequests: this.pendingRequests(submissions),
+      refundTargets: this.refundTargets(submissions),
     };
     const { time_s, settings } = this;
     const firstIndex = this.entries.length;
@@ -161,12 +250,59 @@ export class World {
     this.entries.push(...settlement.entries);
     this.settings = settlement.settings;
     for (const account of settlement.accounts) this.accounts.set(account.name, account);
-    for (const { payer, id, contentSha256, state, index } of settlement.newEndings) {
+    for (const { payer, id, contentSha256, state, index, submission } of settlement.newEndings) {
       const key = endingKey(payer, id);
       assert.ok(!this.endings.has(key), `${key} ends twice`);
       this.endings.set(key, { contentSha256, state, index });
+      if (submission.type === "order") this.orders.set(key, submission);
+    }
+    for (const request of settlement.requests) {
+      this.requests.set(requestKey(request.payee, request.id), request);
+    }
+    for (const { reference, total } of settlement.refunds) {
+      this.refunds.set(refundKey(reference), total);
     }
     return settlement;
+  }
+
+  private pendingRequests(submissions: readonly Submission[]): Map<AccountName, PendingRequests> {
+    const payees = new Set(
+      submissions.flatMap((one) => one.type === "request" ? one.request.payee : []),
+    );
+    return new Map([...payees].map((payee) => {
+      const pending = [...this.requests.values()].filter((one) =>
+        one.payee === payee && one.state === "pending" && one.expires_s > this.time_s
+      );
+      const byPayer = new Map<AccountName, number>();
+      for (const { payer } of pending) {
+        if (payer !== null) byPayer.set(payer, (byPayer.get(payer) ?? 0) + 1);
+      }
+      return [payee, { total: pending.length, byPayer }];
+    }));
+  }
+
+  private refundTargets(submissions: readonly Submission[]): Map<string, RefundTarget> {
+    const references = submissions.flatMap((one) => refundOf(one) ?? []);
+    return new Map(references.flatMap((reference): [string, RefundTarget][] => {
+      const paid = this.paidBy(reference);
+      if (paid === null) return [];
+      const key = refundKey(reference);
+      return [[key, { ...paid, reference, refunded: this.refunds.get(key) ?? 0n }]];
+    }));
+  }
+
+  private paidBy(
+    { payer, id, item }: PaymentReference,
+  ): Pick<RefundTarget, "payee" | "amount" | "isRefund"> | null {
+    const submission = this.orders.get(endingKey(payer, id));
+    if (submission === undefined) return null;
+    const order = submission.signed.order.claims;
+    if (!isBatch(order)) {
+      const { payee, amount, refundOf } = order;
+      return item === null ? { payee, amount, isRefund: refundOf !== null } : null;
+    }
+    const one = item === null ? undefined : submission.items[item];
+    return one === undefined ? null : { payee: one.payee, amount: one.amount, isRefund: false };
   }
 
   /** Makes a commit of one submission. */
@@ -196,5 +332,8 @@ export function assertRefused(world: World, submission: Submission, reason: stri
     accounts: [],
     postings: [],
     openings: [],
+    rotations: [],
+    requests: [],
+    refunds: [],
   });
 }

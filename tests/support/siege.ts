@@ -51,6 +51,7 @@ export async function logIn(
     signal: new AbortController().signal,
     notices: { note: () => {}, warn: () => {} },
     confirmServer: () => Promise.resolve(true),
+    confirmKeyChange: () => Promise.resolve(true),
     alarm: () => {},
     remark: () => {},
     now_s: () => Math.floor(Date.now() / 1000),

@@ -120,7 +120,7 @@ class Wire {
         lines.push(bytes, LINE_BYTES_MAX, (text) => {
           const message = JSON.parse(new TextDecoder().decode(text)) as Json;
           const line = { ...describe(message), message, ...this.hands() };
-          passing = passing.then(() => this.pass(line, to));
+          passing = passing.then(() => this.pass(line, to)).catch(() => this.cut());
           return true;
         });
       }

@@ -6,7 +6,6 @@ import { join } from "node:path";
 import type { Channel } from "../../lib/aes/channel/channel.ts";
 import {
   decodeRefusal,
-  encodeEnd,
   encodeItem,
   encodeOffer,
   encodePosition,
@@ -58,11 +57,10 @@ export function sendByHand(
   item: number,
   offset_bytes: number,
   content: Uint8Array,
-  hash: Uint8Array = sha256(content),
 ): Promise<Frame | null> {
   channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
   channel.send(FRAME.chunk, encodeItem(item), content);
-  const length_bytes = offset_bytes + content.length;
-  channel.send(FRAME.end, encodeEnd({ item, length_bytes, sha256: hash }));
+  const end = { item, offset_bytes: offset_bytes + content.length };
+  channel.send(FRAME.end, encodePosition(end));
   return channel.receive();
 }

@@ -24,11 +24,15 @@ const MAC_KEY_BYTES = 16;
 const BLOCK_BYTES = 16;
 const LENGTH_BYTES = 8;
 
-/**
- * The smallest text that goes through WebCrypto, which works on other threads but costs up to 0.1
- * ms per call. For smaller texts `node:crypto` on this thread is faster, on Deno and on Bun.
- */
+/** The smallest text for which a call of WebCrypto, which costs up to 0.1 ms, can be worth it. */
 const BULK_BYTES = 8 * 1024;
+/**
+ * From this rate on, AES of `node:crypto` on this thread is better than WebCrypto's on another:
+ * that one copies each text, and costs up to twice the processor time.
+ */
+const FAST_BYTES_PER_MS = 700_000;
+const MEASURED_BYTES = 64 * 1024;
+const MEASUREMENTS = 4;
 
 /** Returns the size of a sealed text. Padding takes 1 to 16 bytes, the tag 16. */
 export function sealedBytes(plaintext_bytes: number): number {
@@ -45,24 +49,21 @@ export function deriveIv(aesKey: Uint8Array, n: bigint): Uint8Array {
 
 /**
  * Seals with an explicit IV (16 bytes), as in RFC 7518 section 5.2.2.1 and its test vectors. `key`:
- * 32 bytes. Returns E ‖ T, after `headroom_bytes` free bytes that the caller may fill.
+ * 32 bytes. Returns `sealed`, of {@linkcode sealedBytes} bytes: E ‖ T.
  */
 export function sealWithIv(
   key: Uint8Array,
   iv: Uint8Array,
   ad: Uint8Array,
   plaintext: Uint8Array,
-  headroom_bytes = 0,
+  sealed: Uint8Array = new Uint8Array(sealedBytes(plaintext.length)),
 ): Uint8Array {
-  const { macKey, aesKey } = splitKey(key);
-  const framed = new Uint8Array(headroom_bytes + sealedBytes(plaintext.length));
-  const ciphertext = framed.subarray(headroom_bytes, -TAG_BYTES);
+  const { aesKey } = splitKey(key);
   const cipher = createCipheriv("aes-128-cbc", aesKey, iv);
   const head = cipher.update(plaintext);
-  ciphertext.set(head);
-  ciphertext.set(cipher.final(), head.length);
-  framed.set(tagOf(macKey, iv, ad, ciphertext), framed.length - TAG_BYTES);
-  return framed;
+  sealed.set(head);
+  sealed.set(cipher.final(), head.length);
+  return writeTag(key, iv, ad, sealed);
 }
 
 /**
@@ -76,20 +77,11 @@ export function openWithIv(
   ad: Uint8Array,
   sealed: Uint8Array,
 ): Uint8Array {
-  const { macKey, aesKey } = splitKey(key);
-  const { ciphertext, tag } = splitSealed(sealed);
-  if (!timingSafeEqual(tag, tagOf(macKey, iv, ad, ciphertext))) throw decryptFailed();
-  const decipher = createDecipheriv("aes-128-cbc", aesKey, iv);
-  try {
-    const head = decipher.update(ciphertext);
-    const tail = decipher.final();
-    const plaintext = new Uint8Array(head.length + tail.length);
-    plaintext.set(head);
-    plaintext.set(tail, head.length);
-    return plaintext;
-  } catch (cause) {
-    throw decryptFailed(cause);
-  }
+  const ciphertext = requireTag(key, iv, ad, sealed);
+  // Without its own padding the decipher gives all blocks in one piece.
+  const decipher = createDecipheriv("aes-128-cbc", splitKey(key).aesKey, iv).setAutoPadding(false);
+  const padded = decipher.update(ciphertext);
+  return withoutPadding(new Uint8Array(padded.buffer, padded.byteOffset, padded.length));
 }
 
 /** The cipher of a Noise handshake: `Noise_…_AES128CBCHS256_SHA256`. */
@@ -105,49 +97,36 @@ export const AES128CBCHS256: NoiseCipher = {
 };
 
 /**
- * The size of the IV. While the tag is computed, the IV stands before the ciphertext. After that,
- * its place is free.
- */
-const HEADROOM_BYTES_MAX = IV_BYTES;
-
-/**
  * Seals or opens the texts of one direction of a channel under one key. Calls for different `n` may
- * run at the same time. Large texts are then encrypted and checked on several cores.
+ * run at the same time. Where the AES of this thread is slow, large texts are then encrypted and
+ * decrypted on several cores.
  *
- * A text of s bytes, from 8 KiB on, takes about 2 s bytes of memory while it is sealed or opened,
- * beside the caller's own. Half of that is the result. The input must not change until the promise
- * settles.
+ * A text of s bytes takes up to 2 s bytes of memory while it is sealed or opened, beside the
+ * caller's own. Half of that is the result. The input must not change until the promise settles.
  */
 export class RecordCipher {
   private readonly key: Uint8Array;
-  private bulkKeys: Promise<BulkKeys> | null = null;
+  private bulkKey: Promise<CryptoKey> | null = null;
 
   /** `key`: 32 bytes, MAC key ‖ AES key. It is copied. */
   constructor(key: Uint8Array) {
     this.key = Uint8Array.from(key);
   }
 
-  /**
-   * Seals text number `n`. Returns E ‖ T, of {@linkcode sealedBytes} bytes, after `headroom_bytes`
-   * (at most 16) free bytes. The caller can write a length there without a copy.
-   */
+  /** Seals text number `n`. Returns `sealed`, of {@linkcode sealedBytes} bytes: E ‖ T. */
   async seal(
     n: bigint,
     ad: Uint8Array,
     plaintext: Uint8Array,
-    headroom_bytes = 0,
+    sealed: Uint8Array = new Uint8Array(sealedBytes(plaintext.length)),
   ): Promise<Uint8Array> {
-    if (headroom_bytes > HEADROOM_BYTES_MAX) throw new RangeError("headroom_bytes is past 16");
     const iv = deriveIv(splitKey(this.key).aesKey, n);
-    if (plaintext.length < BULK_BYTES) {
-      return sealWithIv(this.key, iv, ad, plaintext, headroom_bytes);
-    }
-    const keys = await this.importedKeys();
+    if (staysHere(plaintext)) return sealWithIv(this.key, iv, ad, plaintext, sealed);
     const algorithm = { name: "AES-CBC", iv: forWebCrypto(iv) };
-    const ciphertext = await crypto.subtle.encrypt(algorithm, keys.aes, forWebCrypto(plaintext));
-    const text = authenticatedText(iv, ad, new Uint8Array(ciphertext));
-    text.set(await bulkTag(keys.mac, text), text.length - TAG_BYTES);
-    return text.subarray(ad.length + IV_BYTES - headroom_bytes);
+    const key = await this.importedKey();
+    const ciphertext = await crypto.subtle.encrypt(algorithm, key, forWebCrypto(plaintext));
+    sealed.set(new Uint8Array(ciphertext));
+    return writeTag(this.key, iv, ad, sealed);
   }
 
   /**
@@ -157,63 +136,86 @@ export class RecordCipher {
    */
   async open(n: bigint, ad: Uint8Array, sealed: Uint8Array): Promise<Uint8Array> {
     const iv = deriveIv(splitKey(this.key).aesKey, n);
-    if (sealed.length < BULK_BYTES) return openWithIv(this.key, iv, ad, sealed);
-    const { ciphertext, tag } = splitSealed(sealed);
-    const keys = await this.importedKeys();
-    const text = authenticatedText(iv, ad, ciphertext);
-    if (!timingSafeEqual(tag, await bulkTag(keys.mac, text))) throw decryptFailed();
+    if (staysHere(sealed)) return openWithIv(this.key, iv, ad, sealed);
+    const ciphertext = forWebCrypto(requireTag(this.key, iv, ad, sealed));
     const algorithm = { name: "AES-CBC", iv: forWebCrypto(iv) };
+    const key = await this.importedKey();
     try {
-      return new Uint8Array(
-        await crypto.subtle.decrypt(algorithm, keys.aes, forWebCrypto(ciphertext)),
-      );
+      return new Uint8Array(await crypto.subtle.decrypt(algorithm, key, ciphertext));
     } catch (cause) {
       throw decryptFailed(cause);
     }
   }
 
-  private importedKeys(): Promise<BulkKeys> {
-    return this.bulkKeys ??= importBulkKeys(this.key);
+  private importedKey(): Promise<CryptoKey> {
+    const aesKey = forWebCrypto(splitKey(this.key).aesKey);
+    return this.bulkKey ??= crypto.subtle.importKey("raw", aesKey, "AES-CBC", false, [
+      "encrypt",
+      "decrypt",
+    ]);
   }
 }
 
-interface BulkKeys {
-  mac: CryptoKey;
-  aes: CryptoKey;
+let fastHere: boolean | null = null;
+
+/** Whether AES of this text belongs on this thread. The first large text measures how fast it is. */
+function staysHere(text: Uint8Array): boolean {
+  return text.length < BULK_BYTES || (fastHere ??= isFastHere());
 }
 
-async function importBulkKeys(key: Uint8Array): Promise<BulkKeys> {
-  const { macKey, aesKey } = splitKey(key);
-  const hmac = { name: "HMAC", hash: "SHA-256" };
-  const usages: KeyUsage[] = ["encrypt", "decrypt"];
-  const [mac, aes] = await Promise.all([
-    crypto.subtle.importKey("raw", forWebCrypto(macKey), hmac, false, ["sign"]),
-    crypto.subtle.importKey("raw", forWebCrypto(aesKey), "AES-CBC", false, usages),
-  ]);
-  return { mac, aes };
+function isFastHere(): boolean {
+  const zeros = new Uint8Array(MEASURED_BYTES);
+  let shortest_ms = Infinity;
+  for (let count = 0; count < MEASUREMENTS; count++) {
+    const started_ms = performance.now();
+    createCipheriv("aes-128-cbc", zeros.subarray(0, 16), zeros.subarray(0, IV_BYTES)).update(zeros);
+    shortest_ms = Math.min(shortest_ms, performance.now() - started_ms);
+  }
+  return MEASURED_BYTES >= shortest_ms * FAST_BYTES_PER_MS;
 }
 
-const SPARE_BYTES = TAG_BYTES - LENGTH_BYTES;
+/** Puts the tag behind the ciphertext that is in `sealed`. Returns `sealed`. */
+function writeTag(
+  key: Uint8Array,
+  iv: Uint8Array,
+  ad: Uint8Array,
+  sealed: Uint8Array,
+): Uint8Array {
+  const tag_start = sealed.length - TAG_BYTES;
+  sealed.set(tagOf(splitKey(key).macKey, iv, ad, sealed.subarray(0, tag_start)), tag_start);
+  return sealed;
+}
+
+/** Returns the ciphertext of a sealed text whose tag is right. Throws `decrypt_failed`. */
+function requireTag(
+  key: Uint8Array,
+  iv: Uint8Array,
+  ad: Uint8Array,
+  sealed: Uint8Array,
+): Uint8Array {
+  const { ciphertext, tag } = splitSealed(sealed);
+  const expected = tagOf(splitKey(key).macKey, iv, ad, ciphertext);
+  if (!timingSafeEqual(tag, expected)) throw decryptFailed();
+  return ciphertext;
+}
 
 /**
- * Joins AD ‖ IV ‖ E ‖ u64 length of AD, because WebCrypto wants one piece, and adds 8 spare bytes.
- * The tag can later take the place of the length, and the sealed text needs no copy.
+ * Removes PKCS #7 padding (RFC 5652 section 6.3). The tag was right, so this need not take the same
+ * time for every padding. Throws `decrypt_failed`.
  */
-function authenticatedText(iv: Uint8Array, ad: Uint8Array, ciphertext: Uint8Array): Uint8Array {
-  const text = new Uint8Array(ad.length + IV_BYTES + ciphertext.length + TAG_BYTES);
-  text.set(ad);
-  text.set(iv, ad.length);
-  text.set(ciphertext, ad.length + IV_BYTES);
-  text.set(lengthInBits(ad), text.length - TAG_BYTES);
-  return text;
+function withoutPadding(padded: Uint8Array): Uint8Array {
+  const padding_bytes = padded.at(-1)!;
+  const start = padded.length - padding_bytes;
+  const right = padding_bytes >= 1 && padding_bytes <= BLOCK_BYTES &&
+    padded.subarray(start).every((byte) => byte === padding_bytes);
+  if (!right) throw decryptFailed();
+  return padded.subarray(0, start);
 }
 
-async function bulkTag(macKey: CryptoKey, text: Uint8Array): Promise<Uint8Array> {
-  const authenticated = forWebCrypto(text.subarray(0, -SPARE_BYTES));
-  const mac = await crypto.subtle.sign("HMAC", macKey, authenticated);
-  return new Uint8Array(mac, 0, TAG_BYTES);
-}
-
+/**
+ * HMAC stays on this thread in every runtime: `node:crypto` is as fast as WebCrypto there, and takes
+ * the parts as they lie, where WebCrypto wants them joined.
+ */
 function tagOf(
   macKey: Uint8Array,
   iv: Uint8Array,

@@ -14,9 +14,9 @@ export const FRAME = {
   start: 0x03,
   /** Client: a piece of the content. */
   chunk: 0x04,
-  /** Client: the content is complete. Its whole length and SHA-256. */
+  /** Client: the content is complete. Its whole length. */
   end: 0x05,
-  /** Client: the rest of this file will not come. */
+  /** Client: the rest of this file will not come. How much of what the server has may stay. */
   abort: 0x06,
   /** Either: it is still working, for example hashing what is there. How far it is. */
   working: 0x07,
@@ -24,12 +24,14 @@ export const FRAME = {
   answer: 0x08,
   /** Server: how much of the file is written. */
   written: 0x09,
-  /** Server: the whole item has arrived. Its hash. A file is safely on the disk. */
+  /** Server: the whole item has arrived. A file is safely on the disk. */
   acknowledged: 0x0a,
   /** Server: it refuses this item. The reason. */
   refused: 0x0b,
   /** Client: a small file, with its offer and all of its content. */
   file: 0x0c,
+  /** Server, after an answer: the hash of the start of what it has. */
+  hashed: 0x0d,
   /** Either: nothing more follows, and all is well. */
   close: 0x0f,
 } as const;
@@ -39,7 +41,12 @@ export interface Frame {
   readonly body: Uint8Array;
 }
 
-export const SHA256_BYTES = 32;
+const SHA256_BYTES = 32;
+/**
+ * How much of a file lies between two hashes of what the receiver has of it. Where they differ, so
+ * much of the file is sent in vain.
+ */
+export const HASH_STEP_BYTES = 16 * 1024 * 1024;
 /** The longest relative path of a file, in bytes of UTF-8. */
 export const NAME_BYTES_MAX = 4096;
 const REFUSAL_TEXT_BYTES_MAX = 4096;
@@ -68,12 +75,10 @@ export interface Answer {
   readonly item: number;
   readonly has: "nothing" | "partial" | "finished";
   readonly length_bytes: number;
-  /** The SHA-256 of those bytes. */
-  readonly sha256: Uint8Array;
 }
 
-/** The end of an item's content. */
-export interface End {
+/** The hash of the first bytes of what the receiver has. */
+export interface Hashed {
   readonly item: number;
   readonly length_bytes: number;
   readonly sha256: Uint8Array;
@@ -82,19 +87,13 @@ export interface End {
 /** A small file that travels in one frame. */
 export interface SmallFile {
   readonly offer: Offer;
-  readonly sha256: Uint8Array;
   readonly content: Uint8Array;
 }
 
-/** A place in an item: where its content starts, or how much is written. */
+/** A place in an item: where its content starts or ends, or how much is written. */
 export interface Position {
   readonly item: number;
   readonly offset_bytes: number;
-}
-
-export interface Acknowledgement {
-  readonly item: number;
-  readonly sha256: Uint8Array;
 }
 
 export interface Refusal {
@@ -136,55 +135,50 @@ export function decodeOffer(body: Uint8Array): Offer {
 }
 
 /** Encodes a small file without its content, which must follow. */
-export function encodeSmallFile(offer: Offer, sha256: Uint8Array): Uint8Array {
+export function encodeSmallFile(offer: Offer): Uint8Array {
   const offered = encodeOffer(offer);
-  const { body, view } = newBody(U16_BYTES + offered.length + SHA256_BYTES);
+  const { body, view } = newBody(U16_BYTES + offered.length);
   view.setUint16(0, offered.length);
   body.set(offered, U16_BYTES);
-  body.set(sha256, U16_BYTES + offered.length);
   return body;
 }
 
 export function decodeSmallFile(body: Uint8Array): SmallFile {
-  const offer_end = U16_BYTES + viewOf(body, U16_BYTES, Infinity).getUint16(0);
-  const content_start = offer_end + SHA256_BYTES;
+  const content_start = U16_BYTES + viewOf(body, U16_BYTES, Infinity).getUint16(0);
   if (content_start > body.length) throw malformed();
-  const offer = decodeOffer(body.subarray(U16_BYTES, offer_end));
-  const sha256 = body.slice(offer_end, content_start);
+  const offer = decodeOffer(body.subarray(U16_BYTES, content_start));
   const content = body.subarray(content_start);
   const whole = offer.kind === "file" && offer.size_bytes === content.length;
   if (!whole || content.length > SMALL_FILE_BYTES) throw malformed();
-  return { offer, sha256, content };
+  return { offer, content };
 }
 
 export function encodeAnswer(answer: Answer): Uint8Array {
-  const { body, view } = newBody(ITEM_BYTES + 1 + U64_BYTES + SHA256_BYTES);
+  const { body, view } = newBody(ITEM_BYTES + 1 + U64_BYTES);
   view.setUint32(0, answer.item);
   view.setUint8(4, HAS.indexOf(answer.has));
   view.setBigUint64(5, BigInt(answer.length_bytes));
-  body.set(answer.sha256, 13);
   return body;
 }
 
 export function decodeAnswer(body: Uint8Array): Answer {
-  const view = viewOf(body, ITEM_BYTES + 1 + U64_BYTES + SHA256_BYTES);
+  const view = viewOf(body, ITEM_BYTES + 1 + U64_BYTES);
   return {
     item: view.getUint32(0),
     has: oneOf(HAS, view.getUint8(4)),
     length_bytes: safeInteger(view.getBigUint64(5)),
-    sha256: body.slice(13),
   };
 }
 
-export function encodeEnd(end: End): Uint8Array {
+export function encodeHashed(hashed: Hashed): Uint8Array {
   const { body, view } = newBody(ITEM_BYTES + U64_BYTES + SHA256_BYTES);
-  view.setUint32(0, end.item);
-  view.setBigUint64(4, BigInt(end.length_bytes));
-  body.set(end.sha256, 12);
+  view.setUint32(0, hashed.item);
+  view.setBigUint64(4, BigInt(hashed.length_bytes));
+  body.set(hashed.sha256, 12);
   return body;
 }
 
-export function decodeEnd(body: Uint8Array): End {
+export function decodeHashed(body: Uint8Array): Hashed {
   const view = viewOf(body, ITEM_BYTES + U64_BYTES + SHA256_BYTES);
   return {
     item: view.getUint32(0),
@@ -205,18 +199,6 @@ export function decodePosition(body: Uint8Array): Position {
   return { item: view.getUint32(0), offset_bytes: safeInteger(view.getBigUint64(4)) };
 }
 
-export function encodeAcknowledgement({ item, sha256 }: Acknowledgement): Uint8Array {
-  const body = new Uint8Array(ITEM_BYTES + SHA256_BYTES);
-  body.set(encodeItem(item));
-  body.set(sha256, ITEM_BYTES);
-  return body;
-}
-
-export function decodeAcknowledgement(body: Uint8Array): Acknowledgement {
-  const view = viewOf(body, ITEM_BYTES + SHA256_BYTES);
-  return { item: view.getUint32(0), sha256: body.slice(ITEM_BYTES) };
-}
-
 export function encodeRefusal({ item, code, message }: Refusal): Uint8Array {
   const reason = new TextEncoder().encode(`${code}\n${message}`);
   const body = new Uint8Array(ITEM_BYTES + Math.min(reason.length, REFUSAL_TEXT_BYTES_MAX));
@@ -233,7 +215,7 @@ export function decodeRefusal(body: Uint8Array): Refusal {
   return { item: view.getUint32(0), code, message };
 }
 
-/** Encodes an item number: the body of an abort, and the first four bytes of a chunk. */
+/** Encodes an item number: the body of an acknowledgement, and the start of a chunk. */
 export function encodeItem(item: number): Uint8Array {
   const { body, view } = newBody(ITEM_BYTES);
   view.setUint32(0, item);

@@ -12,7 +12,7 @@
  */
 import type { Connection } from "../../net/net.ts";
 import { type ByteReader, cutOff } from "./byte_reader.ts";
-import { type RecordCipher, TAG_BYTES } from "./cbc_hs256.ts";
+import { type RecordCipher, sealedBytes, TAG_BYTES } from "./cbc_hs256.ts";
 import { protocolError } from "./frames.ts";
 import { Condition } from "../../base/condition.ts";
 
@@ -31,6 +31,7 @@ export class RecordWriter {
   in_flight = 0;
   private n = 0n;
   private last: Promise<void> = Promise.resolve();
+  private readonly buffers = new SpareBuffers();
   private readonly changed = new Condition();
 
   /** `onWritten` is called after each record. */
@@ -56,20 +57,26 @@ export class RecordWriter {
    */
   write(plaintext: Uint8Array): Promise<void> {
     const n = this.n++;
-    const sealed = this.cipher.seal(n, recordNumber(n), plaintext, LENGTH_BYTES);
+    const size_bytes = sealedBytes(plaintext.length);
+    const record = this.buffers.take(LENGTH_BYTES + size_bytes);
+    new DataView(record.buffer).setUint32(0, size_bytes);
+    const sealed = this.cipher.seal(n, recordNumber(n), plaintext, record.subarray(LENGTH_BYTES));
     this.in_flight++;
-    this.last = this.sendAfter(this.last, sealed).finally(() => {
+    this.last = this.sendAfter(this.last, sealed, record).finally(() => {
       this.in_flight--;
       this.changed.notifyAll();
     });
     return this.last;
   }
 
-  private async sendAfter(previous: Promise<void>, sealed: Promise<Uint8Array>): Promise<void> {
-    const [record] = await Promise.all([sealed, previous]);
-    const view = new DataView(record.buffer, record.byteOffset, LENGTH_BYTES);
-    view.setUint32(0, record.length - LENGTH_BYTES);
+  private async sendAfter(
+    previous: Promise<void>,
+    sealed: Promise<Uint8Array>,
+    record: Uint8Array,
+  ): Promise<void> {
+    await Promise.all([sealed, previous]);
     await this.connection.write(record);
+    this.buffers.giveBack(record);
     this.onWritten();
   }
 }
@@ -77,7 +84,7 @@ export class RecordWriter {
 export class RecordReader {
   private n = 0n;
   private readonly opened: Promise<Uint8Array | null>[] = [];
-  private readonly spare: Uint8Array[] = [];
+  private readonly buffers = new SpareBuffers();
   private readonly changed = new Condition();
 
   /** `onRead` is called for each record that has arrived completely. */
@@ -132,7 +139,7 @@ export class RecordReader {
     if (size_bytes < RECORD_BYTES_MIN || size_bytes > RECORD_BYTES_MAX) {
       throw protocolError(`a record of ${size_bytes} bytes`);
     }
-    const sealed = this.newBuffer(size_bytes).subarray(0, size_bytes);
+    const sealed = this.buffers.take(size_bytes);
     if (!await this.reader.fill(sealed)) throw cutOff();
     this.onRead();
     return sealed;
@@ -140,16 +147,29 @@ export class RecordReader {
 
   private async open(n: bigint, sealed: Uint8Array): Promise<Uint8Array> {
     const plaintext = await this.cipher.open(n, recordNumber(n), sealed);
-    this.spare.push(new Uint8Array(sealed.buffer));
+    this.buffers.giveBack(sealed);
     return plaintext;
   }
+}
 
-  /**
-   * Uses a spare buffer where it is large enough. There are at most as many as records in flight.
-   */
-  private newBuffer(size_bytes: number): Uint8Array {
+/**
+ * Buffers of records, which are used again: fresh memory costs more than what is done with it. There
+ * are at most as many as records in flight.
+ */
+class SpareBuffers {
+  private readonly spare: Uint8Array[] = [];
+
+  /** Returns a buffer of that size, at the start of its memory. */
+  take(size_bytes: number): Uint8Array {
     const buffer = this.spare.pop();
-    return buffer && buffer.length >= size_bytes ? buffer : new Uint8Array(size_bytes);
+    return buffer && buffer.length >= size_bytes
+      ? buffer.subarray(0, size_bytes)
+      : new Uint8Array(size_bytes);
+  }
+
+  /** Takes a buffer back. Nobody may use it any more. */
+  giveBack(buffer: Uint8Array): void {
+    this.spare.push(new Uint8Array(buffer.buffer));
   }
 }
 

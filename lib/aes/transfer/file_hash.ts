@@ -1,56 +1,56 @@
-/** Hashes a file, or its start, in pieces. It needs little memory and reports its progress. */
-import { createHash, type Hash } from "node:crypto";
-import { closeSync, constants, openSync, read, readSync } from "node:fs";
+/**
+ * Reads and hashes files in pieces. Both ends of a transfer hash what the receiver already has of a
+ * file, step by step, so that they can compare it.
+ */
+import { createHash } from "node:crypto";
+import { read, readSync } from "node:fs";
+import { HASH_STEP_BYTES } from "../channel/frames.ts";
 
 const PIECE_BYTES = 256 * 1024;
 /** The largest read that is faster on this thread than on another. */
 const SMALL_BYTES = 16 * 1024;
 
-export interface FileDigest {
-  /** The hash state, to go on from. */
-  readonly hash: Hash;
+export interface PrefixHash {
+  /** How many bytes were hashed, from the start of the file. */
+  readonly length_bytes: number;
   readonly sha256: Uint8Array;
-  /** How many bytes were hashed. Fewer than requested where the file is shorter. */
-  readonly size_bytes: number;
 }
 
 /**
- * Hashes the first `size_bytes` bytes of a file that is not a symbolic link. Rejects with the
- * system's error.
+ * Yields the hash of the first 16 MiB of an open file, of the first 32 MiB and so on, and at last
+ * that of its first `size_bytes` bytes. Stops earlier where the file is shorter. Does not use the
+ * file's position, and needs little memory. Throws the system's error.
+ *
+ * `onProgress` is called with how many bytes were hashed, more often than hashes come.
  */
-export async function hashFile(
-  path: string,
-  size_bytes: number,
-  onProgress: (done_bytes: number, total_bytes: number) => void = () => {},
-): Promise<FileDigest> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  try {
-    return await hashOpenFile(fd, size_bytes, onProgress);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Does the same as {@linkcode hashFile} for an open file. Does not use the file's position. */
-export async function hashOpenFile(
+export async function* hashPrefixes(
   fd: number,
   size_bytes: number,
-  onProgress: (done_bytes: number, total_bytes: number) => void = () => {},
-): Promise<FileDigest> {
+  onProgress: (done_bytes: number) => void = () => {},
+): AsyncGenerator<PrefixHash> {
   const hash = createHash("sha256");
   const buffers = new BufferPair(PIECE_BYTES);
   let done_bytes = 0;
   let next = readAt(fd, 0, buffers.next(size_bytes));
-  while (done_bytes < size_bytes) {
-    const piece = await next;
-    if (piece.length === 0) break;
-    done_bytes += piece.length;
-    next = readAt(fd, done_bytes, buffers.next(size_bytes - done_bytes));
-    hash.update(piece);
-    onProgress(done_bytes, size_bytes);
+  try {
+    while (true) {
+      const piece = await next;
+      done_bytes += piece.length;
+      next = readAt(fd, done_bytes, buffers.next(size_bytes - done_bytes));
+      // A failure is reported when this piece is used.
+      next.catch(() => {});
+      hash.update(piece);
+      onProgress(done_bytes);
+      const ended = done_bytes === size_bytes;
+      if (ended || (done_bytes % HASH_STEP_BYTES === 0 && piece.length > 0)) {
+        yield { length_bytes: done_bytes, sha256: hash.copy().digest() };
+      }
+      if (ended || piece.length === 0) return;
+    }
+  } finally {
+    // The file must not be closed during a read.
+    await Promise.allSettled([next]);
   }
-  await next;
-  return { hash, sha256: hash.copy().digest(), size_bytes: done_bytes };
 }
 
 /** Two buffers that take turns: one is read into while the other is in use. */

@@ -1,31 +1,27 @@
 /**
  * Receives messages, files and folders from one client until it closes its channel. Frames are
- * handled in order. Only the last step of a file, syncing and publishing it, runs beside them, for
- * many files at once.
+ * handled in order. Two things run beside them: the last step of a file, syncing and publishing it,
+ * for many files at once; and the hashing of what is there of files, for one after the other.
  */
 import type { ByteAccount } from "../../base/byte_budget.ts";
 import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
-  type Answer,
   decodeChunk,
-  decodeEnd,
-  decodeItem,
   decodeOffer,
   decodePosition,
   decodeSmallFile,
-  encodeAcknowledgement,
   encodeAnswer,
+  encodeHashed,
+  encodeItem,
   encodePosition,
   encodeRefusal,
-  type End,
   FRAME,
   type Frame,
   ITEMS_IN_FLIGHT_MAX,
   type Offer,
   type Position,
   protocolError,
-  SHA256_BYTES,
   type SmallFile,
   WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
@@ -42,14 +38,13 @@ export interface ReceivedFile {
   /** The path under `--out`, as that was given. */
   readonly path: string;
   readonly size_bytes: number;
-  readonly sha256: Uint8Array;
 }
 
 export interface Receiver {
   readonly folder: ReceiveFolder;
   readonly bytes: ByteAccount;
   /** Called once for each complete message, before it is acknowledged. */
-  onMessage(message: Uint8Array, sha256: Uint8Array): void;
+  onMessage(message: Uint8Array): void;
   /** Called once for each new file that is safely on the disk, before it is acknowledged. */
   onFile(file: ReceivedFile): void;
   /** Called for each file, folder or message that is refused. */
@@ -92,6 +87,10 @@ class ItemReceiver {
   /** Files that are being synced and published, by item. */
   private readonly finishing = new Map<number, Promise<void>>();
   private readonly heartbeat: ReturnType<typeof setInterval>;
+  /** Ends when all that was offered so far and was there is hashed. */
+  private hashing: Promise<void> = Promise.resolve();
+  /** Where the hashing is. */
+  private hashed: Position | null = null;
   private item_max = -1;
 
   constructor(private readonly channel: Channel, private readonly receiver: Receiver) {
@@ -111,9 +110,9 @@ class ItemReceiver {
       case FRAME.chunk:
         return await this.takeChunk(decodeChunk(body));
       case FRAME.end:
-        return await this.takeEnd(decodeEnd(body));
+        return await this.takeEnd(decodePosition(body));
       case FRAME.abort:
-        return await this.abort(decodeItem(body));
+        return await this.abort(decodePosition(body));
       case FRAME.working:
         return void decodePosition(body);
       default:
@@ -135,6 +134,7 @@ class ItemReceiver {
     const files = [...this.files.values()];
     await Promise.allSettled(files.map(({ offer, incoming }) => this.close(offer, incoming)));
     this.files.clear();
+    await this.hashing;
   }
 
   private startMessage(announced: Position): void {
@@ -158,7 +158,7 @@ class ItemReceiver {
     }
   }
 
-  private async takeSmallFile({ offer, sha256, content }: SmallFile): Promise<void> {
+  private async takeSmallFile({ offer, content }: SmallFile): Promise<void> {
     this.admitFile(offer.item);
     const { folder } = this.receiver;
     try {
@@ -170,7 +170,7 @@ class ItemReceiver {
       return this.refuse(offer.item, offer.name, error);
     }
     await this.withFile(offer.item, ({ incoming }) => incoming.writeWhole(content));
-    await this.takeEnd({ item: offer.item, length_bytes: content.length, sha256 });
+    await this.takeEnd({ item: offer.item, offset_bytes: content.length });
   }
 
   private admitFile(item: number): void {
@@ -185,27 +185,33 @@ class ItemReceiver {
     await folder.claim(offer.name, this);
     try {
       const incoming = new IncomingFile(folder, offer, parts);
-      const answer = await this.prepareAnswer(offer, incoming);
+      const answer = incoming.answer();
       this.files.set(offer.item, { offer, incoming });
       this.channel.send(FRAME.answer, encodeAnswer(answer));
+      if (answer.has === "nothing") return;
+      this.hashing = this.hashing.then(() => this.hash(offer.item))
+        .catch((error) => this.channel.destroy(toSealwireError(error)));
     } catch (error) {
       folder.release(offer.name, this);
       throw error;
     }
   }
 
-  private prepareAnswer(offer: Offer, incoming: IncomingFile): Promise<Answer> {
-    let told_at_ms = performance.now();
-    return incoming.answer((offset_bytes) => {
-      if (performance.now() - told_at_ms < WORKING_INTERVAL_MS) return;
-      told_at_ms = performance.now();
-      this.channel.send(FRAME.working, encodePosition({ item: offer.item, offset_bytes }));
+  /** Sends the hashes of what is there of a file, so that the client can compare. */
+  private async hash(item: number): Promise<void> {
+    await this.withFile(item, async ({ incoming }) => {
+      const onProgress = (offset_bytes: number) => this.hashed = { item, offset_bytes };
+      for await (const prefix of incoming.hashes(onProgress)) {
+        this.channel.send(FRAME.hashed, encodeHashed({ item, ...prefix }));
+        await this.channel.roomToSend();
+      }
     });
+    this.hashed = null;
   }
 
   private async takeFolder(offer: Offer, parts: readonly string[]): Promise<void> {
     await this.receiver.folder.makeFolders(parts);
-    this.acknowledge(offer.item, new Uint8Array(SHA256_BYTES));
+    this.acknowledge(offer.item);
   }
 
   private async startFile({ item, offset_bytes }: Position): Promise<void> {
@@ -225,38 +231,37 @@ class ItemReceiver {
     });
   }
 
-  private async takeEnd(end: End): Promise<void> {
-    if (this.message?.item === end.item) return this.finishMessage(this.message, end);
-    const file = this.activeFile(end.item);
+  private async takeEnd({ item, offset_bytes }: Position): Promise<void> {
+    if (this.message?.item === item) return this.finishMessage(this.message, offset_bytes);
+    const file = this.activeFile(item);
     if (!file) return;
     await this.receiver.folder.enterFinishing();
-    this.files.delete(end.item);
-    this.started.delete(end.item);
-    const finishing = this.finishFile(file, end)
+    this.files.delete(item);
+    this.started.delete(item);
+    const finishing = this.finishFile(file, offset_bytes)
       .catch((error) => this.channel.destroy(toSealwireError(error)))
       .finally(() => {
         this.receiver.folder.leaveFinishing();
-        this.finishing.delete(end.item);
+        this.finishing.delete(item);
       });
-    this.finishing.set(end.item, finishing);
+    this.finishing.set(item, finishing);
   }
 
-  private finishMessage(message: IncomingMessage, end: End): void {
-    const bytes = message.finish(end);
+  private finishMessage(message: IncomingMessage, size_bytes: number): void {
+    const bytes = message.finish(size_bytes);
     message.release();
     this.message = null;
-    this.receiver.onMessage(bytes, end.sha256);
-    this.acknowledge(end.item, end.sha256);
+    this.receiver.onMessage(bytes);
+    this.acknowledge(message.item);
   }
 
-  private async finishFile({ offer, incoming }: ActiveFile, end: End): Promise<void> {
+  private async finishFile({ offer, incoming }: ActiveFile, length_bytes: number): Promise<void> {
     try {
-      if (await incoming.finish(end)) {
+      if (await incoming.finish(length_bytes)) {
         const { name, size_bytes } = offer;
-        const path = incoming.shownPath;
-        this.receiver.onFile({ name, path, size_bytes, sha256: end.sha256 });
+        this.receiver.onFile({ name, path: incoming.shownPath, size_bytes });
       }
-      this.acknowledge(offer.item, end.sha256);
+      this.acknowledge(offer.item);
     } catch (error) {
       this.refuse(offer.item, offer.name, error);
     } finally {
@@ -264,7 +269,8 @@ class ItemReceiver {
     }
   }
 
-  private async abort(item: number): Promise<void> {
+  private async abort({ item, offset_bytes }: Position): Promise<void> {
+    await this.withFile(item, ({ incoming }) => incoming.cut(offset_bytes));
     const file = this.activeFile(item);
     if (!file) return;
     this.files.delete(item);
@@ -282,6 +288,8 @@ class ItemReceiver {
     try {
       await step(file);
     } catch (error) {
+      // The file may have been aborted during the step.
+      if (this.files.get(item) !== file) return;
       this.files.delete(item);
       this.started.delete(item);
       await this.close(file.offer, file.incoming);
@@ -300,8 +308,8 @@ class ItemReceiver {
     this.item_max = item;
   }
 
-  private acknowledge(item: number, sha256: Uint8Array): void {
-    this.channel.send(FRAME.acknowledged, encodeAcknowledgement({ item, sha256 }));
+  private acknowledge(item: number): void {
+    this.channel.send(FRAME.acknowledged, encodeItem(item));
   }
 
   private refuse(item: number, name: string, error: unknown): void {
@@ -311,11 +319,11 @@ class ItemReceiver {
     this.receiver.onRefused?.(name, reason);
   }
 
-  /** Tells the client that a file is being synced, which can take longer than the client waits. */
+  /** Tells the client that a file is hashed or synced. That can take longer than it waits. */
   private sendWorking(): void {
     const [item] = this.finishing.keys();
-    if (item === undefined) return;
-    this.channel.send(FRAME.working, encodePosition({ item, offset_bytes: 0 }));
+    const working = this.hashed ?? (item === undefined ? null : { item, offset_bytes: 0 });
+    if (working) this.channel.send(FRAME.working, encodePosition(working));
   }
 
   private async close(offer: Offer, incoming: IncomingFile): Promise<void> {

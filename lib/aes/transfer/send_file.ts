@@ -1,22 +1,16 @@
-/** Reads the content of a file to send, in pieces, from where the receiver can go on. */
-import { createHash, type Hash, timingSafeEqual } from "node:crypto";
+/** Reads a file to send: its content in pieces, from where the receiver can go on, and its hashes. */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import { BufferPair, fillNow, hashOpenFile, readAt } from "./file_hash.ts";
-import type { Answer } from "../channel/frames.ts";
+import { BufferPair, fillNow, hashPrefixes, type PrefixHash, readAt } from "./file_hash.ts";
 import { CHUNK_BYTES } from "../channel/frame_batches.ts";
 import { type LocalFile, unreadable } from "./walk_files.ts";
-
-type OnProgress = (done_bytes: number, total_bytes: number) => void;
 
 /**
  * An open file that must stay as it was offered. Every method may throw `file_unreadable` or
  * `file_changed`.
  */
 export class OutgoingFile {
-  private hash: Hash = createHash("sha256");
   private readonly buffers = new BufferPair(CHUNK_BYTES);
-  private offset_bytes = 0;
 
   private constructor(private readonly file: LocalFile, private readonly fd: number) {}
 
@@ -28,36 +22,36 @@ export class OutgoingFile {
     }
   }
 
-  /**
-   * Finds the byte from which the content must be sent: the whole size where the receiver has all
-   * of it. What the receiver has counts only if the same bytes are here.
-   */
-  async resumeFrom(answer: Answer, onProgress: OnProgress): Promise<number> {
-    const { length_bytes } = answer;
-    if (answer.has === "nothing" || length_bytes > this.file.size_bytes) return 0;
-    const { hash, sha256 } = await this.reading(hashOpenFile(this.fd, length_bytes, onProgress));
-    if (timingSafeEqual(sha256, answer.sha256)) {
-      this.hash = hash;
-      this.offset_bytes = length_bytes;
+  /** Yields the hashes of the first `size_bytes` bytes, as `file_hash.ts` says. */
+  async *hashes(
+    size_bytes: number,
+    onProgress: (done_bytes: number) => void,
+  ): AsyncGenerator<PrefixHash> {
+    let hashed_bytes = 0;
+    try {
+      for await (const prefix of hashPrefixes(this.fd, size_bytes, onProgress)) {
+        hashed_bytes = prefix.length_bytes;
+        yield prefix;
+      }
+    } catch (error) {
+      throw unreadable(this.file.path, error);
     }
-    return this.offset_bytes;
+    if (hashed_bytes < size_bytes) throw changed(this.file.path);
   }
 
   /**
-   * Yields the content from {@linkcode resumeFrom} on. The next piece is read while one is in use.
-   * A piece is valid until the next one is requested.
+   * Yields the content from `offset_bytes` on. The next piece is read while one is in use. A piece
+   * is valid until the next one is requested.
    */
-  async *pieces(): AsyncGenerator<Uint8Array> {
-    const { size_bytes } = this.file;
-    let next = this.readNext();
+  async *pieces(offset_bytes: number): AsyncGenerator<Uint8Array> {
+    const { size_bytes, path } = this.file;
+    let next = this.readFrom(offset_bytes);
     try {
-      while (this.offset_bytes < size_bytes) {
+      for (let at_bytes = offset_bytes; at_bytes < size_bytes;) {
         const piece = await this.reading(next);
-        const wanted_bytes = Math.min(CHUNK_BYTES, size_bytes - this.offset_bytes);
-        if (piece.length < wanted_bytes) throw changed(this.file.path);
-        this.offset_bytes += piece.length;
-        next = this.readNext();
-        this.hash.update(piece);
+        if (piece.length < Math.min(CHUNK_BYTES, size_bytes - at_bytes)) throw changed(path);
+        at_bytes += piece.length;
+        next = this.readFrom(at_bytes);
         yield piece;
       }
     } finally {
@@ -66,19 +60,18 @@ export class OutgoingFile {
     }
   }
 
-  /** Returns the SHA-256 of the whole content. Checks that the file is still as it was offered. */
-  finish(): Uint8Array {
+  /** Checks that the file is still as it was offered. */
+  requireSame(): void {
     if (!isSame(this.fd, this.file)) throw changed(this.file.path);
-    return this.hash.digest();
   }
 
   close(): void {
     closeSync(this.fd);
   }
 
-  private readNext(): Promise<Uint8Array> {
-    const target = this.buffers.next(this.file.size_bytes - this.offset_bytes);
-    const next = readAt(this.fd, this.offset_bytes, target);
+  private readFrom(offset_bytes: number): Promise<Uint8Array> {
+    const target = this.buffers.next(this.file.size_bytes - offset_bytes);
+    const next = readAt(this.fd, offset_bytes, target);
     // A failure is reported when this piece is used.
     next.catch(() => {});
     return next;

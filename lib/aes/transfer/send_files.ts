@@ -5,41 +5,42 @@
  * A sender outlives the channel that it works on. What was not acknowledged is offered again over
  * the next channel.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { Condition } from "../../base/condition.ts";
 import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
-  type Acknowledgement,
   type Answer,
-  decodeAcknowledgement,
   decodeAnswer,
+  decodeHashed,
+  decodeItem,
   decodePosition,
   decodeRefusal,
-  encodeEnd,
   encodeItem,
   encodeOffer,
   encodePosition,
   encodeSmallFile,
   FRAME,
   type Frame,
+  type Hashed,
   ITEMS_IN_FLIGHT_MAX,
   type Position,
   protocolError,
   type Refusal,
-  SHA256_BYTES,
   SMALL_FILE_BYTES,
   WORKING_INTERVAL_MS,
 } from "../channel/frames.ts";
+import { ContentCheck } from "./content_check.ts";
 import { OutgoingFile, readWhole } from "./send_file.ts";
 import { SendJob } from "./send_job.ts";
+import { SendWindow } from "./send_window.ts";
 import type { LocalFile } from "./walk_files.ts";
 
-/** The most content that was sent and that the receiver has not written. A crash can cost that. */
-export const WINDOW_BYTES = 2 * 1024 * 1024;
 /** How often a file is offered while the receiver gets it over another connection. */
 const BUSY_TRIES_MAX = 8;
-const NO_HASH = new Uint8Array(SHA256_BYTES);
+/** How often what the receiver has is built on, where that was found to differ before. */
+const DIFFERED_MAX = 2;
+/** Everything may stay. */
+const KEEP_ALL_BYTES = Number.MAX_SAFE_INTEGER;
 
 export interface SentFile {
   readonly file: LocalFile;
@@ -47,8 +48,6 @@ export interface SentFile {
   readonly resumed_from_bytes: number;
   /** The bytes that were sent in vain: a connection was lost, or the receiver had them. */
   readonly resent_bytes: number;
-  /** All zero for a folder. */
-  readonly sha256: Uint8Array;
 }
 
 export interface SendEvents {
@@ -58,7 +57,7 @@ export interface SendEvents {
   onFailed(file: LocalFile, reason: SealwireError): void;
   /** More content was sent, or was found at the receiver. No byte is reported twice. */
   onProgress(bytes: { sent_bytes: number; skipped_bytes: number }): void;
-  /** One of the ends has hashed this much of what the receiver has. Null when that is over. */
+  /** Waiting until what the receiver has is compared: so far so much. Null when that is over. */
   onChecking(file: LocalFile, done_bytes: number | null): void;
 }
 
@@ -121,6 +120,7 @@ class SenderRun {
   private readonly jobs = new Map<number, SendJob>();
   private readonly answered: { job: SendJob; answer: Answer }[] = [];
   private readonly changed = new Condition();
+  private readonly window = new SendWindow();
   private unwritten_bytes = 0;
   /** Whether the receiver lacked the last file it was asked about. Null before its first answer. */
   private receiverLacksFiles: boolean | null = null;
@@ -183,13 +183,13 @@ class SenderRun {
   }
 
   private async sendWhole(job: SendJob): Promise<void> {
-    while (this.unwritten_bytes >= WINDOW_BYTES) await this.changed.wait();
+    while (this.windowIsFull()) await this.changed.wait();
     const { item, file } = job;
     try {
       const content = readWhole(file, this.smallFile);
-      const sha256 = job.sha256 = createHash("sha256").update(content).digest();
+      job.complete = true;
       this.count(job, content.length);
-      await this.channel.send(FRAME.file, encodeSmallFile({ ...file, item }, sha256), content);
+      await this.channel.send(FRAME.file, encodeSmallFile({ ...file, item }), content);
     } catch (error) {
       if (!isFileError(error)) throw error;
       this.fail(job, error);
@@ -205,7 +205,7 @@ class SenderRun {
         await this.transmit(next.job, next.answer);
       } catch (error) {
         if (!isFileError(error)) throw error;
-        await this.channel.send(FRAME.abort, encodeItem(next.job.item));
+        await this.abort(next.job, KEEP_ALL_BYTES);
         this.fail(next.job, error);
       }
     }
@@ -213,39 +213,115 @@ class SenderRun {
 
   private async transmit(job: SendJob, answer: Answer): Promise<void> {
     const outgoing = OutgoingFile.open(job.file);
-    const { item } = job;
+    const { check } = job;
+    const finished = answer.has === "finished";
+    const usable = check !== null && (finished || job.differed_count < DIFFERED_MAX);
+    const comparing = usable ? this.compare(job, outgoing, check) : Promise.resolve(true);
+    // A failure is reported when the result is used.
+    comparing.catch(() => {});
     try {
-      const offset_bytes = await this.findOffset(job, outgoing, answer);
-      if (!this.jobs.has(item)) return;
-      const complete = answer.has === "finished" && offset_bytes === answer.length_bytes;
-      this.begin(job, offset_bytes);
-      if (!complete) await this.channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
-      for await (const piece of outgoing.pieces()) {
-        while (this.unwritten_bytes >= WINDOW_BYTES && this.jobs.has(item)) {
-          await this.changed.wait();
-        }
-        if (!this.jobs.has(item)) return;
-        this.count(job, piece.length);
-        await this.channel.send(FRAME.chunk, encodeItem(item), piece);
-      }
-      job.sha256 = outgoing.finish();
-      const end = { item, length_bytes: job.file.size_bytes, sha256: job.sha256 };
-      await this.channel.send(FRAME.end, encodeEnd(end));
+      if (finished) await this.confirm(job, outgoing, comparing);
+      else await this.sendContent(job, outgoing, usable ? check.length_bytes : 0, comparing);
     } finally {
+      check?.stop();
+      await Promise.allSettled([comparing]);
       outgoing.close();
     }
   }
 
-  private async findOffset(job: SendJob, outgoing: OutgoingFile, answer: Answer): Promise<number> {
+  /** Ends a file that the receiver has, if it is the same. */
+  private async confirm(
+    job: SendJob,
+    outgoing: OutgoingFile,
+    comparing: Promise<boolean>,
+  ): Promise<void> {
+    const same = await this.compared(job, comparing);
+    if (!this.jobs.has(job.item)) return;
+    if (same) return await this.end(job, outgoing, job.file.size_bytes);
+    // The receiver refuses this, because it replaces nothing.
+    await this.channel.send(FRAME.start, encodePosition({ item: job.item, offset_bytes: 0 }));
+  }
+
+  /** Sends the content from `offset_bytes` on, while what is there before that is compared. */
+  private async sendContent(
+    job: SendJob,
+    outgoing: OutgoingFile,
+    offset_bytes: number,
+    comparing: Promise<boolean>,
+  ): Promise<void> {
+    const { item } = job;
+    const goesOn = () => this.jobs.has(item) && (job.check?.equal_bytes ?? null) === null;
+    this.begin(job, offset_bytes);
+    await this.channel.send(FRAME.start, encodePosition({ item, offset_bytes }));
+    for await (const piece of outgoing.pieces(offset_bytes)) {
+      while (this.windowIsFull() && goesOn()) await this.changed.wait();
+      if (!goesOn()) break;
+      this.count(job, piece.length);
+      this.window.sent(item, job.position_bytes, performance.now());
+      await this.channel.send(FRAME.chunk, encodeItem(item), piece);
+    }
+    const same = await this.compared(job, comparing);
+    if (!this.jobs.has(item)) return;
+    if (same) await this.end(job, outgoing, null);
+    else await this.offerAgain(job, job.check?.equal_bytes ?? 0);
+  }
+
+  private async end(
+    job: SendJob,
+    outgoing: OutgoingFile,
+    found_bytes: number | null,
+  ): Promise<void> {
+    outgoing.requireSame();
+    if (found_bytes !== null) this.begin(job, found_bytes);
+    job.complete = true;
+    const length = { item: job.item, offset_bytes: job.file.size_bytes };
+    await this.channel.send(FRAME.end, encodePosition(length));
+  }
+
+  /** Offers a file anew, where the receiver had other bytes from `equal_bytes` on. */
+  private async offerAgain(job: SendJob, equal_bytes: number): Promise<void> {
+    await this.abort(job, equal_bytes);
+    job.differ(equal_bytes);
+    this.remove(job);
+    this.queue.putBack(job);
+  }
+
+  private abort({ item }: SendJob, keep_bytes: number): Promise<void> {
+    return this.channel.send(FRAME.abort, encodePosition({ item, offset_bytes: keep_bytes }));
+  }
+
+  /** Compares what the receiver has. Tells it every second that this end is still working. */
+  private async compare(
+    job: SendJob,
+    outgoing: OutgoingFile,
+    check: ContentCheck,
+  ): Promise<boolean> {
     let told_at_ms = performance.now();
-    const offset_bytes = await outgoing.resumeFrom(answer, (offset_bytes) => {
-      this.events.onChecking(job.file, offset_bytes);
+    const own = outgoing.hashes(check.length_bytes, (offset_bytes) => {
+      if (job.shows_check) this.events.onChecking(job.file, offset_bytes);
       if (performance.now() - told_at_ms < WORKING_INTERVAL_MS) return;
       told_at_ms = performance.now();
       this.channel.send(FRAME.working, encodePosition({ item: job.item, offset_bytes }));
     });
-    if (answer.has !== "nothing") this.events.onChecking(job.file, null);
-    return offset_bytes;
+    const same = await check.run(own);
+    // Whoever waits for room in the window is needed no more where the contents differ.
+    this.changed.notifyAll();
+    return same;
+  }
+
+  /** Waits for the comparison, and shows how it goes on. */
+  private async compared(job: SendJob, comparing: Promise<boolean>): Promise<boolean> {
+    job.shows_check = job.check !== null;
+    try {
+      return await comparing;
+    } finally {
+      if (job.shows_check) this.events.onChecking(job.file, null);
+      job.shows_check = false;
+    }
+  }
+
+  private windowIsFull(): boolean {
+    return this.unwritten_bytes >= this.window.size_bytes;
   }
 
   private begin(job: SendJob, offset_bytes: number): void {
@@ -274,11 +350,14 @@ class SenderRun {
       case FRAME.answer:
         return this.takeAnswer(decodeAnswer(body));
       case FRAME.working:
-        return this.takeWorking(decodePosition(body));
+        // It says that the receiver is alive, and nothing else.
+        return;
+      case FRAME.hashed:
+        return this.takeHashed(decodeHashed(body));
       case FRAME.written:
         return this.takeWritten(decodePosition(body));
       case FRAME.acknowledged:
-        return this.takeAcknowledgement(decodeAcknowledgement(body));
+        return this.takeAcknowledgement(decodeItem(body));
       case FRAME.refused:
         return this.takeRefusal(decodeRefusal(body));
       default:
@@ -287,36 +366,42 @@ class SenderRun {
   }
 
   private takeAnswer(answer: Answer): void {
-    this.receiverLacksFiles = answer.has === "nothing";
-    this.answered.push({ job: this.job(answer), answer });
+    const job = this.job(answer.item);
+    const { has, length_bytes } = answer;
+    if (length_bytes > job.file.size_bytes) throw protocolError("it has more than was offered");
+    this.receiverLacksFiles = has === "nothing";
+    job.check = has === "nothing" ? null : new ContentCheck(length_bytes, this.changed);
+    this.answered.push({ job, answer });
   }
 
-  private takeWorking({ item, offset_bytes }: Position): void {
-    const job = this.jobs.get(item);
-    // A receiver that has all of the content is syncing it. There is no progress to show then.
-    if (job && !job.sha256) this.events.onChecking(job.file, offset_bytes);
+  private takeHashed(hashed: Hashed): void {
+    const job = this.jobs.get(hashed.item);
+    // This end may have given the file up while the frame was on its way.
+    if (!job) return;
+    if (!job.check) throw protocolError("a hash of nothing");
+    job.check.take(hashed);
   }
 
   private takeWritten({ item, offset_bytes }: Position): void {
     const job = this.jobs.get(item);
     // This end may have given the file up while the frame was on its way.
     if (!job) return;
-    this.unwritten_bytes -= job.unwritten_bytes;
+    const new_bytes = offset_bytes - job.written_bytes;
     if (!job.write(offset_bytes)) throw protocolError("more is written than was sent");
-    this.unwritten_bytes += job.unwritten_bytes;
+    this.unwritten_bytes -= new_bytes;
+    this.window.written(item, offset_bytes, new_bytes, performance.now());
     this.queue.onWritten();
   }
 
-  private takeAcknowledgement(acknowledgement: Acknowledgement): void {
-    const job = this.job(acknowledgement);
+  private takeAcknowledgement(item: number): void {
+    const job = this.job(item);
     const { file, resumed_from_bytes, resent_bytes } = job;
-    const sha256 = file.kind === "folder" ? NO_HASH : job.sha256;
-    if (!sha256 || !timingSafeEqual(sha256, acknowledgement.sha256)) {
-      throw protocolError("an acknowledgement of something else");
+    if (file.kind === "file" && !job.complete) {
+      throw protocolError("an acknowledgement of what was not sent");
     }
     this.remove(job);
     this.queue.onWritten();
-    this.events.onSent({ file, resumed_from_bytes, resent_bytes, sha256 });
+    this.events.onSent({ file, resumed_from_bytes, resent_bytes });
   }
 
   private takeRefusal({ item, code, message }: Refusal): void {
@@ -339,10 +424,11 @@ class SenderRun {
   private remove(job: SendJob): void {
     if (!this.jobs.delete(job.item)) return;
     this.unwritten_bytes -= job.unwritten_bytes;
+    job.check?.stop();
     this.changed.notifyAll();
   }
 
-  private job({ item }: { item: number }): SendJob {
+  private job(item: number): SendJob {
     const job = this.jobs.get(item);
     if (!job) throw protocolError("an answer to nothing that was offered");
     return job;

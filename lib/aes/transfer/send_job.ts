@@ -1,4 +1,5 @@
 /** Counts what happens to one file, from its first offer until it is acknowledged or refused. */
+import type { ContentCheck } from "./content_check.ts";
 import type { LocalFile } from "./walk_files.ts";
 
 export class SendJob {
@@ -6,17 +7,23 @@ export class SendJob {
   busy_count = 0;
   /** The number of the file on the present channel. */
   item = 0;
-  /** The hash of the whole content, once all of it was sent on the present channel. */
-  sha256: Uint8Array | null = null;
+  /** How often the receiver had other bytes than this file has. */
+  differed_count = 0;
+  /** Whether all of the content was sent, or was found at the receiver, on the present channel. */
+  complete = false;
+  /** The comparison of what the receiver has. Null where it has nothing. */
+  check: ContentCheck | null = null;
+  /** Whether someone waits for the comparison, and nothing else. */
+  shows_check = false;
   /** Where the content began at the first try. Null before that is known. */
   private first_offset_bytes: number | null = null;
   private sent_bytes = 0;
   /** The part of the file that was reported as sent or skipped. */
   private reported_bytes = 0;
   /** The end of the content that was sent on the present channel. */
-  private position_bytes = 0;
+  position_bytes = 0;
   /** How much of the file the receiver has written. */
-  private written_bytes = 0;
+  written_bytes = 0;
 
   constructor(readonly file: LocalFile) {}
 
@@ -39,7 +46,8 @@ export class SendJob {
   /** Starts over on a new channel, or with a new offer on the same one. */
   startOver(item: number): void {
     this.item = item;
-    this.sha256 = null;
+    this.complete = false;
+    this.check = null;
     if (this.sent_bytes > 0) this.first_offset_bytes ??= 0;
     this.position_bytes = 0;
     this.written_bytes = 0;
@@ -51,6 +59,12 @@ export class SendJob {
     this.position_bytes = offset_bytes;
     this.written_bytes = offset_bytes;
     return this.report();
+  }
+
+  /** What the receiver had was other content, from `equal_bytes` on. */
+  differ(equal_bytes: number): void {
+    this.differed_count++;
+    this.first_offset_bytes = Math.min(this.resumed_from_bytes, equal_bytes);
   }
 
   /** Content is sent. Returns how many of these bytes were not reported before. */

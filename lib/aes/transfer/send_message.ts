@@ -1,11 +1,9 @@
 /** Sends a message. */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { isSealwireError, peerError, SealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
-  decodeAcknowledgement,
+  decodeItem,
   decodeRefusal,
-  encodeEnd,
   encodeItem,
   encodePosition,
   FRAME,
@@ -26,16 +24,16 @@ export async function sendMessage(
   item: number,
   message: Uint8Array,
 ): Promise<void> {
-  const sha256 = createHash("sha256").update(message).digest();
   const size_bytes = message.length;
+  const size = { item, offset_bytes: size_bytes };
   try {
-    await channel.send(FRAME.message, encodePosition({ item, offset_bytes: size_bytes }));
+    await channel.send(FRAME.message, encodePosition(size));
     for (let offset = 0; offset < size_bytes; offset += CHUNK_BYTES) {
       const piece = message.subarray(offset, offset + CHUNK_BYTES);
       await channel.send(FRAME.chunk, encodeItem(item), piece);
     }
-    await channel.send(FRAME.end, encodeEnd({ item, length_bytes: size_bytes, sha256 }));
-    requireAcknowledgement(await channel.receive(), item, sha256);
+    await channel.send(FRAME.end, encodePosition(size));
+    requireAcknowledgement(await channel.receive(), item);
   } catch (cause) {
     if (!isSealwireError(cause, "connection_lost") && !isSealwireError(cause, "timeout")) {
       throw cause;
@@ -46,15 +44,12 @@ export async function sendMessage(
   }
 }
 
-function requireAcknowledgement(frame: Frame | null, item: number, sha256: Uint8Array): void {
+function requireAcknowledgement(frame: Frame | null, item: number): void {
   if (frame === null) throw new SealwireError("connection_lost", "the server closed the channel");
   if (frame.type === FRAME.refused) {
     const { code, message } = decodeRefusal(frame.body);
     throw peerError(code, message);
   }
   if (frame.type !== FRAME.acknowledged) throw protocolError(`a frame of type ${frame.type}`);
-  const acknowledged = decodeAcknowledgement(frame.body);
-  if (acknowledged.item !== item || !timingSafeEqual(acknowledged.sha256, sha256)) {
-    throw protocolError("an acknowledgement of something else");
-  }
+  if (decodeItem(frame.body) !== item) throw protocolError("an acknowledgement of something else");
 }

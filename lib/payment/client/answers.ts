@@ -4,7 +4,12 @@ import { SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { parseParty, type Party } from "../../protocol/party.ts";
 import { Members } from "../../base/parse.ts";
-import { type HistoryAnswerRow, type OnlineRow, P2P_PORT_MIN } from "../../protocol/wire.ts";
+import {
+  type HistoryAnswerRow,
+  type OnlineRow,
+  P2P_PORT_MIN,
+  type RequestAnswer,
+} from "../../protocol/wire.ts";
 
 const BALANCE = /^(0|[1-9]\d{0,13})\.\d{2}$/;
 const PAYMENT_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\/\d{1,3})?$/;
@@ -53,6 +58,25 @@ export function parseHistoryRow(value: unknown): HistoryAnswerRow {
     amount: matching(row, "amount", BALANCE),
     memo: row.raw("memo"),
     balance: readBalance(row),
+  };
+}
+
+const REQUEST_STATES = ["pending", "declined", "withdrawn", "paid"] as const;
+
+export function parseRequest(value: unknown): RequestAnswer {
+  const row = new Members(value, "request", "bad_answer");
+  const state = REQUEST_STATES.find((known) => known === row.raw("state"));
+  if (state === undefined) throw badAnswer("state");
+  return {
+    id: row.uuid("id"),
+    payee: parseName(row.raw("payee")),
+    payer: row.raw("payer") === null ? null : parseName(row.raw("payer")),
+    amount: matching(row, "amount", BALANCE),
+    memo: row.raw("memo"),
+    created: row.integer("created", 0, TIME_S_MAX),
+    expires: row.integer("expires", 0, TIME_S_MAX),
+    state,
+    ...(state === "paid" && { index: row.integer("index", 1, Number.MAX_SAFE_INTEGER) }),
   };
 }
 

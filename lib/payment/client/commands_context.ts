@@ -61,7 +61,9 @@ export function clientOptions(
   context: CommandContext,
 ): Omit<PaymentClientOptions, "account" | "pair"> {
   const now_s = () => Math.floor(Date.now() / 1000);
-  return { ...serverOptions(context), notices: context.out, now_s };
+  const confirmKeyChange = (payee: AccountName, known: string, key: string) =>
+    confirmNewKey(context, payee, known, key);
+  return { ...serverOptions(context), notices: context.out, now_s, confirmKeyChange };
 }
 
 /** How any command reaches the server. */
@@ -97,6 +99,21 @@ async function confirmServer(
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   out.note(`${address} is not known here. The fingerprint of its ${kind} is\n  ${fingerprint}`);
   const answer = await context.ask("Does the operator say the same? Trust it (yes/no)? ");
+  return answer?.toLowerCase() === "yes";
+}
+
+/** A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a remark. */
+async function confirmNewKey(
+  context: CommandContext,
+  payee: AccountName,
+  known: string,
+  key: string,
+): Promise<boolean> {
+  context.out.note(
+    `${payee} has replaced the key\n  ${known}\nby the key\n  ${key}\nand the old key signed that.`,
+  );
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return true;
+  const answer = await context.ask(`Pay ${payee} under the new key (yes/no)? `);
   return answer?.toLowerCase() === "yes";
 }
 

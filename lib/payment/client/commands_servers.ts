@@ -13,7 +13,7 @@ import { decodeBase64url } from "../../base/parse.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { accountKeys, clientOptions, type CommandContext, readInput } from "./commands_context.ts";
-import { judgeEvidence } from "./evidence.ts";
+import { judgeEvidence, judgeReceipts } from "./evidence.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
 import { PaymentClient } from "./payer.ts";
 import { RememberedCheckpoint } from "./remembered.ts";
@@ -110,21 +110,23 @@ export async function acceptRollback(context: CommandContext, account: AccountNa
   );
 }
 
-/** Says what a file of evidence proves. */
-export async function verifyFork(out: Output, path: string): Promise<void> {
-  const verdict = await judgeEvidence(readInput("evidence", path));
+/** Says what a file of evidence, or a pair of receipts, proves. */
+export async function verifyFork(out: Output, path: string, other: string | null): Promise<void> {
+  const verdict = other === null
+    ? await judgeEvidence(readInput("evidence", path))
+    : await judgeReceipts(readInput("receipt", path), readInput("receipt", other));
   const { server } = verdict;
-  if (verdict.proven) {
+  if (!verdict.proven) {
+    const { from, to } = verdict;
     out.result(
       verdict,
-      `proven: the server ${server} signed two different ledgers of ${verdict.size} entries`,
+      `not proven: ask the operator of ${server} for a consistency proof from ${from} to ${to} entries; ` +
+        "a server that cannot give one has rewritten its ledger",
     );
     return;
   }
-  const { from, to } = verdict;
-  out.result(
-    verdict,
-    `not proven: ask the operator of ${server} for a consistency proof from ${from} to ${to} entries; ` +
-      "a server that cannot give one has rewritten its ledger",
-  );
+  const what = "size" in verdict
+    ? `two different ledgers of ${verdict.size} entries`
+    : `two different entries ${verdict.index}`;
+  out.result(verdict, `proven: the server ${server} signed ${what}`);
 }

@@ -151,7 +151,10 @@ export const CLIENT = {
       summary: "say what a file of evidence proves",
       group: "Trust",
       prefixed: false,
-      arguments: { evidence: { summary: "its file; -: standard input" } },
+      arguments: {
+        evidence: { summary: "its file; -: standard input; or a receipt" },
+        receipt: { arity: "optional", summary: "a receipt that contradicts the first" },
+      },
       options: {},
       example: "verify-fork keys/evidence/found.json",
     },

@@ -174,7 +174,15 @@ async function greet(
     }
     const known = new KnownServers(options.keysFolder).findIdentity(server.thumbprint);
     if (known !== null) requireNewer(known, statement, address);
-    remember(options, { certificatePem: certificate, identity: identityOf(statement) });
+    const shown = { certificatePem: certificate, identity: identityOf(statement) };
+    remember(options, shown, ({ identity }) => {
+      if (identity === null) return;
+      const trusted = parseRsaPublicJwk(identity.serverKey).thumbprint;
+      if (trusted !== server.thumbprint) {
+        throw keyChanged(options, { ...pin, server: trusted }, server.thumbprint);
+      }
+      requireNewer(identity, statement, address);
+    });
     return { peer, statement, nonce, cert };
   } catch (error) {
     peer.destroy();
@@ -254,17 +262,21 @@ function readPem(path: string): string {
   return certificatePem(loadCertificate(path));
 }
 
-/** Records what a server has shown, so that it must show the same from now on. */
+/**
+ * Records what a server has shown, so that it must show the same from now on. `judge` throws where
+ * another process has recorded what forbids that: a person may have taken minutes to confirm.
+ */
 function remember(
   { host, port, keysFolder }: ConnectServerOptions,
   server: KnownServer,
+  judge: (known: KnownServer) => void,
 ): void {
   const servers = new KnownServers(keysFolder);
   const known = servers.get(host, port);
   const same = known?.certificatePem === server.certificatePem &&
     known.identity?.statementTime === server.identity?.statementTime &&
     known.identity?.serverKey.n === server.identity?.serverKey.n;
-  if (!same) servers.record(host, port, server);
+  if (!same) servers.record(host, port, server, (known) => known && judge(known));
 }
 
 /** Connects to a classic server: pinned by its certificate, for it has no statement. Throws as {@linkcode connectServer}. */
@@ -277,7 +289,7 @@ export async function connectClassicServer(options: ConnectServerOptions): Promi
   try {
     const connection = await connectPinned(options, certificate, []);
     const identity = new KnownServers(options.keysFolder).get(host, port)?.identity ?? null;
-    remember(options, { certificatePem: certificate, identity });
+    remember(options, { certificatePem: certificate, identity }, () => {});
     return connection;
   } catch (error) {
     if (error instanceof OtherCertificate) certificateAlarm(options, certificate);

@@ -8,6 +8,7 @@ import { SealwireError } from "../../base/errors.ts";
 import { makeFolder, PRIVATE_FILE_MODE, removeIfThere, writeFileAtomic } from "../../base/files.ts";
 import { Members, type Sha256 } from "../../base/parse.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
+import { receiptServer, type VerifiedReceipt, verifyReceipt } from "../../ledger/receipt.ts";
 import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 import { sameHash } from "../../protocol/merkle.ts";
 import { STATEMENT_CHARACTERS_MAX, verifyStatement } from "../../protocol/statement.ts";
@@ -29,6 +30,8 @@ export interface Evidence {
 export type Verdict =
   /** The log key signed two histories of `size` entries. */
   | { readonly proven: true; readonly server: Sha256; readonly size: number }
+  /** The log key signed two different entries at one place. */
+  | { readonly proven: true; readonly server: Sha256; readonly index: number }
   /** A consistency proof from one size to the other would clear the server. */
   | {
     readonly proven: false;
@@ -97,4 +100,31 @@ export async function judgeEvidence(text: string): Promise<Verdict> {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new SealwireError("bad_evidence", `this is no evidence: ${why}`, { cause });
   }
+}
+
+/**
+ * Judges two receipts: under one log key, one place of the log has one entry.
+ *
+ * @throws {SealwireError} `bad_evidence` when they are no receipts of one server, or do not contradict each other.
+ */
+export async function judgeReceipts(one: string, other: string): Promise<Verdict> {
+  const bad = (why: string, cause?: unknown) =>
+    new SealwireError("bad_evidence", `this is no evidence: ${why}`, { cause });
+  const [first, second] = await Promise.all([one, other].map(verifyOwn)).catch((cause) => {
+    throw bad(cause instanceof Error ? cause.message : String(cause), cause);
+  }) as [VerifiedReceipt, VerifiedReceipt];
+  const { server, index } = first;
+  if (server !== second.server) throw bad("the receipts are of two servers");
+  if (isFork(first.checkpoint, second.checkpoint)) {
+    return { proven: true, server, size: first.checkpoint.size };
+  }
+  if (index === second.index && first.entry !== second.entry) {
+    return { proven: true, server, index };
+  }
+  throw bad("the receipts do not contradict each other");
+}
+
+/** Under the key that the receipt itself names: whose it is, the verdict says. */
+function verifyOwn(text: string): Promise<VerifiedReceipt> {
+  return verifyReceipt(text, receiptServer(text));
 }

@@ -96,6 +96,11 @@ export class LogLink {
     return this.linked;
   }
 
+  /** Entries in the largest log that was shown under the log key's signature. */
+  get size(): number {
+    return Math.max(this.linked?.size ?? 0, ...this.unlinked.keys());
+  }
+
   /** Whether anything waits to be linked, and whether so much that it must be linked at once. */
   get waiting(): "none" | "some" | "many" {
     const { size } = this.unlinked;
@@ -118,6 +123,12 @@ export class LogLink {
     const included = this.proven(answer);
     await this.takeOrJudge(included.checkpoint);
     return included;
+  }
+
+  /** Asks for the newest checkpoint. Throws as {@linkcode included} does. */
+  async refresh(): Promise<void> {
+    const answer = await this.options.ask("ledger.checkpoint", {});
+    await this.takeOrJudge(this.checkpointOf(answer));
   }
 
   /**
@@ -233,7 +244,7 @@ export class LogLink {
       }
       this.unlinked.set(size, { checkpoint, foreign });
     }
-    if (other) throw new Fork(other, checkpoint);
+    if (other) throw new Fork(other, checkpoint, foreign);
     if (!foreign) this.shown.set(size, checkpoint);
   }
 
@@ -350,21 +361,24 @@ export class LogLink {
     cause: unknown,
   ): Promise<SealwireError | null> {
     // What another client was shown may be of a history that this one never saw.
-    const suspect = [known, shown].find((one) => this.waitingOf(one)?.foreign) ?? known;
+    const foreign = cause instanceof Fork && cause.isForeign
+      ? shown
+      : [known, shown].find((one) => this.waitingOf(one)?.foreign);
+    const suspect = foreign ?? known;
     const proven = await this.findRollback(suspect);
     if (proven !== null) {
-      const waiting = this.waitingOf(suspect);
-      const isSettled = waiting !== null &&
-        (waiting.foreign || this.options.acceptRollback(proven.rollback));
+      const isWaiting = this.waitingOf(suspect) !== null;
+      const isSettled = foreign !== undefined ||
+        (isWaiting && this.options.acceptRollback(proven.rollback));
       if (!isSettled) return rolledBack(proven.rollback, suspect);
-      this.unlinked.delete(suspect.size);
+      if (isWaiting) this.unlinked.delete(suspect.size);
       return null;
     }
-    return this.condemned({ known, shown }, cause);
+    return this.condemn({ known, shown }, cause);
   }
 
   /** Keeps the evidence, and remembers nothing of what is not linked. */
-  private condemned({ known, shown }: Disagreement, cause: unknown): SealwireError {
+  private condemn({ known, shown }: Disagreement, cause: unknown): SealwireError {
     this.unlinked.clear();
     return isFork(known, shown) ? this.forked(known, shown) : this.notLinked(known, shown, cause);
   }
@@ -449,7 +463,7 @@ export class LogLink {
       await this.requirePart(older, newer);
     } catch (error) {
       if (!isUnlinked(error) && !(error instanceof Fork)) throw error;
-      throw this.condemned({ known: older, shown: newer }, error);
+      throw this.condemn({ known: older, shown: newer }, error);
     }
     this.linked = newer;
     // Nothing of the ledger was kept, so whose it is must be shown anew.
@@ -493,9 +507,13 @@ function requireConsistent(
   }
 }
 
-/** The log key signed two roots of one size. */
+/** The log key signed two roots of one size. `isForeign`: another client was shown `shown`. */
 class Fork extends SealwireError {
-  constructor(readonly known: Checkpoint, readonly shown: Checkpoint) {
+  constructor(
+    readonly known: Checkpoint,
+    readonly shown: Checkpoint,
+    readonly isForeign = false,
+  ) {
     super("ledger_forked", `the server signed two different ledgers of ${shown.size} entries`);
   }
 }

@@ -195,9 +195,9 @@ export class Listening {
     }
   }
 
-  private async showRow(
-    { payment, payer, amount, memo, balance }: HistoryAnswerRow,
-  ): Promise<void> {
+  private async showRow(row: HistoryAnswerRow): Promise<void> {
+    await this.client.prove(row);
+    const { payment, payer, amount, memo, balance } = row;
     const text = await readMemo(memo, this.options.pair.privateKey);
     this.options.onPaid({ payment, payer, amount, memo: text, balance });
   }

@@ -4,6 +4,7 @@
  * to.
  */
 import { randomBytes, randomUUID } from "node:crypto";
+import { BoundedMap } from "../../base/bounded_map.ts";
 import {
   isRefusal,
   isSealwireError,
@@ -17,6 +18,7 @@ import { printable } from "../../base/text.ts";
 import { KnownPayees } from "../../keys/known_keys.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
+import type { SettledPayment } from "../../ledger/receipt.ts";
 import { signCancel } from "../../protocol/cancel.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -27,17 +29,21 @@ import {
   isBatch,
   type Order,
   ORDER_LIFE_S_DEFAULT,
+  type PaymentReference,
   SALT_BYTES,
   signBatchOrder,
   signOrder,
 } from "../../protocol/order.ts";
+import { type Party, TREASURY } from "../../protocol/party.ts";
 import { sealMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
+import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import { DirectPath } from "./direct_path.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import {
   ClientSession,
+  isRowOf,
   type LoginOptions,
   type Payee,
   type PaymentState,
@@ -50,6 +56,7 @@ import {
 const DIRECT_LEASE_S = 5;
 /** Between tries to reach a server that does not answer. */
 const RETRY_PAUSE_MS = 500;
+const RECEIVED_MAX = 1_024;
 /** Payees of a batch that are looked up at a time. */
 const LOOKUPS_IN_FLIGHT_MAX = 32;
 
@@ -67,12 +74,17 @@ export interface Payment {
 }
 
 export interface PayOptions {
-  readonly payee: AccountName;
+  /** The treasury, when money is given back. */
+  readonly payee: Party;
   readonly amount: Amount;
   readonly memo: string | null;
   readonly way: Way;
   /** A script's own id, so that it can run the same command again. */
   readonly id: Uuid | null;
+  /** The payee's request that this pays. */
+  readonly request?: Uuid;
+  /** The payment that this gives back. */
+  readonly refundOf?: PaymentReference;
 }
 
 /** One line of a batch. */
@@ -88,6 +100,8 @@ export interface Notices {
 
 export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
   readonly notices: Notices;
+  /** Asks whether to pay someone whose old key vouches for a new one. Thumbprints. */
+  readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
 }
 
 /** How an order ended. */
@@ -102,6 +116,8 @@ export class PaymentClient {
   private readonly payees: KnownPayees;
   private readonly sessionKey = makeSessionKey();
   private readonly directPath = new DirectPath();
+  /** Payments whose receipts came last, by payer and payment. */
+  private readonly received = new BoundedMap<string, SettledPayment>(RECEIVED_MAX);
   private current!: ClientSession;
   private connecting: Promise<void> | null = null;
 
@@ -165,17 +181,19 @@ export class PaymentClient {
    * @throws {SealwireError} with `details.payment`: the refusal (nothing was paid and nothing will be), or
    * `outcome_unknown` (the order waits in the outbox).
    */
-  async pay({ payee: name, amount, memo, way, id: givenId }: PayOptions): Promise<Payment> {
+  async pay(options: PayOptions): Promise<Payment> {
+    const { payee: name, amount, memo, way, id: givenId } = options;
     const id = givenId ?? newId();
     return await withPaymentId(id, async () => {
       const before = givenId === null ? null : await this.paidBefore(id, name, amount);
       if (before !== null) return before;
       const payee = await this.findPayee(name);
       const payeeKey = payee.key?.thumbprint ?? null;
-      this.pin(new Map([[name, payeeKey]]));
+      await this.pin([payee]);
       const { pair } = this.options;
       const sealedMemo = memo === null ? null : await sealMemo(memo, keyOf(payee), pair.publicKey);
-      const payment = { payee: name, payeeKey, amount, memo: sealedMemo };
+      const purpose = { request: options.request ?? null, refundOf: options.refundOf ?? null };
+      const payment = { payee: name, payeeKey, amount, memo: sealedMemo, ...purpose };
       const order = await signOrder({ ...await this.common(id), ...payment }, this.sessionKey);
       const pending = this.store(order, [], way === "direct");
 
@@ -187,6 +205,15 @@ export class PaymentClient {
       const settled = requireSettled(id, await this.resolve(pending));
       return toPayment(settled, way === "direct" ? "direct" : "server");
     });
+  }
+
+  /**
+   * Makes sure of a payment to this account that its history shows. One whose receipt has come need
+   * not be asked for. Throws as {@linkcode ClientSession.prove} does.
+   */
+  async prove(row: HistoryAnswerRow): Promise<void> {
+    const received = this.received.get(`${row.payer} ${row.payment}`);
+    if (received === undefined || !isRowOf(row, received)) await this.current.prove(row);
   }
 
   /** Has settled what another payer's client handed over. Throws the server's refusal. */
@@ -266,21 +293,37 @@ export class PaymentClient {
     return { id, server: this.server, payer: account, iat, exp: iat + ORDER_LIFE_S_DEFAULT };
   }
 
-  private async findPayee(name: AccountName): Promise<Payee> {
+  private async findPayee(name: Party): Promise<Payee> {
+    if (name === TREASURY) return { name, key: this.current.server, presence: null };
     if (name === this.options.account) {
       throw new SealwireError("payer_is_payee", "payer and payee are the same account");
     }
     return await this.current.lookup(name);
   }
 
-  /** Stops a payment to someone who has another key than when they were paid before. */
-  private pin(keys: ReadonlyMap<AccountName, Sha256 | null>): void {
+  /**
+   * Stops a payment to someone who has another key than when they were paid before, unless the old key vouches for the new
+   * one and a person agrees.
+   */
+  private async pin(payees: readonly Payee[]): Promise<void> {
+    const { notices, confirmKeyChange } = this.options;
+    const accounts = payees.filter(isAccount);
+    for (const payee of accounts) {
+      const known = this.payees.get(this.server, payee.name);
+      const key = payee.key?.thumbprint ?? null;
+      if (known === null || key === null || known === key) continue;
+      if (!await this.current.isVouchedFor(payee, known)) continue;
+      if (await confirmKeyChange(payee.name, known, key)) {
+        this.payees.replace(this.server, payee.name, known, key);
+      }
+    }
+    const keys = new Map(accounts.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     for (const payee of this.payees.pin(this.server, keys)) {
       const key = keys.get(payee);
       const whose = key
         ? `whose key is ${key}`
         : "a classic account, which has no key and proves nothing";
-      this.options.notices.note(`first payment to ${payee}, ${whose}`);
+      notices.note(`first payment to ${payee}, ${whose}`);
     }
   }
 
@@ -297,6 +340,8 @@ export class PaymentClient {
 
   /** A receipt that cannot be kept is a remark: the payment itself is safe in the ledger. */
   private keep(settled: Settled): void {
+    const { payer, id, item } = settled.payment;
+    this.received.set(`${payer} ${formatPaymentId(id, item)}`, settled.payment);
     try {
       this.receipts.keep(settled);
     } catch (error) {
@@ -306,7 +351,7 @@ export class PaymentClient {
   }
 
   /** What an id given with `--id` has already come to; null when it is new. */
-  private async paidBefore(id: Uuid, payee: AccountName, amount: Amount): Promise<Payment | null> {
+  private async paidBefore(id: Uuid, payee: Party, amount: Amount): Promise<Payment | null> {
     const pending = this.outbox.get(id);
     if (pending !== null) {
       const order = pending.order.claims;
@@ -344,8 +389,9 @@ export class PaymentClient {
 
   /** Signs and stores a batch. */
   private async makeBatch(id: Uuid, payments: readonly BatchPayment[]): Promise<Pending> {
-    const keys = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
-    this.pin(keys);
+    const payees = await this.lookUpAll([...new Set(payments.map(({ payee }) => payee))]);
+    await this.pin(payees);
+    const keys = new Map(payees.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     const items = payments.map(({ payee, amount }, index) =>
       formatBatchItem({
         index,
@@ -364,18 +410,14 @@ export class PaymentClient {
     return this.store(order, items, false);
   }
 
-  /** The thumbprints of payees' keys, {@linkcode LOOKUPS_IN_FLIGHT_MAX} asked for at a time. */
-  private async lookUpAll(
-    names: readonly AccountName[],
-  ): Promise<Map<AccountName, Sha256 | null>> {
-    const keys = new Map<AccountName, Sha256 | null>();
+  /** Looks payees up, {@linkcode LOOKUPS_IN_FLIGHT_MAX} at a time. */
+  private async lookUpAll(names: readonly AccountName[]): Promise<Payee[]> {
+    const payees: Payee[] = [];
     for (let start = 0; start < names.length; start += LOOKUPS_IN_FLIGHT_MAX) {
       const group = names.slice(start, start + LOOKUPS_IN_FLIGHT_MAX);
-      for (const { name, key } of await Promise.all(group.map((one) => this.findPayee(one)))) {
-        keys.set(name, key?.thumbprint ?? null);
-      }
+      payees.push(...await Promise.all(group.map((name) => this.findPayee(name))));
     }
-    return keys;
+    return payees;
   }
 
   /** Brings an order to its end, however often the server must be asked, and takes it out of the outbox. */
@@ -507,6 +549,10 @@ async function withPaymentId<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
     const details = { ...error.details, payment: id };
     throw new SealwireError(error.code, error.message, { cause: error, details });
   }
+}
+
+function isAccount(payee: Payee): payee is Payee & { readonly name: AccountName } {
+  return payee.name !== TREASURY;
 }
 
 /** Throws `no_payee_key` for a classic account. */

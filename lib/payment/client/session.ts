@@ -10,7 +10,7 @@ import {
   retryAfterMs,
   SealwireError,
 } from "../../base/errors.ts";
-import { Members, type Uuid } from "../../base/parse.ts";
+import { Members, type Sha256, type Uuid } from "../../base/parse.ts";
 import type { Ed25519KeyPair } from "../../keys/ed25519.ts";
 import {
   type AccountName,
@@ -18,7 +18,13 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../../keys/rsa.ts";
-import { type Batch, type Entry, type LedgerRollback, parseEntry } from "../../ledger/entry.ts";
+import {
+  type Batch,
+  type Entry,
+  formatPaymentId,
+  type LedgerRollback,
+  parseEntry,
+} from "../../ledger/entry.ts";
 import {
   formatReceipt,
   type SettledPayment,
@@ -28,6 +34,7 @@ import {
 import type { Cancel } from "../../protocol/cancel.ts";
 import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
 import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
+import { formatAmount } from "../../protocol/money.ts";
 import {
   BATCH_ITEMS_MAX,
   type BatchItem,
@@ -37,6 +44,8 @@ import {
   parseBatchItems,
   verifySignedOrder,
 } from "../../protocol/order.ts";
+import { type Party, TREASURY } from "../../protocol/party.ts";
+import { type SignedRotation, verifyRotation } from "../../protocol/rotation.ts";
 import type { Token } from "../../protocol/token.ts";
 import { pause } from "../../base/retry.ts";
 import { printable } from "../../base/text.ts";
@@ -46,6 +55,7 @@ import {
   type HistoryAnswerRow,
   type OnlineRow,
   PAGE_ROWS_MAX,
+  type RequestAnswer,
 } from "../../protocol/wire.ts";
 import { mayConnectTo } from "../../net/net.ts";
 import {
@@ -53,6 +63,7 @@ import {
   parseName,
   parseOnlineRow,
   parsePresence,
+  parseRequest,
   readBalance,
 } from "./answers.ts";
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
@@ -61,6 +72,7 @@ import { type IncludedEntry, LogLink } from "./log_link.ts";
 /** A wait of this length is told to the person. */
 const WAIT_TOLD_MS = 1_000;
 const TEXT_CHARACTERS_MAX = 16_384;
+const KEY_CHAIN_MAX = 16;
 /** Checkpoints that come during a session are linked together, so long after the first. */
 const LINK_AFTER_MS = 1_000;
 
@@ -85,6 +97,8 @@ export interface LoginOptions {
   readonly watch?: boolean;
   /** The server says that a payment of this account is settled: verified, or null where nobody signed it. */
   readonly onSettled?: (settled: Settled | null) => void;
+  /** A request of this account, as payee or payer, is new or has ended. */
+  readonly onRequest?: (request: RequestAnswer) => void;
   /** Another listener of the account took this one's place. */
   readonly onDisplaced?: () => void;
   readonly onPresenceChanged?: () => void;
@@ -115,8 +129,19 @@ export type PaymentState =
   /** Settled without an order: a classic payment, or money from the treasury. */
   | { readonly state: "unsigned"; readonly balance: string };
 
+/** What `request.create` takes. */
+export interface AskedRequest {
+  readonly id: Uuid;
+  readonly payer: AccountName | null;
+  /** Decimal text. */
+  readonly amount: string;
+  readonly memo: unknown;
+  /** Seconds. */
+  readonly life: number;
+}
+
 export interface Payee {
-  readonly name: AccountName;
+  readonly name: Party;
   /** Null for a classic account, which has none. */
   readonly key: RsaPublicKey | null;
   /** Where the payee takes offers; null when offline. */
@@ -241,9 +266,9 @@ export class ClientSession {
     const answer = await this.call("directory.lookup", { account: name });
     const key = answer.raw("key") === null ? null : parseRsaPublicJwk(answer.raw("key"));
     const entry = parseEntry((await this.included(answer)).text);
-    const opened = entry.type === "account.open" && entry.account === name &&
-      entry.key === (key?.thumbprint ?? null);
-    if (!opened) {
+    const isKeyed = (entry.type === "account.open" || entry.type === "account.key") &&
+      entry.account === name && entry.key === (key?.thumbprint ?? null);
+    if (!isKeyed) {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
     const presence = parsePresence(answer.raw("presence"));
@@ -252,14 +277,89 @@ export class ClientSession {
     return { name, key, presence: reachable ? presence : null };
   }
 
+  /**
+   * Whether the key with thumbprint `known` vouches for the account's key: each rotation since is signed by the key before it,
+   * countersigned by the key after it, and in the log. Throws `bad_answer` for a chain that does not hold.
+   */
+  async isVouchedFor(payee: Payee, known: Sha256): Promise<boolean> {
+    const answer = await this.call("directory.keys", { account: payee.name, known });
+    let current: string = known;
+    for (const value of answer.list("rotations", KEY_CHAIN_MAX)) {
+      const change = new Members(value, "rotation", "bad_answer");
+      const entry = parseEntry((await this.included(change)).text);
+      const oldKey = parseRsaPublicJwk(change.raw("old_key"));
+      const { rotation, countersignature } = await verifyRotation(
+        change.raw("rotation"),
+        change.raw("countersignature"),
+        oldKey,
+      );
+      const holds = entry.type === "account.key" && entry.account === payee.name &&
+        oldKey.thumbprint === current && entry.rotationSha256 === rotation.sha256 &&
+        entry.countersignatureSha256 === countersignature.sha256 &&
+        rotation.claims.account === payee.name && rotation.claims.key.thumbprint === entry.key &&
+        rotation.claims.server === this.server.thumbprint;
+      if (!holds) {
+        throw new SealwireError(
+          "bad_answer",
+          `the server cannot prove how ${payee.name}'s key changed`,
+        );
+      }
+      current = entry.key;
+    }
+    return current !== known && current === payee.key?.thumbprint;
+  }
+
+  /** Index of the entry that made this account's key current. */
+  async keyedAt(): Promise<number> {
+    const entry = parseEntry((await this.included(await this.call("account.key", {}))).text);
+    const own = (entry.type === "account.open" || entry.type === "account.key") &&
+      entry.account === this.options.account;
+    if (!own) throw new SealwireError("bad_answer", "the server shows another account's key");
+    return entry.index;
+  }
+
+  /** Gives the account another key. Every session of it ends, this one by its own `end`. */
+  async rotate({ rotation, countersignature }: SignedRotation): Promise<void> {
+    const answer = await this.call("account.rotate", {
+      rotation: rotation.text,
+      countersignature: countersignature.text,
+    });
+    const entry = parseEntry((await this.included(answer)).text);
+    const done = entry.type === "account.key" && entry.account === this.options.account &&
+      entry.key === rotation.claims.key.thumbprint;
+    if (!done) throw new SealwireError("bad_answer", "the server does not show the new key");
+  }
+
+  /** Asks for money. */
+  async request(asked: AskedRequest): Promise<RequestAnswer> {
+    return parseRequest((await this.call("request.create", asked)).all());
+  }
+
+  /** Declines or withdraws a request. */
+  async closeRequest(payee: AccountName, id: Uuid): Promise<RequestAnswer> {
+    return parseRequest((await this.call("request.close", { payee, id })).all());
+  }
+
+  async findRequest(payee: AccountName, id: Uuid): Promise<RequestAnswer> {
+    return parseRequest((await this.call("request.find", { payee, id })).all());
+  }
+
+  /** The newest requests of which this account is payee or payer. */
+  async requests(): Promise<RequestAnswer[]> {
+    const answer = await this.call("request.list", {});
+    return answer.list("requests", PAGE_ROWS_MAX).map(parseRequest);
+  }
+
   /** One page of those online, and the name to go on after. */
   async list(after: string | null): Promise<{ online: OnlineRow[]; next: string | null }> {
     const answer = await this.call("directory.list", after === null ? {} : { after });
     const online = answer.list("online", PAGE_ROWS_MAX).map(parseOnlineRow);
-    return {
-      online,
-      next: answer.raw("next") === null ? null : parseName(answer.raw("next")),
-    };
+    const next = answer.raw("next") === null ? null : parseName(answer.raw("next"));
+    // Names go up, so there is an end, whatever a server says.
+    const isOn = next === null ||
+      (next === online.at(-1)?.name && (after === null || next > after));
+    if (!isOn) throw new SealwireError("bad_answer", "the server's list goes in circles");
+    return { online, next };
   }
 
   /**
@@ -322,10 +422,58 @@ export class ClientSession {
     let next: number | null = after;
     while (next !== null) {
       const answer: Members = await this.call("payment.history", { after: next });
-      yield answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
-      next = answer.raw("next") === null
-        ? null
-        : answer.integer("next", next + 1, Number.MAX_SAFE_INTEGER);
+      const rows = answer.list("rows", HISTORY_ROWS_MAX).map(parseHistoryRow);
+      const last = await this.requireInLog(rows, next);
+      yield rows;
+      const isLast = rows.length === 0 || answer.raw("next") === null;
+      next = isLast ? answer.constant("next", null) : answer.integer("next", last, last);
+    }
+  }
+
+  /**
+   * Rows come in the order of the log, after entry `after`, and the log has their entries. Returns the
+   * last one's index. Throws `bad_answer`.
+   */
+  private async requireInLog(rows: readonly HistoryAnswerRow[], after: number): Promise<number> {
+    let last = after + 1;
+    for (const { index } of rows) {
+      if (index < last) {
+        throw new SealwireError("bad_answer", "the server's history is not in order");
+      }
+      last = index;
+    }
+    if (rows.length > 0 && last >= this.logLink.size) {
+      await this.logLink.refresh();
+      if (last >= this.logLink.size) {
+        throw new SealwireError("bad_answer", "the server's history is longer than its log");
+      }
+      this.linkSoon();
+    }
+    return last;
+  }
+
+  /**
+   * Makes sure that the ledger has a payment to this account as a row says it: by its receipt; where
+   * nobody signed, by the payer having no key. What the treasury gives, its operator may give at will.
+   *
+   * @throws {SealwireError} `bad_answer`.
+   */
+  async prove(row: HistoryAnswerRow): Promise<void> {
+    const { payment, payer } = row;
+    if (payer === TREASURY) return;
+    const name = parseName(payer);
+    const [id, item] = payment.split("/");
+    try {
+      const settled = await this.receipt(
+        id as Uuid,
+        item === undefined ? null : Number(item),
+        name,
+      );
+      if (!isRowOf(row, settled.payment)) throw anotherPayment();
+    } catch (error) {
+      if (!isSealwireError(error, "unknown_payment")) throw error;
+      if ((await this.lookup(name)).key === null) return;
+      throw new SealwireError("bad_answer", `the server cannot prove the payment ${payment}`);
     }
   }
 
@@ -340,9 +488,19 @@ export class ClientSession {
   private hear(method: string, params: unknown, login: LoginOptions): void {
     if (method === "session.displaced") login.onDisplaced?.();
     if (method === "presence.changed") login.onPresenceChanged?.();
+    if (method === "request.changed") this.hearRequest(params, login);
     if (method !== "payment.settled" || login.onSettled === undefined) return;
     // A notification that is wrong says nothing; whoever waits asks the server. One that proves a fork ends the session.
     this.notified(params).then(login.onSettled, () => {});
+  }
+
+  /** A notification that is wrong says nothing. */
+  private hearRequest(params: unknown, { onRequest }: LoginOptions): void {
+    try {
+      onRequest?.(parseRequest(params));
+    } catch (error) {
+      if (!isSealwireError(error)) throw error;
+    }
   }
 
   /** Null for a payment that nobody signed, which has no receipt. */
@@ -491,6 +649,13 @@ function quotedTexts(answer: Members): Omit<SettledTexts, "entry"> {
     delegation: answer.text("delegation", TEXT_CHARACTERS_MAX),
     item,
   };
+}
+
+/** Whether a row of a history tells of this payment. */
+export function isRowOf(row: HistoryAnswerRow, settled: SettledPayment): boolean {
+  const { id, item, payer, payee, amount, index } = settled;
+  return row.payment === formatPaymentId(id, item) && row.payer === payer &&
+    row.payee === payee && row.amount === formatAmount(amount) && row.index === index;
 }
 
 function anotherPayment(): SealwireError {

@@ -22,13 +22,28 @@ export class Lookups {
     return { online, next: online.length === PAGE_ROWS_MAX ? online.at(-1)!.name : null };
   }
 
-  /** The entry that opened the account proves its key. */
+  /** The entry that made the account's key current proves it. */
   async lookup({ session }: LoggedIn, params: Members): Promise<object> {
     const name = parseAccountName(params.raw("account"));
     const account = await this.ledger.account(name);
     if (account === null) throw new SealwireError("unknown_payee", "there is no such payee");
-    const proof = proofAnswer(session, await this.ledger.proveOne(account.opened));
+    const proof = proofAnswer(session, await this.ledger.proveOne(account.keyed));
     return { account: name, key: account.jwk, ...proof, presence: this.presence.find(name) };
+  }
+
+  /** How an account's key came from an older one: the entries and tokens of all rotations since, oldest first. */
+  async keyChain({ session }: LoggedIn, params: Members): Promise<{ rotations: object[] }> {
+    const name = parseAccountName(params.raw("account"));
+    const known = params.sha256("known");
+    const rotations = await this.ledger.keyChain(name, known);
+    return {
+      rotations: rotations.map(({ proven, oldKey, rotation, countersignature }) => ({
+        ...proofAnswer(session, proven),
+        old_key: oldKey,
+        rotation,
+        countersignature,
+      })),
+    };
   }
 
   async balance(account: AccountName): Promise<{ balance: string }> {

@@ -13,6 +13,8 @@ import { Lookups } from "./lookups.ts";
 import { Payments } from "./payments.ts";
 import { Presence } from "./presence.ts";
 import { LogAnswers } from "./proofs.ts";
+import { Requests } from "./requests.ts";
+import { Rotations } from "./rotations.ts";
 import {
   type AccountHandler,
   accountHolder,
@@ -51,6 +53,8 @@ export class PaymentServer {
   private readonly login: Login;
   private readonly payments: Payments;
   private readonly history: History;
+  private readonly requests: Requests;
+  private readonly rotations: Rotations;
   private readonly logAnswers: LogAnswers;
   private listener: Listener | null = null;
   private storeReason = "";
@@ -65,6 +69,8 @@ export class PaymentServer {
     this.login = new Login({ ...options, budgets }, presence, this.lookups);
     this.payments = new Payments({ ...options, budgets }, presence);
     this.history = new History(options.store);
+    this.requests = new Requests(options.ledger, presence);
+    this.rotations = new Rotations(options.ledger, presence);
     this.logAnswers = new LogAnswers(options.ledger);
   }
 
@@ -152,12 +158,19 @@ export class PaymentServer {
   }
 
   private methods(session: ServerSession): Record<string, Method> {
-    const { login, lookups, payments, history, logAnswers } = this;
+    const { login, lookups, payments, history, requests, rotations, logAnswers } = this;
     const holder = (handle: AccountHandler) => accountHolder(session, handle);
     const reader = (handle: AccountHandler) =>
       holder((asker, params) => {
         this.budgets.requireRead(asker.origin);
         return handle(asker, params);
+      });
+    const writer = (handle: AccountHandler) =>
+      holder(async (asker, params) => {
+        this.budgets.requireOrder(asker.account, asker.account, 0);
+        const answer = await handle(asker, params);
+        this.budgets.countEntry(asker.account, 0);
+        return answer;
       });
     const inTurn = (handle: AccountHandler) =>
       reader((asker, params) => session.inTurn(async () => await handle(asker, params)));
@@ -168,6 +181,7 @@ export class PaymentServer {
       "account.balance": reader(({ account }) => lookups.balance(account)),
       "directory.list": reader((_, params) => lookups.list(params)),
       "directory.lookup": reader((asker, params) => lookups.lookup(asker, params)),
+      "directory.keys": reader((asker, params) => lookups.keyChain(asker, params)),
       "payment.settle": {
         ...holder((asker, params) => payments.settle(asker, params)),
         line_bytes_max: BATCH_LINE_BYTES_MAX,
@@ -176,6 +190,12 @@ export class PaymentServer {
       "payment.cancel": holder((asker, params) => payments.cancel(asker, params)),
       "payment.receipt": inTurn((asker, params) => payments.receipt(asker, params)),
       "payment.history": inTurn((asker, params) => history.page(asker, params)),
+      "request.create": writer((asker, params) => requests.create(asker, params)),
+      "request.close": writer((asker, params) => requests.close(asker, params)),
+      "request.list": reader((asker) => requests.list(asker)),
+      "request.find": reader((asker, params) => requests.find(asker, params)),
+      "account.key": reader((asker) => rotations.current(asker)),
+      "account.rotate": writer((asker, params) => rotations.rotate(asker, params)),
       "ledger.open": reader((asker) => logAnswers.open(asker)),
       "ledger.checkpoint": reader((asker) => logAnswers.checkpoint(asker)),
       "ledger.consistency": reader((asker, params) => logAnswers.consistency(asker, params)),

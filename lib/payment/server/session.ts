@@ -89,6 +89,10 @@ export class LoggedIn implements Listed {
 
   displace(): void {
     this.notify("session.displaced", {});
+    this.end();
+  }
+
+  end(): void {
     void this.session.peer.end();
   }
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { createCipheriv, createHmac, randomBytes } from "node:crypto";
 import { test } from "node:test";
 import {
   AES128CBCHS256,
@@ -98,15 +98,29 @@ test("texts of all sizes open again, and are what the handshake's cipher makes o
   }
 });
 
-test("headroom comes before the sealed text and leaves it as it is", async () => {
+test("a sealed text goes where it is wanted, and nothing beside it changes", async () => {
   const cipher = new RecordCipher(KEY);
   for (const size_bytes of SIZES_BYTES) {
     const plaintext = random(size_bytes);
-    const framed = await cipher.seal(5n, random(0), plaintext, 4);
-    assert.equal(framed.length, 4 + sealedBytes(size_bytes));
-    assert.deepEqual(framed.subarray(4), await cipher.seal(5n, random(0), plaintext));
+    const buffer = new Uint8Array(4 + sealedBytes(size_bytes) + 4).fill(0xa5);
+    await cipher.seal(5n, NONE, plaintext, buffer.subarray(4, -4));
+    assert.deepEqual(buffer.subarray(4, -4), await cipher.seal(5n, NONE, plaintext));
+    assert.deepEqual([...buffer.subarray(0, 4), ...buffer.subarray(-4)], Array(8).fill(0xa5));
   }
-  await assert.rejects(cipher.seal(0n, NONE, NONE, 17), RangeError);
+});
+
+test("a text with the right tag and a wrong padding is refused", () => {
+  const iv = random(16);
+  const paddings = [[0], [17], [2, 3, 3], [...Array(15).fill(16), 17], [255]];
+  for (const padding of paddings) {
+    const padded = Uint8Array.from([...random(64 - padding.length), ...padding]);
+    const cipher = createCipheriv("aes-128-cbc", KEY.subarray(16), iv).setAutoPadding(false);
+    const ciphertext = cipher.update(padded);
+    const mac = createHmac("sha256", KEY.subarray(0, 16));
+    const tag = mac.update(iv).update(ciphertext).update(new Uint8Array(8)).digest();
+    const sealed = Uint8Array.from([...ciphertext, ...tag.subarray(0, 16)]);
+    assert.throws(() => openWithIv(KEY, iv, NONE, sealed), DECRYPT_FAILED, String(padding));
+  }
 });
 
 test("texts under way at the same time do not mix", async () => {

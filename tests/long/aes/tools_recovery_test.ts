@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createHash, randomBytes, randomInt } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
@@ -49,10 +49,10 @@ test(`killed ${KILLS} times at random, either end: the file arrives, and a kill 
   const { status, stdout, stderr } = await client.ended;
   assert.equal(status, 0, stderr);
   // The last client lived through every kill of the server, and counted.
-  const { resent_bytes, sha256 } = JSON.parse(stdout.trim());
+  const { resent_bytes } = JSON.parse(stdout.trim());
   assert.ok(resent_bytes <= server_kills * size_bytes / 100, `${resent_bytes} bytes sent again`);
   const received = readFileSync(join(server.folder, "received", "big"));
-  assert.equal(createHash("sha256").update(received).digest("hex"), sha256);
+  assert.ok(received.equals(readFileSync(path)));
   assert.deepEqual(readdirSync(partials), ["lock"]);
   await server.tool.stop();
 });

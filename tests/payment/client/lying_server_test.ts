@@ -8,9 +8,10 @@ import { type ErrorCode, SealwireError } from "../../../lib/base/errors.ts";
 import { ed25519Jwk } from "../../../lib/keys/ed25519.ts";
 import { logOrigin, signCheckpoint } from "../../../lib/ledger/checkpoint.ts";
 import { formatEntry } from "../../../lib/ledger/entry.ts";
+import { encodeBase64 } from "../../../lib/ledger/signed_note.ts";
 import { type Listener, listenTls } from "../../../lib/net/net.ts";
 import { openIdentity } from "../../../lib/payment/server/identity.ts";
-import { hashLeaf } from "../../../lib/protocol/merkle.ts";
+import { hashLeaf, hashNode } from "../../../lib/protocol/merkle.ts";
 import { ALPN } from "../../../lib/protocol/wire.ts";
 import { type Method, RpcPeer } from "../../../lib/rpc/peer.ts";
 import { makeSalt, NEW_LEDGER, person } from "../../support/fixtures.ts";
@@ -33,7 +34,7 @@ copyFileSync(join(serverFolder, "server_public.pem"), join(clientFolder, "server
 const pem = person("alice").pair.privateKey.export({ type: "pkcs8", format: "pem" }) as string;
 writeFileSync(join(clientFolder, "alice_private.pem"), pem, { mode: 0o600 });
 
-/** A ledger of its opening alone, and its only checkpoint. */
+/** A ledger of its opening and one more entry, and its only checkpoint. */
 const opening = formatEntry({
   index: 0,
   time: 1_800_000_000,
@@ -43,16 +44,19 @@ const opening = formatEntry({
   log: ed25519Jwk(logKey.publicKey),
   ...NEW_LEDGER,
 });
-const leaf = hashLeaf(opening);
-const checkpoint = signCheckpoint(logKey, logOrigin(server), 1, leaf);
+const size = 2;
+const second = hashLeaf("a payment");
+const root = hashNode(hashLeaf(opening), second);
+const checkpoint = signCheckpoint(logKey, logOrigin(server), size, root);
+const PROVEN = { entry: opening, path: [encodeBase64(second)], size, checkpoint };
 
 type Answers = Record<string, unknown>;
 
 const HONEST: Answers = {
   "hello": { v: 2, statement: statement.text, nonce: randomBytes(32).toString("base64url") },
-  "session.login": { account: "alice", balance: "10.00", size: 1, checkpoint, consistency: [] },
-  "ledger.open": { entry: opening, path: [], size: 1, checkpoint },
-  "ledger.consistency": { path: [], size: 1, checkpoint },
+  "session.login": { account: "alice", balance: "10.00", size, checkpoint, consistency: [] },
+  "ledger.open": PROVEN,
+  "ledger.consistency": { path: [], size, checkpoint },
   "account.balance": { balance: "10.00" },
   "directory.list": { online: [], next: null },
   "payment.history": { rows: [], next: null },
@@ -102,7 +106,7 @@ async function run(listener: Listener, ...args: string[]): Promise<Outcome> {
 }
 
 const ROW = {
-  index: 5,
+  index: 1,
   payment: UUID,
   time: 1_800_000_000,
   payer: "bob",
@@ -124,7 +128,6 @@ interface Lie {
   readonly command: readonly string[];
 }
 
-const PROVEN = { entry: opening, path: [], size: 1, checkpoint };
 const BOB = { account: "bob", key: person("bob").pair.publicKey.jwk, presence: null };
 const login = (changes: object): Answers => ({
   "session.login": { ...HONEST["session.login"] as object, ...changes },
@@ -164,7 +167,7 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "a login's checkpoint of another size than is said",
-    answers: login({ size: 2 }),
+    answers: login({ size: 3 }),
     command: ["balance"],
   },
   {
@@ -258,7 +261,7 @@ const LIES: readonly Lie[] = [
   },
   {
     promise: "a payment that was settled by no entry",
-    answers: { "payment.status": { state: "settled", balance: "10.00", size: 1, checkpoint } },
+    answers: { "payment.status": { state: "settled", balance: "10.00", size, checkpoint } },
     command: ["pay", "bob", "1", "--id", UUID],
   },
   {

@@ -5,7 +5,7 @@ import { SealwireError } from "../../../lib/base/errors.ts";
 import { encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
 import { formatEntry, type LedgerRollback } from "../../../lib/ledger/entry.ts";
 import { encodeBase64 } from "../../../lib/ledger/signed_note.ts";
-import { makeSalt } from "../../support/fixtures.ts";
+import { makeSalt, person } from "../../support/fixtures.ts";
 import { LyingServer, Member, OtherHistory, OwnServer, payBy } from "../../support/lying_server.ts";
 import { now_s } from "../../support/payment_clients.ts";
 import type { Json } from "../../support/payment_world.ts";
@@ -228,7 +228,7 @@ test(
       const { size, text: signed } = checkpoint;
       return { ...told, entry: text, path: path.map(encodeBase64), size, checkpoint: signed };
     });
-    await client.session.lookup("bob" as never);
+    await client.session.lookup(person("bob").name);
     client.session.destroy();
     assert.equal(carol.unlinked.length, 1);
 

@@ -24,6 +24,8 @@ async function pay(session: ClientSession, payer: string, payee: string): Promis
     iat: now_s(),
     exp: now_s() + 300,
     memo: null,
+    request: null,
+    refundOf: null,
   };
   const signed = await signOrder(order, sessionKeyOf(payer));
   await session.settle(signed, session.delegation.text);

@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SealwireError } from "../../../lib/base/errors.ts";
+import { person } from "../../support/fixtures.ts";
 import { LyingServer, Member, OtherHistory, OwnServer, payBy } from "../../support/lying_server.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { refusalOf } from "../../support/refusal.ts";
+import { grant } from "../../support/settle_world.ts";
 
 const OPTIONS = { timeout: 60_000 };
 
@@ -169,9 +171,9 @@ test(
       const history = ++answers === 1 ? other : new OtherHistory(server, texts);
       return { ...told, ...await history.included(index) };
     });
-    const { name: bob } = await client.session.lookup("bob" as never);
+    const { name: bob } = await client.session.lookup(person("bob").name);
     assert.equal(bob, "bob");
-    const { code } = await refusalOf(() => client.session.lookup("bob" as never));
+    const { code } = await refusalOf(() => client.session.lookup(person("bob").name));
     assert.equal(code, "ledger_forked");
     assert.deepEqual((await alice.evidence()).map(({ proven }) => proven), [true]);
   },
@@ -249,5 +251,35 @@ test(
     });
     await alice.visit(liar.port);
     assert.equal(alice.remembered!.size, server.ledger.size);
+  },
+);
+
+test(
+  "a server that shows hundreds of checkpoints and links none is not believed",
+  OPTIONS,
+  async () => {
+    const alice = await returning();
+    const client = await alice.open(liar.port, { linkTimeout_ms: 60_000 });
+    liar.lie("ledger.consistency", () => new SealwireError("internal", "later"));
+    const asked = liar.asked.length;
+    let shown = 0;
+    const grow = async () => {
+      await server.ledger.submit(grant(person("bob"), "0.01"));
+      await client.session.lookup(person("bob").name);
+      shown++;
+    };
+    const { code } = await refusalOf(async () => {
+      while (shown < 300) await grow();
+    });
+    assert.equal(code, "bad_answer");
+    assert.equal(shown, 256);
+    assert.ok(liar.asked.slice(asked).includes("ledger.consistency"));
+    client.session.destroy();
+    assert.equal(alice.unlinked.length, 256);
+    // An honest server links them all.
+    liar.honest();
+    await alice.visit(liar.port);
+    assert.deepEqual(alice.unlinked, []);
+    assert.deepEqual(await alice.evidence(), []);
   },
 );
