@@ -154,9 +154,9 @@ async function interactive(run: Run<"interactive">): Promise<void> {
 }
 
 async function register(run: Run<"register">): Promise<void> {
-  const { as, classic: isClassic } = run.values;
+  const { as, classic: isClassic, invite } = run.values;
   if (as === undefined) throw usageError("--as NAME is missing: the account to make");
-  if (!isClassic) return await commands.register(contextOf(run), parseAccountName(as));
+  if (!isClassic) return await commands.register(contextOf(run), parseAccountName(as), invite);
   const name = requireName(as);
   await classic.register(classicContextOf(run), name);
 }

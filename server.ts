@@ -1,4 +1,5 @@
 /** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+import { processBytes } from "./lib/base/byte_budget.ts";
 import { SealwireError } from "./lib/base/errors.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
@@ -7,16 +8,19 @@ import { watchedClock } from "./lib/ledger/clock.ts";
 import type { Settings } from "./lib/ledger/entry.ts";
 import type { Ledger } from "./lib/ledger/ledger.ts";
 import { openLedger } from "./lib/ledger/open_ledger.ts";
-import { type Connection, formatAddress } from "./lib/net/net.ts";
+import { type Connection, formatAddress, type Place } from "./lib/net/net.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import {
+  noteOpenDoor,
   openServerIdentity,
   openStore,
+  parseBudgets,
   parseSettings,
   parseUnitOption,
   runAudit,
   runBackup,
   runGrant,
+  runInvite,
   runKeygen,
   runSettings,
 } from "./lib/payment/server/commands.ts";
@@ -37,6 +41,7 @@ await runTool(SERVER, {
   copy: runCopy,
   anchor: runAnchor,
   grant: runGrant,
+  invite: runInvite,
   keygen: runKeygen,
 });
 
@@ -45,6 +50,7 @@ async function serve(
 ): Promise<void> {
   const port = parsePort("<port>", args.port);
   const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
+  const { budgets, connections_max } = parseBudgets(values);
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
   const store = await openStore(values.db, { create: true });
@@ -65,15 +71,19 @@ async function serve(
       onTrouble: (code, text) => out.quiet ? out.warn(text) : log(code, { text }),
     });
     requireSettings(ledger, wanted);
-    const server = new PaymentServer({ identity, ledger, store, now_s: () => clock.now_s(), log });
+    processBytes.onPressure((text) => log("notice", { text }));
+    const now_s = () => clock.now_s();
+    const server = new PaymentServer({ identity, ledger, store, now_s, log, budgets });
     const acceptOther = values.classic ? acceptClassic(server, ledger, log, out) : turnAway;
-    const listener = await server.listen({ host: values.host, port, acceptOther });
+    const { host } = values;
+    const listener = await server.listen({ host, port, acceptOther, connections_max });
     const address = { host: listener.host, port: listener.port };
     out.result(
       { event: "listening", ...address },
       `listening on ${formatAddress(address.host, address.port)}`,
     );
     out.note(`the server's fingerprint is ${publicKey.thumbprint}`);
+    noteOpenDoor(ledger.settings, out);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
     await ledger.close();
@@ -114,7 +124,7 @@ function acceptClassic(
   ledger: Ledger,
   log: Log,
   out: Output,
-): (connection: Connection) => void {
+): (connection: Connection, place: Place) => void {
   out.warn(
     "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
       "their money; accounts that have a key stay protected by it.",
@@ -123,9 +133,10 @@ function acceptClassic(
     ledger,
     serverKey: server.publicKey,
     log,
+    budgets: server.budgets,
     announce: (account, index) => server.announceUnsigned(account, index),
   });
-  return (connection) => classic.accept(connection);
+  return (connection, place) => classic.accept(connection, place);
 }
 
 /** What a classic client is told by a server that does not serve it. */

@@ -34,10 +34,14 @@ export const ERROR_CODES = [
   "overloaded",
   "parse_error",
   "peer_error",
+  "rate_limited",
   "unknown_method",
   // Accounts and sessions
   "already_logged_in",
+  "bad_invite",
   "displaced",
+  "invite_required",
+  "invite_used",
   "login_refused",
   "login_required",
   "name_reserved",
@@ -81,7 +85,6 @@ export const ERROR_CODES = [
   "request_paid",
   "request_unknown",
   "request_withdrawn",
-  "too_many_cancels",
   "treasury_limit",
   "unknown_payee",
   // Offers from client to client
@@ -184,14 +187,32 @@ export function internalError(error: unknown): SealwireError {
   return new SealwireError("internal", message, { cause: error });
 }
 
+/** Codes that only this end can know. From a peer they would choose what is done and how it exits. */
+const OWN_CODES: ReadonlySet<ErrorCode> = new Set([
+  "connection_lost",
+  "interrupted",
+  "ledger_forked",
+  "ledger_not_linked",
+  "no_connection",
+  "outcome_unknown",
+  "peer_error",
+  "server_changed",
+  "server_unknown",
+  "server_untrusted",
+  "timeout",
+  "usage",
+]);
+
 const PEER_CODE = /^\w{1,64}$/;
 
 /**
- * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`, with the peer's own in
- * `details.peer_code` when it is a word of at most 64 characters.
+ * The error that a peer reports under `code`. A code that is none of ours, or that only this end can know, becomes
+ * `peer_error`, with the peer's own in `details.peer_code` when it is a word of at most 64 characters.
  */
 export function peerError(code: unknown, message: string, details: object = {}): SealwireError {
-  if (isErrorCode(code)) return new SealwireError(code, message, { details });
+  if (isErrorCode(code) && !OWN_CODES.has(code)) {
+    return new SealwireError(code, message, { details });
+  }
   const named = typeof code === "string" && PEER_CODE.test(code);
   return new SealwireError("peer_error", message, {
     details: named ? { ...details, peer_code: code } : details,
@@ -211,6 +232,7 @@ const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
   "internal",
   "no_connection",
   "overloaded",
+  "rate_limited",
   "store_unavailable",
   "timeout",
 ]);
@@ -239,6 +261,19 @@ const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
  */
 export function isWorthRetrying(error: unknown): boolean {
   return isSealwireError(error) && WORTH_RETRYING.has(error.code);
+}
+
+/** The longest wait that a peer can ask for. */
+const RETRY_AFTER_MS_MAX = 60_000;
+
+/**
+ * How long the other end asks to wait before the same thing is tried again on the same connection.
+ * Null where it does not say so.
+ */
+export function retryAfterMs(error: unknown): number | null {
+  if (!isWorthRetrying(error)) return null;
+  const { retry_after_ms: wait_ms } = (error as SealwireError).details as Record<string, unknown>;
+  return typeof wait_ms === "number" && wait_ms > 0 ? Math.min(wait_ms, RETRY_AFTER_MS_MAX) : null;
 }
 
 /**

@@ -22,6 +22,8 @@ import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
 import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
+import type { Origin } from "./fair_queue.ts";
+import { type Invite, makeInvite, openInvite } from "./invite.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
 import type {
@@ -132,13 +134,24 @@ export class Ledger {
   }
 
   /**
-   * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
+   * Has the rules applied to `submission` in one of the next commits. Resolves when the outcome is
+   * durable. `origin`: on whose behalf, because turns go by address and account; null for the operator.
    *
    * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady`, `store_damaged`,
    * `ledger_rolled_back`.
    */
-  submit(submission: Submission): Promise<Outcome> {
-    return this.queue.submit(submission);
+  submit(submission: Submission, origin: Origin | null = null): Promise<Outcome> {
+    return this.queue.submit(submission, origin);
+  }
+
+  /** An invite to open an account with `balance`. */
+  makeInvite(balance: bigint): Invite {
+    return makeInvite(this.options.seals, balance);
+  }
+
+  /** @throws {SealwireError} `bad_invite` for a code that this server did not make. */
+  openInvite(code: unknown): Invite {
+    return openInvite(this.options.seals, code);
   }
 
   /** Calls `listener` with the entries, `from` up to, without, `to`, that other processes have committed, in order. */

@@ -181,6 +181,7 @@ function open(
   delegation: Token<Delegation> | null,
 ): Outcome {
   const { id } = submission;
+  const invite = submission.type === "open" ? submission.invite ?? null : null;
   const key = delegation?.claims.key.thumbprint ?? null;
   const existing = book.account(name);
   if (existing !== undefined) {
@@ -192,13 +193,16 @@ function open(
   if (RESERVED_NAMES.has(name)) return refused("name_reserved");
   const { openingBalance, registration } = book.settings;
   if (registration === "closed") return refused("registration_closed");
+  if (registration === "invite" && invite === null) return refused("invite_required");
   const flaw = delegation === null ? undefined : book.flaw(delegation.claims);
   if (flaw !== undefined) return refused(flaw);
-  if (book.ending(TREASURY, id) !== undefined) return refused("order_conflict");
-  const amount = openingBalance as Amount;
+  if (book.ending(TREASURY, id) !== undefined) {
+    return refused(invite === null ? "order_conflict" : "invite_used");
+  }
+  const amount = (invite === null ? openingBalance : invite.balance) as Amount;
   if (book.account(TREASURY)!.balance - amount < -AMOUNT_MAX) return refused("treasury_limit");
 
-  const index = book.open(name, id, delegation);
+  const index = book.open(name, id, delegation, invite?.code ?? null);
   if (amount > 0n) {
     book.transfer(submission, unsignedSha256(name, amount), {
       ...NOBODY_SIGNED,
@@ -209,6 +213,8 @@ function open(
       payerKey: book.context.server,
       payeeKey: key,
     });
+  } else if (invite !== null) {
+    book.useUp(submission, unsignedSha256(name, amount), index);
   }
   return { state: "opened", index, again: false };
 }
@@ -474,10 +480,22 @@ class Book {
     return { state: "settled", index: ending.index, again: true };
   }
 
-  open(name: AccountName, id: Uuid, delegation: Token<Delegation> | null): number {
+  open(
+    name: AccountName,
+    id: Uuid,
+    delegation: Token<Delegation> | null,
+    invite: string | null,
+  ): number {
     const key = delegation?.claims.key.thumbprint ?? null;
     const delegationSha256 = delegation?.sha256 ?? null;
-    const index = this.add({ type: "account.open", id, account: name, key, delegationSha256 });
+    const index = this.add({
+      type: "account.open",
+      id,
+      account: name,
+      key,
+      delegationSha256,
+      invite,
+    });
     this.changed.set(name, { name, key, balance: 0n, opened: index, keyed: index, changed: index });
     this.openings.push({ name, delegation });
     return index;
@@ -515,6 +533,11 @@ class Book {
     this.post(fact.payer, -fact.total, index);
     for (const [payee, amount] of creditsOf(submission.items)) this.post(payee, amount, index);
     return this.end(submission, { contentSha256, state: "settled", index });
+  }
+
+  /** Ends the id of an invite that moves no money. */
+  useUp(submission: Submission, contentSha256: Sha256, index: number): void {
+    this.end(submission, { contentSha256, state: "settled", index });
   }
 
   cancel(

@@ -10,6 +10,9 @@ import {
   type ToolProcess,
 } from "./support.ts";
 
+/** Tests register more accounts from one address than strangers may. */
+const CROWD = ["--registrations-per-minute", "10000"];
+
 export interface WorldOptions {
   /** Options of `server.ts`, besides port, keys and ledger. */
   readonly serverArgs?: readonly string[];
@@ -64,7 +67,7 @@ export class PaymentWorld {
     } = {},
   ): Promise<void> {
     const { serverRuntime: runtime } = this.options;
-    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
+    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1", ...CROWD];
     this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,
       env: this.options.env,

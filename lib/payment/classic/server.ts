@@ -10,8 +10,9 @@ import { isSealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
-import type { Connection } from "../../net/net.ts";
+import { addressGroup, type Connection, type Place } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
+import type { Budgets } from "../server/budgets.ts";
 import type { Log } from "../server/log.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
@@ -25,8 +26,6 @@ import {
   parseRequest,
 } from "./format.ts";
 
-/** Classic connections at once; more are closed as they come. */
-const CONNECTIONS_MAX = 2_000;
 /** Silence, before a login and after it: C++ clients send nothing while their person does nothing. */
 const LOGIN_SILENCE_MS = 60_000;
 const SESSION_SILENCE_MS = 12 * 3_600_000;
@@ -40,6 +39,7 @@ export interface ClassicPaymentOptions {
   readonly ledger: Ledger;
   readonly serverKey: RsaPublicKey;
   readonly log: Log;
+  readonly budgets: Budgets;
   /** Tells an account that has a key of a payment that nobody signed, in entry `index`. */
   readonly announce: (account: AccountName, index: number) => void;
 }
@@ -56,7 +56,7 @@ class Session {
   private allowance = BURST_MESSAGES;
   private allowed_at_ms = performance.now();
 
-  constructor(readonly connection: Connection) {}
+  constructor(readonly connection: Connection, readonly place: Place) {}
 
   /** Waits until this session may have another message answered. */
   async turn(): Promise<void> {
@@ -71,7 +71,6 @@ class Session {
 export class ClassicPaymentServer {
   private readonly online = new Map<AccountName, Session>();
   private readonly serverKey: string;
-  private connections = 0;
 
   constructor(private readonly options: ClassicPaymentOptions) {
     const spki = options.serverKey.key.export({ type: "spki", format: "der" });
@@ -79,10 +78,8 @@ export class ClassicPaymentServer {
   }
 
   /** Takes a connection and serves it to its end. */
-  accept(connection: Connection): void {
-    if (this.connections >= CONNECTIONS_MAX) return connection.destroy();
-    this.connections++;
-    const session = new Session(connection);
+  accept(connection: Connection, place: Place): void {
+    const session = new Session(connection, place);
     void this.serve(session).then(() => this.leave(session, null), (error) => {
       connection.destroy();
       this.leave(session, error);
@@ -90,7 +87,6 @@ export class ClassicPaymentServer {
   }
 
   private leave(session: Session, error: unknown): void {
-    this.connections--;
     session.closed = true;
     const { name, connection } = session;
     if (name !== null && this.online.get(name.account) === session) {
@@ -138,7 +134,7 @@ export class ClassicPaymentServer {
   private async handle(session: Session, request: ClassicRequest): Promise<string> {
     switch (request.type) {
       case "register":
-        return await this.register(request.name);
+        return await this.register(session, request.name);
       case "login":
         return await this.login(session, request);
       case "list":
@@ -150,13 +146,22 @@ export class ClassicPaymentServer {
     }
   }
 
-  private async register(name: ClassicName | null): Promise<string> {
+  private async register(session: Session, name: ClassicName | null): Promise<string> {
     if (name === null) return ANSWERS.registerFailed;
-    const { ledger, log } = this.options;
+    const { ledger, log, budgets } = this.options;
     const { account } = name;
+    const { remoteHost } = session.connection;
+    try {
+      budgets.requireRegistration(remoteHost);
+    } catch (error) {
+      if (!isSealwireError(error, "rate_limited")) throw error;
+      return ANSWERS.registerFailed;
+    }
     const id = randomUUID() as Uuid;
-    const outcome = await ledger.submit({ type: "open-classic", account, id });
+    const origin = { address: addressGroup(remoteHost), account };
+    const outcome = await ledger.submit({ type: "open-classic", account, id }, origin);
     if (outcome.state !== "opened") return ANSWERS.registerFailed;
+    budgets.countRegistration(remoteHost);
     log("registered", { account, classic: true });
     return ANSWERS.registered;
   }
@@ -174,6 +179,7 @@ export class ClassicPaymentServer {
     if (other || holder !== session || session.closed) return ANSWERS.loginFailed;
     session.name = name;
     session.port = port;
+    session.place.prove(name.account);
     this.online.set(name.account, session);
     this.options.log("login", { account: name.account, classic: true });
     return await this.list(session, name);
@@ -202,7 +208,10 @@ export class ClassicPaymentServer {
     }
     const parties = { payer: payer.account, payee: payee.account };
     const id = randomUUID() as Uuid;
-    const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
+    const submission = { type: "unsigned", id, ...parties, amount } as const;
+    const { name, connection } = session;
+    const origin = { address: addressGroup(connection.remoteHost), account: name!.account };
+    const outcome = await this.options.ledger.submit(submission, origin);
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
     this.options.announce(payee.account, outcome.index);

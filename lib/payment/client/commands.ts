@@ -3,7 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { isRefusal, isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Uuid } from "../../base/parse.ts";
-import { printable } from "../../base/text.ts";
+import { printable, quoted } from "../../base/text.ts";
 import { usageError } from "../../cli/arguments.ts";
 import { columnsOf, truncated } from "../../cli/columns.ts";
 import type { Output } from "../../cli/output.ts";
@@ -27,19 +27,25 @@ import { type Chosen, Home } from "./home.ts";
 import { Listening, type ListenOptions } from "./payee.ts";
 import { type Payment, PaymentClient, type PayOptions } from "./payer.ts";
 
-export async function register(context: CommandContext, account: AccountName): Promise<void> {
+export async function register(
+  context: CommandContext,
+  account: AccountName,
+  invite?: string,
+): Promise<void> {
   const { out, keysFolder } = context;
   const { pair, made, warnings } = await loadOrMakeAccountKeys(keysFolder, account);
   for (const warning of warnings) out.warn(warning);
   let asked = false;
   const onAsking = () => asked = true;
   const options = { ...clientOptions(context), account, pair, oldKeys: [] };
-  const client = await PaymentClient.open(options, { register: true, onAsking }).catch((error) => {
-    // Keys that the server may have taken are kept, whatever became of its answer.
-    const isMade = asked && !isRefusal(error);
-    if (made && !isMade) removeAccountKeys(keysFolder, account);
-    throw explainTaken(error, keysFolder, account);
-  });
+  const client = await PaymentClient.open(options, { register: true, invite, onAsking }).catch(
+    (error) => {
+      // Keys that the server may have taken are kept, whatever became of its answer.
+      const isMade = asked && !isRefusal(error);
+      if (made && !isMade) removeAccountKeys(keysFolder, account);
+      throw explainTaken(error, keysFolder, account);
+    },
+  );
   const { balance } = client.session;
   out.result({ account, balance }, `${account} is registered; balance ${balance}`);
   if (made) {
@@ -197,7 +203,7 @@ export async function startListening(
   const onPaid: ListenOptions["onPaid"] = (paid) => {
     const { payer, amount, memo, balance, payment, refund_of } = paid;
     onBalance(balance);
-    const remark = memo === null ? "" : ` "${printable(memo)}"`;
+    const remark = memo === null ? "" : ` ${quoted(memo)}`;
     const paidYou = refund_of === undefined ? "paid you" : "gave you back";
     const of = refund_of === undefined ? "" : ` of payment ${refund_of}`;
     const text = `${payer} ${paidYou} ${amount}${of}${remark}; balance ${balance} ` +

@@ -71,7 +71,11 @@ export const CLIENT = {
       summary: "make an account, and its keys if missing",
       group: "Account",
       arguments: {},
-      options: { ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS },
+      options: {
+        ...ACCOUNT_OPTIONS,
+        invite: { value: "CODE", summary: "what the operator gave you, where one is needed" },
+        ...CLASSIC_OPTIONS,
+      },
       example: "localhost 8080 register --as alice",
     },
     balance: {

@@ -163,6 +163,7 @@ export class Listening {
     this.leaving = true;
     await this.listener.close();
     await this.showing;
+    this.shown.close();
     await this.client.end();
   }
 
@@ -209,6 +210,7 @@ export class Listening {
       try {
         for await (const page of this.client.session.historyPages(after ?? 0)) {
           await this.showPage(page, after === null);
+          this.shown.sync();
         }
       } catch (error) {
         // A connection that went comes back, and then this is done again.

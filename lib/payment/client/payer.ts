@@ -10,6 +10,7 @@ import {
   isSealwireError,
   isServerUntrusted,
   isWorthRetrying,
+  retryAfterMs,
   SealwireError,
 } from "../../base/errors.ts";
 import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
@@ -558,7 +559,7 @@ export class PaymentClient {
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
         if (isFinal(error)) throw error;
-        if (Date.now() > until_ms) {
+        if (Date.now() + (retryAfterMs(error) ?? 0) > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});

@@ -4,7 +4,7 @@ import { hostname, networkInterfaces } from "node:os";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
-import { usageError } from "../../cli/arguments.ts";
+import { parseInteger, usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
 import type { Invocation } from "../../cli/tool.ts";
 import { certificateFingerprint } from "../../keys/certificate.ts";
@@ -14,7 +14,8 @@ import { parseAccountName } from "../../keys/rsa.ts";
 import { audit, type AuditResult } from "../../ledger/audit.ts";
 import { type Checkpoint, type Log, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { watchedClock } from "../../ledger/clock.ts";
-import type { Settings } from "../../ledger/entry.ts";
+import { isRegistration, type Settings } from "../../ledger/entry.ts";
+import { INVITE_BALANCE_MAX } from "../../ledger/invite.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { openAnchor, openLedger, openUnlinked } from "../../ledger/open_ledger.ts";
 import { openPostgres } from "../../ledger/postgres.ts";
@@ -35,12 +36,17 @@ import {
   parseUnit,
   type Unit,
 } from "../../protocol/money.ts";
+import type { BudgetOptions } from "./budgets.ts";
 import type { SERVER } from "./commands_table.ts";
 import { openIdentity, type ServerIdentity } from "./identity.ts";
 import { refusal } from "./refusals.ts";
 
 /** A drive letter of Windows is one character. */
 const URL_START = /^[a-z][a-z0-9+.-]+:/i;
+/** The most that an option which counts something takes. */
+const COUNT_MAX = 100_000;
+/** Invites that one call makes. */
+const INVITES_MAX = 1_000;
 
 type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, Name>;
 
@@ -125,6 +131,25 @@ export async function runGrant({ args, values, out }: Run<"grant">): Promise<voi
   });
 }
 
+/** Makes single-use codes with which people open accounts. Nothing is stored until they are used. */
+export async function runInvite({ values, out }: Run<"invite">): Promise<void> {
+  const count = parseInteger("--count", values.count, 1, INVITES_MAX);
+  const given = values.balance === undefined
+    ? undefined
+    : optionValue("--balance", values.balance, parseOpeningBalance);
+  await withLedger(values, out, (ledger) => {
+    const balance = given ?? ledger.settings.openingBalance;
+    if (balance > INVITE_BALANCE_MAX) {
+      throw usageError("--balance is more than an invite can carry");
+    }
+    for (let made = 0; made < count; made++) {
+      const { code } = ledger.makeInvite(balance);
+      out.result({ invite: code, balance: formatAmount(balance) }, code);
+    }
+    return Promise.resolve();
+  });
+}
+
 /** Shows the ledger's settings, after changing those that were given. */
 export async function runSettings({ values, out }: Run<"settings">): Promise<void> {
   const wanted = parseSettings(values);
@@ -197,13 +222,39 @@ export async function openStore(db: string, options: { create: boolean }): Promi
   return await openPostgres(db, options);
 }
 
+/** Says what the settings of a first look mean. */
+export function noteOpenDoor({ registration, openingBalance }: Settings, out: Output): void {
+  if (registration !== "open" || openingBalance === 0n) return;
+  out.note(
+    `anyone may register and gets ${formatAmount(openingBalance)}; ` +
+      "for real money: --registration invite --opening-balance 0",
+  );
+}
+
+/** The budgets that were given on the command line. Throws `usage`. */
+export function parseBudgets(
+  values: Readonly<
+    Record<"orders-per-second" | "registrations-per-minute" | "connections", string>
+  >,
+): { readonly budgets: BudgetOptions; readonly connections_max: number } {
+  const count = (name: keyof typeof values) =>
+    parseInteger(`--${name}`, values[name], 1, COUNT_MAX);
+  return {
+    budgets: {
+      orders_per_s: count("orders-per-second"),
+      registrations_per_minute: count("registrations-per-minute"),
+    },
+    connections_max: count("connections"),
+  };
+}
+
 /** The settings that were given on the command line. Throws `usage`. */
 export function parseSettings(
   values: { readonly "opening-balance"?: string; readonly registration?: string },
 ): Partial<Settings> {
   const { "opening-balance": balance, registration } = values;
-  if (registration !== undefined && registration !== "open" && registration !== "closed") {
-    throw usageError(`--registration takes open or closed, not "${registration}"`);
+  if (registration !== undefined && !isRegistration(registration)) {
+    throw usageError(`--registration takes open, invite or closed, not "${registration}"`);
   }
   return {
     ...(balance !== undefined && {

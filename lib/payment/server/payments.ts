@@ -22,7 +22,7 @@ import {
 import type { Party } from "../../protocol/party.ts";
 import type { Token } from "../../protocol/token.ts";
 import type { PaymentAnswer, SettledAnswer } from "../../protocol/wire.ts";
-import { CancelBudget } from "./budgets.ts";
+import type { Budgets } from "./budgets.ts";
 import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { proofAnswer } from "./proofs.ts";
@@ -39,6 +39,7 @@ export interface PaymentsOptions {
   readonly store: LedgerStore;
   readonly now_s: () => number;
   readonly log: Log;
+  readonly budgets: Budgets;
 }
 
 type OrderSubmission = Submission & { type: "order" };
@@ -63,14 +64,10 @@ interface Quoted {
 export class Payments {
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
   private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
-  private readonly cancels: CancelBudget;
-
   constructor(
     private readonly options: PaymentsOptions,
     private readonly presence: Presence<LoggedIn>,
-  ) {
-    this.cancels = new CancelBudget(options.now_s);
-  }
+  ) {}
 
   async settle(asker: LoggedIn, params: Members): Promise<SettledAnswer> {
     const signed = await verifySignedOrder(
@@ -87,11 +84,14 @@ export class Payments {
     if (!party) {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
+    const { budgets } = this.options;
+    budgets.requireOrder(asker.account, order.payer, items.length);
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.options.ledger.submit(submission);
+    const outcome = await this.options.ledger.submit(submission, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
+      budgets.countEntry(order.payer, items.length);
       this.options.log("settled", { payment: order.id, payer: order.payer });
       this.announce(asker, submission, outcome.index);
     }
@@ -109,7 +109,7 @@ export class Payments {
     if (asker.account !== payer) {
       throw new SealwireError("not_a_party", "only its payer may cancel a payment");
     }
-    const outcome = await this.recordCancel(signed);
+    const outcome = await this.recordCancel(asker, signed);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state === "cancelled") return { state: "cancelled" };
     const payment = await this.options.ledger.payment(payer, id);
@@ -117,19 +117,21 @@ export class Payments {
   }
 
   /** Submits a cancel. An id that has ended already answers without any budget. */
-  private async recordCancel(signed: SignedCancel): Promise<Outcome> {
-    const { ledger } = this.options;
+  private async recordCancel({ origin }: LoggedIn, signed: SignedCancel): Promise<Outcome> {
+    const { ledger, budgets } = this.options;
     const { id, payer } = signed.cancel.claims;
     const submission = { type: "cancel", signed } as const;
-    if (await ledger.payment(payer, id) !== null) return await ledger.submit(submission);
-    this.cancels.take(payer);
+    if (await ledger.payment(payer, id) !== null) {
+      return await ledger.submit(submission, origin);
+    }
+    budgets.requireCancel(payer);
     let isRecorded = false;
     try {
-      const outcome = await ledger.submit(submission);
+      const outcome = await ledger.submit(submission, origin);
       isRecorded = outcome.state === "cancelled" && !outcome.again;
       return outcome;
     } finally {
-      if (!isRecorded) this.cancels.giveBack(payer);
+      if (!isRecorded) budgets.giveBackCancel(payer);
     }
   }
 

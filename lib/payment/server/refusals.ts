@@ -16,6 +16,8 @@ const SENTENCES: Readonly<Record<RefusalReason, string>> = {
   order_from_future: "the order is from the future: check the clock",
   payee_key_changed: "the payee's key is not the one that the order names",
   payer_is_payee: "payer and payee are the same account",
+  invite_required: "this server takes new accounts by invite only: ask its operator for a code",
+  invite_used: "the invite was used before: ask the operator for another code",
   refund_of_refund: "a refund cannot be given back: pay instead",
   refund_too_much: "all refunds of a payment add up to its amount at most",
   refund_unknown: "no signed payment from this payee to this payer has that id",

@@ -61,7 +61,7 @@ export class Requests {
   }
 
   private async submit(asker: LoggedIn, submission: Submission): Promise<RequestAnswer> {
-    const outcome = await this.ledger.submit(submission);
+    const outcome = await this.ledger.submit(submission, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "request") throw new TypeError(`a request ended as ${outcome.state}`);
     const answer = requestAnswer(outcome.request);

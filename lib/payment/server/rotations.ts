@@ -34,7 +34,7 @@ export class Rotations {
     if (signed.rotation.claims.account !== asker.account) {
       throw new SealwireError("not_a_party", "only its holder may replace an account's key");
     }
-    const outcome = await this.ledger.submit({ type: "rotate", signed });
+    const outcome = await this.ledger.submit({ type: "rotate", signed }, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "rotated") throw new TypeError(`a rotation ended as ${outcome.state}`);
     try {
