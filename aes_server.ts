@@ -6,12 +6,12 @@ import { AesServer } from "./lib/aes/server.ts";
 import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
 import { printable } from "./lib/base/text.ts";
+import { showOffer } from "./lib/aes/display.ts";
 import { isSealwireError, SealwireError } from "./lib/base/errors.ts";
 import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
 import { type Invocation, runTool } from "./lib/cli/tool.ts";
 import { writeOutputBytes } from "./lib/cli/streams.ts";
-import { reachableHost } from "./lib/net/addresses.ts";
 import { formatAddress } from "./lib/net/net.ts";
 
 const CLASSIC_WARNING =
@@ -33,7 +33,19 @@ async function serve(
   const pipe = values.out === "-" ? ReceivedPipe.open(writeOutputBytes) : null;
   const folder = ReceiveFolder.open(pipe?.folder ?? values.out);
   const offer = values.pair ? new PairingOffer() : null;
-  const options = { host, port, key, folder, offer, classic, stall_ms, out, withHash, pipe };
+  const options = {
+    host,
+    port,
+    key,
+    folder,
+    offer,
+    classic,
+    stall_ms,
+    out,
+    withHash,
+    pipe,
+    called,
+  };
   const server = await AesServer.start(options).catch(namingPort);
   const { address } = server;
   out.result(
@@ -61,20 +73,4 @@ function loadKey(path: string, out: Output): KeyFile {
   for (const warning of file.warnings) out.warn(printable(warning));
   if (file.made) out.note(`Made ${printable(path)}: give clients a copy of it, or use --pair`);
   return file;
-}
-
-/** Shows the code, and the command to type at the other end. */
-function showOffer(
-  out: Output,
-  { code }: PairingOffer,
-  address: { readonly host: string; readonly port: number },
-  called: string,
-): void {
-  const host = reachableHost(address.host);
-  const client = called.replace("server", "client");
-  const command = `${client} --host ${host} --port ${address.port} --pair ${code}`;
-  out.result(
-    { event: "pairing", code, host, port: address.port, command },
-    `Pairing code, for one client within ten minutes: ${code}\nAt the other end:\n  ${command}`,
-  );
 }

@@ -17,6 +17,7 @@ import { parseAccountName } from "./lib/keys/rsa.ts";
 import * as classic from "./lib/payment/classic/commands.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
 import * as commands from "./lib/payment/client/commands.ts";
+import * as books from "./lib/payment/client/commands_books.ts";
 import { printCompletions } from "./lib/payment/client/commands_completions.ts";
 import type { CommandContext } from "./lib/payment/client/commands_context.ts";
 import * as past from "./lib/payment/client/commands_history.ts";
@@ -28,11 +29,16 @@ import {
   use,
   whoami,
 } from "./lib/payment/client/commands_home.ts";
+import * as keys from "./lib/payment/client/commands_keys.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
+import * as refunds from "./lib/payment/client/commands_refunds.ts";
+import * as requests from "./lib/payment/client/commands_requests.ts";
 import * as servers from "./lib/payment/client/commands_servers.ts";
 import { CLIENT } from "./lib/payment/client/commands_table.ts";
 import { keysFolderOf } from "./lib/payment/client/home.ts";
+import { isPaymentLink, parsePaymentLink } from "./lib/payment/client/payment_link.ts";
 import { runPrompt } from "./lib/payment/client/prompt.ts";
+import { parseAmount } from "./lib/protocol/money.ts";
 
 type Run<Name extends keyof typeof CLIENT.commands> = Invocation<typeof CLIENT, Name>;
 
@@ -48,8 +54,26 @@ const HANDLERS: Handlers<typeof CLIENT> = {
   },
   pay,
   listen,
-  history: (run) =>
-    past.history(contextOf(run), accountOf(run.values), past.parseHistoryFilter(run)),
+  request: ask,
+  requests: (run) => requests.listRequests(contextOf(run), accountOf(run.values)),
+  accept: (run) => requests.accept(contextOf(run), accountOf(run.values), run.args.request ?? null),
+  decline: (run) =>
+    requests.decline(contextOf(run), accountOf(run.values), run.args.request ?? null),
+  withdraw: (run) => requests.withdraw(contextOf(run), accountOf(run.values), run.args.request),
+  refund: (run) => {
+    const { "payment-id": payment, amount } = run.args;
+    const part = amount === undefined ? null : parseAmount(amount);
+    return refunds.refund(contextOf(run), accountOf(run.values), payment, part);
+  },
+  redeem: (run) =>
+    refunds.redeem(contextOf(run), accountOf(run.values), parseAmount(run.args.amount)),
+  "rotate-key": (run) => keys.rotateKey(contextOf(run), accountOf(run.values)),
+  history,
+  statement: (run) =>
+    books.statement(contextOf(run), accountOf(run.values), {
+      month: run.values.month ?? new Date().toISOString().slice(0, "2026-11".length),
+      html: run.values.html ?? null,
+    }),
   status: (run) => past.status(contextOf(run), accountOf(run.values), run.args["payment-id"]),
   cancel: (run) => past.cancel(contextOf(run), accountOf(run.values), run.args["payment-id"]),
   receipt: (run) => receipts.receipt(contextOf(run), accountOf(run.values), run.args["payment-id"]),
@@ -64,7 +88,42 @@ const HANDLERS: Handlers<typeof CLIENT> = {
   completions: (run) => printCompletions(run.out, run.called, run.args),
 };
 
-await runTool(CLIENT, HANDLERS);
+await runTool(CLIENT, HANDLERS, withLinkAddress);
+
+/** `pay <link>` stands for `<host> <port> pay <link>`: the link says where. */
+function withLinkAddress(args: string[]): string[] {
+  const at = args.findIndex(isPaymentLink);
+  if (args[0] !== "pay" || at < 0) return args;
+  try {
+    const { host, port } = parsePaymentLink(args[at]!);
+    return [host, String(port), ...args];
+  } catch {
+    // The command says what is wrong with the link.
+    return ["-", "1", ...args];
+  }
+}
+
+async function history(run: Run<"history">): Promise<void> {
+  const account = accountOf(run.values);
+  const { csv, ledger } = run.values;
+  if (!csv && !ledger) {
+    return await past.history(contextOf(run), account, past.parseHistoryFilter(run));
+  }
+  await books.exportHistory(contextOf(run), account, csv ? "csv" : "ledger");
+}
+
+async function ask(run: Run<"request">): Promise<void> {
+  const { args, values } = run;
+  await requests.ask(contextOf(run), accountOf(values), {
+    payer: args.payer === undefined ? null : parseAccountName(args.payer),
+    amount: parseAmount(args.amount),
+    memo: args.memo.length > 0 ? args.memo.join(" ") : null,
+    life_s: requests.parseLife(values.expires),
+    link: values.link,
+    qr: values.qr,
+    svg: values.svg ?? null,
+  });
+}
 
 async function manageServers(run: Run<"servers">): Promise<void> {
   const { args: { action, host, port }, values, out } = run;
@@ -98,9 +157,9 @@ async function interactive(run: Run<"interactive">): Promise<void> {
 }
 
 async function register(run: Run<"register">): Promise<void> {
-  const { as, classic: isClassic } = run.values;
+  const { as, classic: isClassic, invite } = run.values;
   if (as === undefined) throw usageError("--as NAME is missing: the account to make");
-  if (!isClassic) return await commands.register(contextOf(run), parseAccountName(as));
+  if (!isClassic) return await commands.register(contextOf(run), parseAccountName(as), invite);
   const name = requireName(as);
   await classic.register(classicContextOf(run), name);
 }
@@ -127,6 +186,12 @@ async function pay(run: Run<"pay">): Promise<void> {
     const lines = commands.readBatch(values.batch);
     return await commands.payBatch(contextOf(run), accountOf(values), lines, id);
   }
+  if (isPaymentLink(args.payee ?? "")) {
+    if (args.amount !== undefined || commands.memoOf(run) !== null) {
+      throw usageError("a link has its own amount and memo: pay takes nothing after it");
+    }
+    return await requests.payLink(contextOf(run), accountOf(values), args.payee!);
+  }
   const options = commands.parsePay({ args, values, id });
   await commands.pay(contextOf(run), accountOf(values), options);
 }
@@ -142,6 +207,7 @@ async function payClassic(run: Run<"pay">): Promise<void> {
 /** The context of a classic client, with the warning that it is one. */
 function classicContextOf(run: ServerRun): CommandContext {
   const context = contextOf(run);
+  if (context.otherAddresses.length > 0) throw usageError("--classic takes one server");
   run.out.warn(
     "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +
       "account's money, and a payment has no receipt.",

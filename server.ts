@@ -1,7 +1,5 @@
-/**
- * The payment server: settles payments, keeps the ledger, and gives its operator the means to check
- * it.
- */
+/** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+import { processBytes } from "./lib/base/byte_budget.ts";
 import { SealwireError } from "./lib/base/errors.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
 import type { Output } from "./lib/cli/output.ts";
@@ -10,19 +8,23 @@ import { watchedClock } from "./lib/ledger/clock.ts";
 import type { Settings } from "./lib/ledger/entry.ts";
 import type { Ledger } from "./lib/ledger/ledger.ts";
 import { openLedger } from "./lib/ledger/open_ledger.ts";
-import { type Connection, formatAddress } from "./lib/net/net.ts";
+import { type Connection, formatAddress, type Place } from "./lib/net/net.ts";
 import { ClassicPaymentServer } from "./lib/payment/classic/server.ts";
 import {
+  noteOpenDoor,
   openServerIdentity,
   openStore,
+  parseBudgets,
   parseSettings,
   parseUnitOption,
   runAudit,
   runBackup,
   runGrant,
+  runInvite,
   runKeygen,
   runSettings,
 } from "./lib/payment/server/commands.ts";
+import { runAnchor, runCopy } from "./lib/payment/server/commands_databases.ts";
 import { SERVER } from "./lib/payment/server/commands_table.ts";
 import { type Log, makeLog } from "./lib/payment/server/log.ts";
 import { PaymentServer } from "./lib/payment/server/server.ts";
@@ -36,7 +38,10 @@ await runTool(SERVER, {
   settings: runSettings,
   audit: runAudit,
   backup: runBackup,
+  copy: runCopy,
+  anchor: runAnchor,
   grant: runGrant,
+  invite: runInvite,
   keygen: runKeygen,
 });
 
@@ -45,9 +50,10 @@ async function serve(
 ): Promise<void> {
   const port = parsePort("<port>", args.port);
   const wanted = { ...parseSettings(values), ...parseUnitOption(values.unit) };
+  const { budgets, connections_max } = parseBudgets(values);
   const log = out.quiet ? () => {} : makeLog(parseLogFormat(values.log));
   const identity = await openServerIdentity(values.keys, out);
-  const store = openStore(values.db, { create: true });
+  const store = await openStore(values.db, { create: true });
   try {
     const { keys: { pair: { publicKey } }, logKey } = identity;
     const clock = watchedClock();
@@ -59,20 +65,25 @@ async function serve(
       clock,
       create: { ...SETTINGS_DEFAULT, unit: UNIT_DEFAULT, ...wanted },
       acceptRollback: values["accept-rollback"],
+      acceptFailover: values["accept-failover"],
       acceptClock: values["accept-clock"],
       // Not in a quiet server's log, which nobody writes: payments have stopped.
       onTrouble: (code, text) => out.quiet ? out.warn(text) : log(code, { text }),
     });
     requireSettings(ledger, wanted);
-    const server = new PaymentServer({ identity, ledger, store, now_s: () => clock.now_s(), log });
+    processBytes.onPressure((text) => log("notice", { text }));
+    const now_s = () => clock.now_s();
+    const server = new PaymentServer({ identity, ledger, store, now_s, log, budgets });
     const acceptOther = values.classic ? acceptClassic(server, ledger, log, out) : turnAway;
-    const listener = await server.listen({ host: values.host, port, acceptOther });
+    const { host } = values;
+    const listener = await server.listen({ host, port, acceptOther, connections_max });
     const address = { host: listener.host, port: listener.port };
     out.result(
       { event: "listening", ...address },
       `listening on ${formatAddress(address.host, address.port)}`,
     );
     out.note(`the server's fingerprint is ${publicKey.thumbprint}`);
+    noteOpenDoor(ledger.settings, out);
     await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
     await server.close();
     await ledger.close();
@@ -81,9 +92,7 @@ async function serve(
   }
 }
 
-/**
- * A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`.
- */
+/** A ledger carries its own settings: an option that differs is a mistake. Throws `settings_differ`. */
 function requireSettings(ledger: Ledger, wanted: Partial<Settings> & { unit?: Unit }): void {
   const { openingBalance, registration, unit } = wanted;
   const { settings } = ledger;
@@ -115,7 +124,7 @@ function acceptClassic(
   ledger: Ledger,
   log: Log,
   out: Output,
-): (connection: Connection) => void {
+): (connection: Connection, place: Place) => void {
   out.warn(
     "--classic: the accounts of classic clients have no key. Anyone who can connect can log in to them and spend " +
       "their money; accounts that have a key stay protected by it.",
@@ -124,9 +133,10 @@ function acceptClassic(
     ledger,
     serverKey: server.publicKey,
     log,
+    budgets: server.budgets,
     announce: (account, index) => server.announceUnsigned(account, index),
   });
-  return (connection) => classic.accept(connection);
+  return (connection, place) => classic.accept(connection, place);
 }
 
 /** What a classic client is told by a server that does not serve it. */

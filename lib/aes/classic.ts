@@ -9,11 +9,9 @@
 import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
 import { PROLOGUE, PROLOGUE_BYTES } from "./channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
-import {
-  checkMessageSize,
-  MESSAGE_BYTES_MAX,
-  type MessageBudget,
-} from "./transfer/receive_message.ts";
+import { checkMessageSize, MESSAGE_BYTES_MAX, serverBusy } from "./transfer/receive_message.ts";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { ByteAccount } from "../base/byte_budget.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
 
@@ -29,8 +27,8 @@ export interface ReceiveClassicOptions {
   readonly aesKey: AesKey;
   /** How long the connection may be silent before its end. */
   readonly stall_ms: number;
-  /** Shared by all connections of a server. */
-  readonly messageBudget: MessageBudget;
+  /** What the connection holds of the server's budget. It gives way first, as it proves nothing. */
+  readonly bytes: ByteAccount;
 }
 
 /**
@@ -45,7 +43,7 @@ export async function receiveClassicMessage(
   connection: Connection,
   options: ReceiveClassicOptions,
 ): Promise<Uint8Array | Connection> {
-  const incoming = new Ciphertext(options.messageBudget);
+  const incoming = new Ciphertext(options.bytes);
   let kept = false;
   try {
     while (true) {
@@ -57,8 +55,10 @@ export async function receiveClassicMessage(
         return new RewoundConnection(connection, incoming.bytes.slice());
       }
     }
-    // Before the decryption, so that timing does not tell a valid padding from an invalid one.
+    // Closed before the ciphertext is read: when it closes must not tell a valid padding from an
+    // invalid one (Vaudenay, "Security Flaws Induced by CBC Padding", 2002).
     connection.destroy();
+    await nextTurn();
     const { key, iv } = options.aesKey;
     return decryptAES(incoming.bytes, key, iv);
   } finally {
@@ -96,7 +96,7 @@ class Ciphertext {
   private buffer = new Uint8Array(0);
   private size_bytes = 0;
 
-  constructor(private readonly budget: MessageBudget) {}
+  constructor(private readonly account: ByteAccount) {}
 
   get bytes(): Uint8Array {
     return this.buffer.subarray(0, this.size_bytes);
@@ -112,7 +112,7 @@ class Ciphertext {
   }
 
   drop(): void {
-    this.budget.release(this.buffer.length);
+    this.account.hold(0);
     this.buffer = new Uint8Array(0);
     this.size_bytes = 0;
   }
@@ -120,7 +120,7 @@ class Ciphertext {
   private grow(size_bytes: number): void {
     const doubled_bytes = Math.min(this.buffer.length * 2, CIPHERTEXT_BYTES_MAX);
     const capacity_bytes = Math.max(size_bytes, doubled_bytes, BUFFER_BYTES_MIN);
-    this.budget.reserve(capacity_bytes - this.buffer.length);
+    if (!this.account.hold(capacity_bytes)) throw serverBusy();
     const buffer = new Uint8Array(capacity_bytes);
     buffer.set(this.bytes);
     this.buffer = buffer;
@@ -131,11 +131,13 @@ class Ciphertext {
 class RewoundConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
+  readonly localHost: string;
   readonly alpn: string | null;
 
   constructor(private readonly connection: Connection, private start: Uint8Array | null) {
     this.remoteHost = connection.remoteHost;
     this.remotePort = connection.remotePort;
+    this.localHost = connection.localHost;
     this.alpn = connection.alpn;
   }
 

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { isSealwireError, SealwireError, systemErrorCode } from "../base/errors.ts";
 import { PRIVATE_FILE_MODE } from "../base/files.ts";
+import { retry } from "../base/retry.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import type { Output } from "../cli/output.ts";
 import { connectTcp, formatAddress } from "../net/net.ts";
@@ -20,6 +21,9 @@ import { checkPaths, walkFiles } from "./transfer/walk_files.ts";
 
 const DEFAULT_MESSAGE = "Hello Server!";
 const CONNECT_TIMEOUT_MS = 10_000;
+/** How often, and how long, to ask again while the server pairs with another client. */
+const BUSY_PAUSE_MS = 500;
+const BUSY_TIMEOUT_MS = 15_000;
 
 /** Where the server is, and what every command of the client needs. */
 export interface AesClientOptions {
@@ -173,8 +177,17 @@ export async function pair(
 ): Promise<void> {
   requireKeyPath(path);
   const code = parsePairingCode(await askCode());
-  const connection = await connectTcp({ host, port, timeout_ms: CONNECT_TIMEOUT_MS, signal });
-  await requestKey(connection, code, (key) => writeKeyFile(path, key));
+  const request = async () => {
+    const connection = await connectTcp({ host, port, timeout_ms: CONNECT_TIMEOUT_MS, signal });
+    await requestKey(connection, code, (key) => writeKeyFile(path, key));
+  };
+  await retry(request, {
+    pause_ms_min: BUSY_PAUSE_MS,
+    pause_ms_max: BUSY_PAUSE_MS,
+    timeout_ms: BUSY_TIMEOUT_MS,
+    signal,
+    isPassing: (error) => isSealwireError(error, "pairing_busy"),
+  });
   const address = formatAddress(host, port);
   out.result({ paired: address, key: path }, `Paired with ${address}: the key is in ${path}`);
 }

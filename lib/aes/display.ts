@@ -1,7 +1,9 @@
 /** Shows the work of the AES pair: results, progress bars, and harmless texts from others. */
 import { Buffer } from "node:buffer";
 import type { Output } from "../cli/output.ts";
+import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { Progress } from "../cli/progress.ts";
+import { reachableHost } from "../net/addresses.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { hashFile } from "./transfer/file_hash.ts";
@@ -186,4 +188,20 @@ export class SendDisplay implements SendEvents {
     const failed = this.failures.map(({ name, error }) => ({ name, code: error.code }));
     throw new SealwireError(code, text, { cause: first.error, details: { failed } });
   }
+}
+
+/** Shows the code by which one client may get the key. */
+export function showOffer(
+  out: Output,
+  { code }: PairingOffer,
+  address: { readonly host: string; readonly port: number },
+  called: string,
+): void {
+  const host = reachableHost(address.host);
+  const client = called.replace("server", "client");
+  const command = `${client} --host ${host} --port ${address.port} --pair ${code}`;
+  out.result(
+    { event: "pairing", code, host, port: address.port, command },
+    `Pairing code, for one client within ten minutes: ${code}\nAt the other end:\n  ${command}`,
+  );
 }

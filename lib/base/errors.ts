@@ -1,16 +1,18 @@
 /**
- * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients
- * may rely on (docs/protocol lists them), a sentence for a person, and the cause.
+ * The one error family. A `SealwireError` carries a stable `code` that scripts and other clients may rely on
+ * (docs/protocol lists them), a sentence for a person, and the cause.
  */
 
 /** Every code. What a peer reports by a code that is none of these is `peer_error`. */
 export const ERROR_CODES = [
   // Any tool
   "bad_amount",
+  "bad_link",
   "bad_name",
   "bad_unit",
   "internal",
   "interrupted",
+  "not_confirmed",
   "usage",
   // Connections
   "connection_lost",
@@ -32,10 +34,14 @@ export const ERROR_CODES = [
   "overloaded",
   "parse_error",
   "peer_error",
+  "rate_limited",
   "unknown_method",
   // Accounts and sessions
   "already_logged_in",
+  "bad_invite",
   "displaced",
+  "invite_required",
+  "invite_used",
   "login_refused",
   "login_required",
   "name_reserved",
@@ -72,13 +78,13 @@ export const ERROR_CODES = [
   "refund_of_refund",
   "refund_too_much",
   "refund_unknown",
-  "request_closed",
+  "request_declined",
   "request_differs",
   "request_expired",
   "request_limit",
   "request_paid",
   "request_unknown",
-  "too_many_cancels",
+  "request_withdrawn",
   "treasury_limit",
   "unknown_payee",
   // Offers from client to client
@@ -104,6 +110,7 @@ export const ERROR_CODES = [
   // The ledger's store
   "anchor_unreadable",
   "clock_unsteady",
+  "failover_pending",
   "ledger_missing",
   "ledger_moved",
   "ledger_of_another_server",
@@ -174,20 +181,38 @@ export class SealwireError extends Error {
   }
 }
 
-/** Anything else that is thrown is a fault of ours: code `internal`. */
+/** What is thrown but is no {@linkcode SealwireError} is a fault of ours: code `internal`. */
 export function internalError(error: unknown): SealwireError {
   const message = error instanceof Error ? error.message : String(error);
   return new SealwireError("internal", message, { cause: error });
 }
 
+/** Codes that only this end can know. From a peer they would choose what is done and how it exits. */
+const OWN_CODES: ReadonlySet<ErrorCode> = new Set([
+  "connection_lost",
+  "interrupted",
+  "ledger_forked",
+  "ledger_not_linked",
+  "no_connection",
+  "outcome_unknown",
+  "peer_error",
+  "server_changed",
+  "server_unknown",
+  "server_untrusted",
+  "timeout",
+  "usage",
+]);
+
 const PEER_CODE = /^\w{1,64}$/;
 
 /**
- * The error that a peer reports under `code`. A code that is none of ours becomes `peer_error`,
- * with the peer's own in `details.peer_code` when it is a word of at most 64 characters.
+ * The error that a peer reports under `code`. A code that is none of ours, or that only this end can know, becomes
+ * `peer_error`, with the peer's own in `details.peer_code` when it is a word of at most 64 characters.
  */
 export function peerError(code: unknown, message: string, details: object = {}): SealwireError {
-  if (isErrorCode(code)) return new SealwireError(code, message, { details });
+  if (isErrorCode(code) && !OWN_CODES.has(code)) {
+    return new SealwireError(code, message, { details });
+  }
   const named = typeof code === "string" && PEER_CODE.test(code);
   return new SealwireError("peer_error", message, {
     details: named ? { ...details, peer_code: code } : details,
@@ -203,9 +228,11 @@ export function isSealwireError(error: unknown, code?: ErrorCode): error is Seal
 const WORTH_RETRYING: ReadonlySet<ErrorCode> = new Set([
   "clock_unsteady",
   "connection_lost",
+  "failover_pending",
   "internal",
   "no_connection",
   "overloaded",
+  "rate_limited",
   "store_unavailable",
   "timeout",
 ]);
@@ -219,10 +246,7 @@ const SERVER_UNTRUSTED: ReadonlySet<ErrorCode> = new Set([
   "server_untrusted",
 ]);
 
-/**
- * Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was
- * asked.
- */
+/** Besides {@linkcode WORTH_RETRYING} and {@linkcode SERVER_UNTRUSTED}: no judgement of what was asked. */
 const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
   "ledger_moved",
   "store_damaged",
@@ -232,35 +256,43 @@ const NO_JUDGEMENT: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /**
- * May the same thing succeed a moment later, on a new connection if need be? True while the other
- * end is away, cut off or cannot answer just now.
+ * May the same thing succeed a moment later, on a new connection if need be? True while the other end is away, cut off or
+ * cannot answer just now.
  */
 export function isWorthRetrying(error: unknown): boolean {
   return isSealwireError(error) && WORTH_RETRYING.has(error.code);
 }
 
+/** The longest wait that a peer can ask for. */
+const RETRY_AFTER_MS_MAX = 60_000;
+
 /**
- * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode
- * isWorthRetrying}, and `server_untrusted`: a server that is restarted cuts handshakes off, which
- * looks like a server without the key. Ask only after a first connection has shown that the server
- * holds the key.
+ * How long the other end asks to wait before the same thing is tried again on the same connection.
+ * Null where it does not say so.
+ */
+export function retryAfterMs(error: unknown): number | null {
+  if (!isWorthRetrying(error)) return null;
+  const { retry_after_ms: wait_ms } = (error as SealwireError).details as Record<string, unknown>;
+  return typeof wait_ms === "number" && wait_ms > 0 ? Math.min(wait_ms, RETRY_AFTER_MS_MAX) : null;
+}
+
+/**
+ * May a new connection go on with what a lost one began, on the AES channel? As {@linkcode isWorthRetrying}, and
+ * `server_untrusted`: a server that is restarted cuts handshakes off, which looks like a server without the key. Ask only
+ * after a first connection has shown that the server holds the key.
  */
 export function isWorthResuming(error: unknown): error is SealwireError {
   return isSealwireError(error) && (isWorthRetrying(error) || error.code === "server_untrusted");
 }
 
-/**
- * Is the other end not the server that it should be? Then nothing it says counts, and asking again
- * is no use.
- */
+/** Is the other end not the server that it should be? Then nothing it says counts, and asking again is no use. */
 export function isServerUntrusted(error: unknown): boolean {
   return isSealwireError(error) && SERVER_UNTRUSTED.has(error.code);
 }
 
 /**
- * Did the server judge what was asked, and say no? False where the answer never came, cannot be
- * believed, or says nothing about the request itself. Codes that this version does not know are
- * judgements.
+ * Did the server judge what was asked, and say no? False where the answer never came, cannot be believed, or says
+ * nothing about the request itself. Codes that this version does not know are judgements.
  */
 export function isRefusal(error: unknown): error is SealwireError {
   return isSealwireError(error) && !isWorthRetrying(error) && !isServerUntrusted(error) &&

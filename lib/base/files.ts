@@ -11,8 +11,10 @@ import {
   fsync,
   fsyncSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   type Stats,
@@ -29,6 +31,9 @@ const PRIVATE_FOLDER_MODE = 0o700;
 /** The permissions of the group and of others. */
 const OTHERS_MODE = 0o077;
 const TEMPORARY_NAME_BYTES = 8;
+const TEMPORARY_NAME = /^\..+\.[0-9a-f]{16}\.tmp$/;
+/** A temporary file of this age belongs to no running process: a write takes milliseconds. */
+const LEFTOVER_AGE_MS = 10 * 60 * 1000;
 
 /** System error codes in words. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -126,7 +131,30 @@ export function readTextFile(
   }
 }
 
+/** Folders that this process has looked through for leftovers. */
+const tidied = new Set<string>();
+
+/**
+ * Removes temporary files that killed processes left behind: private keys and signed orders may be
+ * among them. Only files with the name and the age of one are removed, at the first write to a folder.
+ */
+function removeLeftovers(folder: string): void {
+  if (tidied.has(folder)) return;
+  tidied.add(folder);
+  try {
+    for (const name of readdirSync(folder)) {
+      if (!TEMPORARY_NAME.test(name)) continue;
+      const path = join(folder, name);
+      const status = lstatSync(path);
+      if (status.isFile() && Date.now() - status.mtimeMs > LEFTOVER_AGE_MS) tryToRemove(path);
+    }
+  } catch {
+    // What is wrong with the folder, the write itself says.
+  }
+}
+
 function writeTemporary(path: string, content: string | Uint8Array, mode: number): string {
+  removeLeftovers(dirname(path));
   const suffix = randomBytes(TEMPORARY_NAME_BYTES).toString("hex");
   const temporary = join(dirname(path), `.${basename(path)}.${suffix}.tmp`);
   try {
@@ -148,7 +176,7 @@ function writeTemporary(path: string, content: string | Uint8Array, mode: number
  * Syncs a folder, that is the names in it. A new name survives a power failure only after that.
  * Throws the system's error.
  */
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   const fd = openSync(folder, "r");
   try {
     fsyncSync(fd);

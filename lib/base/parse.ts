@@ -22,6 +22,10 @@ export function decodeBase64url(text: string): Uint8Array | null {
   return bytes.toString("base64url") === text ? bytes : null;
 }
 
+export function isUuid(value: unknown): value is Uuid {
+  return typeof value === "string" && UUID.test(value);
+}
+
 export function encodeBase64url(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url");
 }
@@ -110,7 +114,7 @@ export class Members {
 
   uuid(name: string): Uuid {
     const value = this.raw(name);
-    if (typeof value === "string" && UUID.test(value)) return value as Uuid;
+    if (isUuid(value)) return value;
     throw this.wrong(name, "a UUID in lower case");
   }
 
@@ -147,6 +151,6 @@ export class Members {
 /** Parses a UUID that a person typed, in any case. Throws `usage`, which names the argument. */
 export function parseUuidArgument(argument: string, text: string): Uuid {
   const lower = text.toLowerCase();
-  if (UUID.test(lower)) return lower as Uuid;
+  if (isUuid(lower)) return lower;
   throw new SealwireError("usage", `${argument} takes a UUID, not "${text}"`);
 }

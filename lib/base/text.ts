@@ -1,11 +1,17 @@
 /** Formats text for people: makes it safe for a terminal, and writes sizes and durations. */
 
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+/**
+ * Characters that control, reorder, hide or show nothing. Those that Unicode lets a font ignore (DI)
+ * are among them, such as U+3164, and the empty Braille pattern U+2800. U+FE0F stays where it makes a
+ * picture of an emoji.
+ */
+const UNPRINTABLE =
+  /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u2800]|(?!\ufe0f)\p{DI}|(?<!\p{Extended_Pictographic})\ufe0f/gu;
 
 /**
  * Makes text from others safe to put on a terminal. Control characters, line and paragraph
- * separators, lone surrogates, and characters that reorder or hide text (Unicode bidirectional and
- * zero-width controls) become visible escapes (`\u{1b}`).
+ * separators, lone surrogates, invisible characters, and those that reorder text become visible
+ * escapes (`\u{1b}`).
  */
 export function printable(text: string): string {
   return text.replace(
@@ -18,7 +24,7 @@ export function printable(text: string): string {
  * Formats a value as JSON that is safe on a terminal: each character that {@linkcode printable}
  * escapes is written as `\\u` and four digits.
  */
-export function printableJson(value: object): string {
+export function printableJson(value: object | string): string {
   return JSON.stringify(value).replace(
     UNPRINTABLE,
     (characters) =>
@@ -26,6 +32,14 @@ export function printableJson(value: object): string {
         `\\u${characters.charCodeAt(index).toString(16).padStart(4, "0")}`
       ).join(""),
   );
+}
+
+/**
+ * Quotes text from others as a JSON string that is safe on a terminal. Quotes in it are escaped, so
+ * it cannot pass for words of the tool.
+ */
+export function quoted(text: string): string {
+  return printableJson(text);
 }
 
 /** Formats a size: `1536` is `1.5 KiB`. */

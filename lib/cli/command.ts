@@ -9,6 +9,8 @@ export interface Argument {
   readonly summary: string;
   /** `optional`: none or one. `rest`: any number of words. Exactly one by default. */
   readonly arity?: "optional" | "rest";
+  /** An option of the command: where that is given, this argument is left out. */
+  readonly unless?: string;
 }
 
 export interface Option {
@@ -79,7 +81,7 @@ export const COMMON_OPTIONS = {
 
 export type ArgumentValues<A extends Arguments> = {
   readonly [Name in keyof A]: A[Name] extends { arity: "rest" } ? readonly string[]
-    : A[Name] extends { arity: "optional" } ? string | undefined
+    : A[Name] extends { arity: "optional" } | { unless: string } ? string | undefined
     : string;
 };
 

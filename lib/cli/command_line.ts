@@ -125,8 +125,11 @@ export function readCall(tool: Tool, called: string, line: CommandLine): Call {
   const replacing = Object.entries(declared.options).find(([name, { replacesArguments }]) =>
     replacesArguments && values[name] !== undefined
   );
+  const left = Object.entries(declared.arguments).filter(([, { unless }]) =>
+    unless === undefined || !values[unless]
+  );
   const args = replacing === undefined
-    ? matchArguments(label, declared.arguments, words)
+    ? matchArguments(label, Object.fromEntries(left), words)
     : matchArguments(`${label} --${replacing[0]}`, {}, words);
   return { command, args: { ...prefix, ...args }, values };
 }

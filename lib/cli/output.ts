@@ -86,7 +86,9 @@ export class Output {
   failure(error: unknown): void {
     const { code, message, details } = isSealwireError(error) ? error : internalError(error);
     this.hideBars();
-    if (this.json) writeLastOutput(printableJson({ error: { code, message }, ...details }) + "\n");
+    // The error last: details, which a peer may have sent, must not take its place.
+    const object = { ...details, error: { code, message } };
+    if (this.json) writeLastOutput(printableJson(object) + "\n");
     if (message !== "interrupted") {
       this.writeError(this.paint("31", "error: ") + printable(message) + "\n");
     }

@@ -78,13 +78,16 @@ export function removeAccountKeys(folder: string, name: AccountName): void {
   for (const path of Object.values(pairPaths(folder, name))) rmSync(path, { force: true });
 }
 
-/** Opens the pair of `owner`, an account or `server`. `made` lists the paths of new files. */
+/**
+ * Opens the pair of `owner`, an account or `server`. `made` lists the paths of new files. `generation`: another pair than the
+ * current one.
+ */
 export async function openPair(
   folder: string,
   owner: string,
-  options: { makeMissing: boolean },
+  options: { makeMissing: boolean; generation?: string },
 ): Promise<{ pair: RsaKeyPair; made: string[]; warnings: Warnings }> {
-  const paths = pairPaths(folder, owner);
+  const paths = pairPaths(folder, owner, options.generation);
   const made: string[] = [];
   const warnings: Warnings = [];
   if (options.makeMissing && readKeyFile(paths.private) === null) {
@@ -131,10 +134,11 @@ interface PairPaths {
   readonly public: string;
 }
 
-function pairPaths(folder: string, owner: string): PairPaths {
+export function pairPaths(folder: string, owner: string, generation?: string): PairPaths {
+  const suffix = generation === undefined ? "" : `_${generation}`;
   return {
-    private: join(folder, `${owner}_private.pem`),
-    public: join(folder, `${owner}_public.pem`),
+    private: join(folder, `${owner}_private${suffix}.pem`),
+    public: join(folder, `${owner}_public${suffix}.pem`),
   };
 }
 

@@ -13,7 +13,7 @@ import { type AccountName, parseRsaPublicJwk, type RsaPublicKey } from "../keys/
 import { verifySignedCancel } from "../protocol/cancel.ts";
 import { CLOCK_LEAD_S_MAX, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash } from "../protocol/merkle.ts";
-import { formatAmount, type Unit } from "../protocol/money.ts";
+import { type Amount, formatAmount, type Unit } from "../protocol/money.ts";
 import {
   type BatchItem,
   isBatch,
@@ -40,6 +40,7 @@ import {
   type Settings,
   type Transfer,
 } from "./entry.ts";
+import { openInvite } from "./invite.ts";
 import type { Seals } from "./seal.ts";
 import {
   creditsOf,
@@ -140,6 +141,7 @@ class Replay {
   private settings: Settings | null = null;
   /** The last entry says that the ledger goes on elsewhere. */
   private isMoved = false;
+  private readonly usedInvites = new Set<Uuid>();
   private readonly accounts = new Map<Party, Replayed>();
   private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
   private postings = 0;
@@ -285,10 +287,13 @@ class Replay {
   }
 
   private async accountOpen(entry: Entry<AccountOpen>): Promise<void> {
-    const { account, key, delegationSha256, index } = entry;
+    const { account, key, delegationSha256, index, invite } = entry;
     require(!this.accounts.has(account), `${account} exists already`);
     require(!RESERVED_NAMES.has(account), `nobody may be called ${account}`);
-    require(this.settings?.registration !== "closed", "registration is closed");
+    const registration = this.settings?.registration;
+    require(registration !== "closed", "registration is closed");
+    require(registration !== "invite" || invite !== null, "nobody invited its holder");
+    if (invite !== null) await this.invited(entry, invite);
     if (delegationSha256 !== null) {
       const { claims } = await this.storedDelegation(delegationSha256);
       require(claims.account === account, "the delegation is by another account");
@@ -341,6 +346,20 @@ class Replay {
     require(entry.type === "account.key" && entry.account === name, "no entry gave the old key");
     const rotation = await this.options.store.rotation(entry.rotationSha256);
     return parseRotation(rotation).claims.key;
+  }
+
+  /** An invite is one of this server's, and used once. */
+  private async invited({ id, account, index }: Entry<AccountOpen>, code: string): Promise<void> {
+    const invite = openInvite(this.options.seals, code);
+    require(invite.id === id, "its id is not that of its invite");
+    require(!this.usedInvites.has(id), "its invite was used before");
+    this.usedInvites.add(id);
+    if (invite.balance > 0n) return;
+    await this.ending(
+      { payer: TREASURY, id, index },
+      "settled",
+      unsignedSha256(account, invite.balance as Amount),
+    );
   }
 
   private async transfer(entry: Entry<Transfer>, postings: Posting[]): Promise<void> {

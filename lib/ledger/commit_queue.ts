@@ -4,12 +4,15 @@
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
+import { FairQueue, type Origin } from "./fair_queue.ts";
 import { type Outcome, type Submission, weightOf } from "./submission.ts";
 
 /** Payments of one commit. */
 const COMMIT_PAYMENTS_MAX = 1_000;
-/** Payments that wait for a commit. Past it the server is overloaded and says so. */
+/** Payments that wait for a commit. `fair_queue.ts` says who gives way. */
 const QUEUE_PAYMENTS_MAX = 20_000;
+/** When those are to try again who lost their place in it. */
+const OVERLOADED_RETRY_MS = 1_000;
 
 interface Waiting {
   readonly submission: Submission;
@@ -18,8 +21,10 @@ interface Waiting {
 }
 
 export class CommitQueue {
-  private readonly waiting: Waiting[] = [];
-  private waitingPayments = 0;
+  private readonly waiting = new FairQueue<Waiting>(
+    QUEUE_PAYMENTS_MAX,
+    ({ reject }) => reject(overloaded()),
+  );
   private committing: Promise<void> = Promise.resolve();
   private isCommitting = false;
 
@@ -28,19 +33,16 @@ export class CommitQueue {
     private readonly commit: (submissions: readonly Submission[]) => Promise<readonly Outcome[]>,
   ) {}
 
-  /** @throws {SealwireError} `overloaded` (nothing was taken), and what `commit` throws. */
-  submit(submission: Submission): Promise<Outcome> {
-    if (this.waitingPayments >= QUEUE_PAYMENTS_MAX) {
-      return Promise.reject(
-        new SealwireError("overloaded", "too many payments wait to be settled: try again"),
-      );
-    }
-    const outcome = new Promise<Outcome>((resolve, reject) => {
-      this.waiting.push({ submission, resolve, reject });
+  /**
+   * `origin`: on whose behalf; null for the operator.
+   *
+   * @throws {SealwireError} `overloaded` (it was pushed out of the full queue, and nothing was recorded), and what `commit` throws.
+   */
+  submit(submission: Submission, origin: Origin | null): Promise<Outcome> {
+    return new Promise<Outcome>((resolve, reject) => {
+      this.waiting.add(origin, { submission, resolve, reject }, weightOf(submission));
+      if (!this.isCommitting) this.committing = this.commitAll();
     });
-    this.waitingPayments += weightOf(submission);
-    if (!this.isCommitting) this.committing = this.commitAll();
-    return outcome;
   }
 
   /** Resolves when nothing is being committed. */
@@ -50,7 +52,7 @@ export class CommitQueue {
 
   private async commitAll(): Promise<void> {
     this.isCommitting = true;
-    while (this.waiting.length > 0) {
+    while (this.waiting.weight > 0) {
       // What has arrived by the end of this turn of the event loop goes into one commit.
       await nextTurn();
       await this.commitGroup(this.takeGroup());
@@ -81,15 +83,20 @@ export class CommitQueue {
 
   /** As many of the waiting as one commit holds, at least one. */
   private takeGroup(): Waiting[] {
-    let payments = 0;
-    let taken = 0;
-    for (const { submission } of this.waiting) {
-      payments += weightOf(submission);
-      if (taken > 0 && payments > COMMIT_PAYMENTS_MAX) break;
-      taken++;
+    const group: Waiting[] = [];
+    for (let payments = 0; payments < COMMIT_PAYMENTS_MAX;) {
+      const left = group.length === 0 ? Infinity : COMMIT_PAYMENTS_MAX - payments;
+      const next = this.waiting.take(left);
+      if (next === null) break;
+      group.push(next);
+      payments += weightOf(next.submission);
     }
-    const group = this.waiting.splice(0, taken);
-    for (const { submission } of group) this.waitingPayments -= weightOf(submission);
     return group;
   }
+}
+
+function overloaded(): SealwireError {
+  return new SealwireError("overloaded", "too many payments wait to be settled: try again", {
+    details: { retry_after_ms: OVERLOADED_RETRY_MS },
+  });
 }

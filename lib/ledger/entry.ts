@@ -21,7 +21,7 @@ import { BATCH_ITEMS_MAX, SALT_BYTES } from "../protocol/order.ts";
 import { parseParty, type Party, TREASURY } from "../protocol/party.ts";
 
 /** Who may register. */
-export type Registration = "open" | "closed";
+export type Registration = "open" | "invite" | "closed";
 
 /** What an operator may change while the ledger lives. */
 export interface Settings {
@@ -97,6 +97,8 @@ export interface AccountOpen {
   readonly key: Sha256 | null;
   /** The delegation that the key's holder signed to register; null for a classic account. */
   readonly delegationSha256: Sha256 | null;
+  /** The code that let its holder in, used up by this entry; null where none was needed. See `invite.ts`. */
+  readonly invite: string | null;
 }
 
 /** An account gets another key in place of the one it had. */
@@ -175,6 +177,7 @@ export type Fact =
 
 export type Entry<F extends Fact = Fact> = F & EntryCommon;
 
+const INVITE_CHARACTERS_MAX = 64;
 const ENTRY_CHARACTERS_MAX = 1024;
 const MOVED_TO_CHARACTERS_MAX = 200;
 
@@ -231,11 +234,12 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
     parse: () => ({ type: "ledger.continued" }),
   },
   "account.open": {
-    toJson: ({ id, account, key, delegationSha256 }) => ({
+    toJson: ({ id, account, key, delegationSha256, invite }) => ({
       id,
       account,
       key,
       delegation_sha256: delegationSha256,
+      ...(invite !== null && { invite }),
     }),
     parse(members) {
       const key = members.sha256OrNull("key");
@@ -245,6 +249,7 @@ const KINDS: { readonly [T in Fact["type"]]: Kind<Fact & { type: T }> } = {
         account: parseAccountName(members.raw("account")),
         key,
         delegationSha256: statement(members, "delegation_sha256", key !== null),
+        invite: members.has("invite") ? members.text("invite", INVITE_CHARACTERS_MAX) : null,
       };
     },
   },
@@ -368,10 +373,14 @@ function parseSettings(members: Members): Settings {
   };
 }
 
+export function isRegistration(value: unknown): value is Registration {
+  return value === "open" || value === "invite" || value === "closed";
+}
+
 /** @throws {SealwireError} `bad_entry`. */
 export function parseRegistration(value: unknown): Registration {
-  if (value === "open" || value === "closed") return value;
-  throw new SealwireError("bad_entry", "registration is open or closed");
+  if (isRegistration(value)) return value;
+  throw new SealwireError("bad_entry", "registration is open, invite or closed");
 }
 
 function parseTransfer(members: Members): Transfer {

@@ -1,9 +1,7 @@
 /**
- * The running ledger: takes submissions, commits them as entries of the log, and answers with what
- * anyone can verify.
+ * The running ledger: takes submissions, commits them as entries of the log, and answers with what anyone can verify.
  *
- * The log key signs only what is committed, so no crash and no repeated transaction leaves two
- * signed roots of one size.
+ * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
 import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
@@ -24,6 +22,8 @@ import { type Clock, CLOCK_STEP_S_MAX } from "./clock.ts";
 import { CommitQueue } from "./commit_queue.ts";
 import { commitRecord } from "./commit_record.ts";
 import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
+import type { Origin } from "./fair_queue.ts";
+import { type Invite, makeInvite, openInvite } from "./invite.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
 import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
 import type {
@@ -121,9 +121,11 @@ export class Ledger {
   private clockWasUnsteady = false;
   /** The last entry was from the future at start, and the clock has not come right since. */
   private awaitsClock: boolean;
+  private failoverWasPending = false;
   private signed: Checkpoint | null = null;
   private anchorTimer: ReturnType<typeof setTimeout> | null = null;
   private refreshing: Promise<void> | null = null;
+  private onForeign: (from: number, to: number) => void = () => {};
   private readonly readTiles: ReadTiles;
 
   constructor(private readonly options: LedgerOptions, private state: LogState) {
@@ -132,13 +134,29 @@ export class Ledger {
   }
 
   /**
-   * Has the rules applied to `submission` in the next commit. Resolves when the outcome is durable.
+   * Has the rules applied to `submission` in one of the next commits. Resolves when the outcome is
+   * durable. `origin`: on whose behalf, because turns go by address and account; null for the operator.
    *
    * @throws {SealwireError} `overloaded`, `store_unavailable`, `clock_unsteady`, `store_damaged`,
    * `ledger_rolled_back`.
    */
-  submit(submission: Submission): Promise<Outcome> {
-    return this.queue.submit(submission);
+  submit(submission: Submission, origin: Origin | null = null): Promise<Outcome> {
+    return this.queue.submit(submission, origin);
+  }
+
+  /** An invite to open an account with `balance`. */
+  makeInvite(balance: bigint): Invite {
+    return makeInvite(this.options.seals, balance);
+  }
+
+  /** @throws {SealwireError} `bad_invite` for a code that this server did not make. */
+  openInvite(code: unknown): Invite {
+    return openInvite(this.options.seals, code);
+  }
+
+  /** Calls `listener` with the entries, `from` up to, without, `to`, that other processes have committed, in order. */
+  onForeignEntries(listener: (from: number, to: number) => void): void {
+    this.onForeign = listener;
   }
 
   /** Resolves when nothing is being committed. */
@@ -166,10 +184,7 @@ export class Ledger {
     return this.state.head.settings;
   }
 
-  /**
-   * Whether the ledger goes on in another database. Everything submitted is refused with
-   * `ledger_moved`.
-   */
+  /** Whether the ledger goes on in another database. Everything submitted is refused with `ledger_moved`. */
   get isMoved(): boolean {
     return this.state.isMoved;
   }
@@ -220,10 +235,7 @@ export class Ledger {
     return request;
   }
 
-  /**
-   * Requests of which `account` is the payee or the named payer, newest first. Throws
-   * `store_damaged`.
-   */
+  /** Requests of which `account` is the payee or the named payer: pending ones first, then the newest. Throws `store_damaged`. */
   async requestsOf(account: AccountName, limit: number): Promise<PaymentRequest[]> {
     const requests = await this.options.store.requestsOf(account, limit);
     for (const request of requests) this.options.seals.checkRequest(request);
@@ -233,8 +245,8 @@ export class Ledger {
   /**
    * Entries with their proofs under the newest checkpoint.
    *
-   * @throws {SealwireError} `store_damaged` when what is stored is not what was committed.
-   * {RangeError} for an index that no entry has.
+   * @throws {SealwireError} `store_damaged` when what is stored is not what was committed. {RangeError} for an index that no
+   * entry has.
    */
   async prove(indexes: readonly number[]): Promise<ProvenEntry[]> {
     if (indexes.some((index) => index >= this.size)) await this.refresh();
@@ -260,8 +272,8 @@ export class Ledger {
   }
 
   /**
-   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first;
-   * none where that key never was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
+   * The rotations that led from the key with thumbprint `known` to the account's key, oldest first; none where that key never
+   * was the account's, or is further back than {@linkcode KEY_CHAIN_MAX}.
    */
   async keyChain(name: AccountName, known: Sha256): Promise<KeyChange[]> {
     const account = await this.account(name);
@@ -297,9 +309,7 @@ export class Ledger {
     return parseRotation(await store.rotation(entry.rotationSha256)).claims.key.jwk;
   }
 
-  /**
-   * The consistency proof between two sizes that this log has had. Throws RangeError for others.
-   */
+  /** The consistency proof between two sizes that this log has had. Throws RangeError for others. */
   async consistency(from: number, to: number): Promise<Uint8Array[]> {
     return await this.state.tree.consistencyProof(from, to, this.readTiles);
   }
@@ -310,8 +320,8 @@ export class Ledger {
   }
 
   /**
-   * Compares a checkpoint that carries this log's signature with the log. What this log lacks, and
-   * no rollback explains, ends all commits.
+   * Compares a checkpoint that carries this log's signature with the log. What this log lacks, and no rollback explains, ends
+   * all commits.
    */
   async compare(shown: Checkpoint): Promise<ShownCheckpoint> {
     if (shown.size > this.size) await this.refresh();
@@ -322,16 +332,12 @@ export class Ledger {
     const explained = await this.findRollback((rollback) => explains(rollback, shown));
     if (explained !== null) return { kind: "rolled_back" };
     this.stop(rolledBack(shown, this.size));
-    // Kept, so that the next start does not extend the log either. The anchor is of this history
-    // and may be larger.
+    // Kept, so that the next start does not extend the log either. The anchor is of this history and may be larger.
     this.keep(this.options.unlinked, shown);
     return { kind: "unlinked" };
   }
 
-  /**
-   * The first rollback that the operator has entered for which `matches` holds; null where there is
-   * none.
-   */
+  /** The first rollback that the operator has entered for which `matches` holds; null where there is none. */
   async findRollback(matches: (rollback: LedgerRollback) => boolean): Promise<ProvenEntry | null> {
     for (const proven of await this.operatorEntries()) {
       const entry = parseEntry(proven.text);
@@ -392,6 +398,7 @@ export class Ledger {
     try {
       await this.options.store.transaction(async (transaction) => {
         const before = await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, false);
         const time_s = this.readClock(before.head, transaction.now_s);
         settlement = await this.settle(transaction, before, time_s, submissions);
         texts = settlement.entries.map(formatEntry);
@@ -404,14 +411,46 @@ export class Ledger {
       if (!isSealwireError(error, "outcome_unknown")) throw error;
       await this.requireCommitted(texts, next, error);
     }
-    this.remember(texts, next.head.size - texts.length);
-    this.adopt(next);
+    const firstOwn = next.head.size - texts.length;
+    this.remember(texts, firstOwn);
+    this.adopt(next, firstOwn);
     return settlement!.outcomes;
   }
 
   /**
-   * The time of the entries that follow `last`, by the database's clock where servers share one. A
-   * small step back does not let it fall.
+   * Finds out whether the database has failed over. Then it may lack commits that were answered, of which another server
+   * knows. `accept`: the operator has compared, and it does not.
+   *
+   * @throws {SealwireError} `ledger_rolled_back`, and as `transaction` of the store.
+   */
+  async checkFailover(accept: boolean): Promise<void> {
+    try {
+      await this.options.store.transaction(async (transaction) => {
+        await this.catchUp(transaction, await transaction.head());
+        await this.judgeFailover(transaction, accept);
+      });
+    } catch (error) {
+      if (!isSealwireError(error, "failover_pending")) throw error;
+    }
+  }
+
+  /** With synchronous replication nothing is missing that any server knows of, once this one's own head links. */
+  private async judgeFailover({ failover }: LedgerTransaction, accept: boolean): Promise<void> {
+    if (failover === undefined) {
+      this.failoverWasPending = false;
+    } else if (failover.wasSynchronous || accept) {
+      await failover.accept();
+    } else {
+      const error = failoverPending();
+      if (!this.failoverWasPending) this.options.onTrouble?.(error.code, error.message);
+      this.failoverWasPending = true;
+      throw error;
+    }
+  }
+
+  /**
+   * The time of the entries that follow `last`, by the database's clock where servers share one. A small step back does
+   * not let it fall.
    *
    * @throws {SealwireError} `clock_unsteady`.
    */
@@ -479,10 +518,7 @@ export class Ledger {
     return { requests, pendingRequests };
   }
 
-  /**
-   * The payments that `submissions` give back. A payment that has ended never changes, so it is
-   * read as committed.
-   */
+  /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
   private async refundTargets(
     transaction: LedgerTransaction,
     submissions: readonly Submission[],
@@ -552,11 +588,10 @@ export class Ledger {
   }
 
   /**
-   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last
-   * one says it.
+   * Finds out whether a commit has happened whose answer was lost. Entries have salts, so the last one says it.
    *
-   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be
-   * found out now. Then the same submission, sent again, ends it.
+   * @throws {SealwireError} `store_unavailable` when it has not happened, or when that cannot be found out now. Then the
+   * same submission, sent again, ends it.
    */
   private async requireCommitted(
     texts: readonly string[],
@@ -584,9 +619,12 @@ export class Ledger {
     );
   }
 
-  private adopt(state: LogState): void {
-    if (state.head.size <= this.state.head.size) return;
+  /** `firstOwn`: the index from which on the entries are this ledger's own. */
+  private adopt(state: LogState, firstOwn = state.head.size): void {
+    const from = this.state.head.size;
+    if (state.head.size <= from) return;
     this.state = state;
+    if (firstOwn > from) this.onForeign(from, firstOwn);
     this.anchorTimer ??= setTimeout(() => this.storeAnchor(), ANCHOR_DELAY_MS);
   }
 
@@ -600,8 +638,7 @@ export class Ledger {
       anchor.raise(checkpoint);
     } catch (error) {
       if (!isSealwireError(error)) throw error;
-      // The next commit tries again with the anchor. Until then a rollback of the last seconds
-      // would go unseen.
+      // The next commit tries again with the anchor. Until then a rollback of the last seconds would go unseen.
       const text = `checkpoint ${checkpoint.size} is not kept in the keys folder: ${error.message}`;
       this.options.onTrouble?.(error.code, text);
     }
@@ -616,10 +653,7 @@ export class Ledger {
   }
 }
 
-/**
- * Whether the entry after which a log ends, undefined where there is none, says that it goes on
- * elsewhere.
- */
+/** Whether the entry after which a log ends, undefined where there is none, says that it goes on elsewhere. */
 export function isMove(lastText: string | undefined): boolean {
   return lastText !== undefined && lastText.includes('"ledger.moved"') &&
     parseEntry(lastText).type === "ledger.moved";
@@ -659,6 +693,15 @@ export function rolledBack(lost: Checkpoint, size: number): SealwireError {
   );
 }
 
+function failoverPending(): SealwireError {
+  return new SealwireError(
+    "failover_pending",
+    "the database has failed over to another machine, without synchronous replication, and may lack payments: they pause " +
+      'until the operator has compared "server.ts anchor" of every server with the database, and has started one with ' +
+      "--accept-failover",
+  );
+}
+
 function clockUnsteady(ahead_s: number): SealwireError {
   const why = ahead_s > CLOCK_STEP_S_MAX
     ? `the last entry is ${ahead_s} s in the future`
@@ -689,9 +732,7 @@ function countPending(payers: readonly (AccountName | null)[]): PendingRequests 
   return { total: payers.length, byPayer };
 }
 
-/**
- * What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item.
- */
+/** What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item. */
 function paidBy(
   { state, signedText, itemTexts }: StoredPayment,
   item: number | null,

@@ -1,6 +1,6 @@
 /**
- * Opens a ledger: makes entry 0 where there is none, rebuilds the tree's edge, and refuses a
- * database that lacks what was signed before.
+ * Opens a ledger: makes entry 0 where there is none, rebuilds the tree's edge, and refuses a database that lacks what was
+ * signed before.
  */
 import { join } from "node:path";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
@@ -25,10 +25,7 @@ import type { Head, LedgerStore, Sealed } from "./store.ts";
 import { emptyTree, loadTree, type LogTree } from "./tiles.ts";
 
 const ANCHOR_FILE = "server_anchor.txt";
-/**
- * A checkpoint under our signature that a client showed and that the database lacks. Gone once that
- * is settled.
- */
+/** A checkpoint under our signature that a client showed and that the database lacks. Gone once that is settled. */
 const UNLINKED_FILE = "server_unlinked.txt";
 
 /** What entry 0 says. */
@@ -48,12 +45,14 @@ export interface OpenLedgerOptions
   readonly create: NewLedger | null;
   /** Go on with a database that lacks entries which were signed. */
   readonly acceptRollback?: boolean;
+  /** Go on with a database that has failed over, after comparing. */
+  readonly acceptFailover?: boolean;
 }
 
 /**
- * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`,
- * `ledger_moved` (and gone on elsewhere since), `store_damaged`, `anchor_unreadable`,
- * `bad_checkpoint` (of the anchor), and what making an entry or writing the anchor throws.
+ * @throws {SealwireError} `ledger_missing`, `ledger_of_another_server`, `ledger_rolled_back`, `ledger_moved` (and gone on
+ * elsewhere since), `store_damaged`,
+ * `anchor_unreadable`, `bad_checkpoint` (of the anchor), and what making an entry or writing the anchor throws.
  */
 export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const { store, server, logKey, create, keysFolder } = options;
@@ -79,8 +78,9 @@ export async function openLedger(options: OpenLedgerOptions): Promise<Ledger> {
   const losses = await findLosses(ledger, isNew, anchored, unlinked.read());
   if (losses.length > 0 && ledger.isMoved) throw await movedError(ledger);
   if (losses.length > 0 && !options.acceptRollback) throw losses[0]!.error;
-  // Submitted together they are one commit: a crash does not leave a new log that says nothing of
-  // the lost one.
+  // Only a database of several servers fails over.
+  if (store.onCommitted !== undefined) await ledger.checkFailover(options.acceptFailover ?? false);
+  // Submitted together they are one commit: a crash does not leave a new log that says nothing of the lost one.
   await Promise.all(
     [
       ...(stored === null ? [firstEntry(options, create!)] : []),
@@ -111,8 +111,7 @@ async function readAnchorAndHead(
   const anchored = anchor.read();
   const stored = await store.confirmedHead();
   if (anchored !== null || stored === null) return { anchored, stored };
-  // A ledger without an anchor, or one that another process is just making: it makes the anchor
-  // before the head.
+  // A ledger without an anchor, or one that another process is just making: it makes the anchor before the head.
   return { anchored: anchor.read(), stored: await store.confirmedHead() };
 }
 

@@ -16,10 +16,11 @@ import type { AccountName } from "../keys/rsa.ts";
 import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import { copyToNewFile } from "./copy_ledger.ts";
-import { appendRecord } from "./postgres_append.ts";
+import { appendRecord, COMMITTED_CHANNEL } from "./postgres_append.ts";
 import { isCommitInDoubt, isRetryable, isSessionLost, statementError } from "./postgres_errors.ts";
-import { listenForCommits } from "./postgres_listener.ts";
+import { listen } from "./postgres_listener.ts";
 import { PostgresPool } from "./postgres_pool.ts";
+import { PostgresPresence } from "./postgres_presence.ts";
 import {
   accountOf,
   arrayOf,
@@ -44,6 +45,7 @@ import {
   type CommitRecord,
   commitUnknown,
   type EndingRow,
+  type Failover,
   type Head,
   type HistoryRow,
   type LedgerReader,
@@ -63,6 +65,12 @@ import type { TileId } from "./tiles.ts";
  * that had died unseen.
  */
 const TRANSACTION_TRIES_MAX = 5;
+
+/** The name of the WAL file says it at once; pg_control_checkpoint() only after the first checkpoint on the new timeline. */
+const CURRENT_TIMELINE =
+  "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer";
+const IS_SYNCHRONOUS = `(current_setting('synchronous_standby_names') <> ''
+  AND current_setting('synchronous_commit') NOT IN ('off', 'local'))`;
 
 /**
  * Opens the ledger in the database at `url`; `create`: makes it where there is none.
@@ -190,9 +198,11 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   private lastTransaction: Promise<unknown> = Promise.resolve();
   private snapshotSession: PostgresSession | null = null;
   private readonly closing = new AbortController();
+  readonly sharedPresence: PostgresPresence;
 
   constructor(private readonly pool: PostgresPool) {
     super((text, parameters) => this.read(text, parameters));
+    this.sharedPresence = new PostgresPresence(pool, this.closing.signal);
   }
 
   private async read(
@@ -286,7 +296,7 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   async requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]> {
     const rows = await this.query(
       `SELECT * FROM sealwire.requests WHERE payee = $1 OR payer = $1
-       ORDER BY created_s DESC, id LIMIT $2`,
+       ORDER BY state = 'pending' DESC, created_s DESC, id LIMIT $2`,
       [account, String(limit)],
     );
     return rows.map(requestOf);
@@ -434,7 +444,14 @@ class PostgresStore extends PostgresReader implements LedgerStore {
   }
 
   onCommitted(listener: (size: number) => void): void {
-    void listenForCommits(this.pool, listener, this.closing.signal);
+    void listen(this.pool, {
+      channel: COMMITTED_CHANNEL,
+      onNotify: (size) => listener(Number(size)),
+      onListening: async (session) => {
+        const [row] = await session.query("SELECT size FROM sealwire.head");
+        listener(Number(row!.size));
+      },
+    }, this.closing.signal);
   }
 
   async close(): Promise<void> {
@@ -485,7 +502,8 @@ class PostgresTransaction extends PostgresReader implements LedgerTransaction {
     const [, [head]] = await Promise.all([
       session.command("BEGIN"),
       session.query(
-        `SELECT *, floor(extract(epoch FROM clock_timestamp()))::bigint AS now_s
+        `SELECT *, floor(extract(epoch FROM clock_timestamp()))::bigint AS now_s,
+           ${CURRENT_TIMELINE} AS current_timeline, ${IS_SYNCHRONOUS} AS synchronous_now
          FROM sealwire.head FOR UPDATE`,
       ),
     ]);
@@ -508,6 +526,24 @@ class PostgresTransaction extends PostgresReader implements LedgerTransaction {
   }
 
   async append(record: CommitRecord): Promise<void> {
-    await appendRecord(this.session, record);
+    const { timeline, is_synchronous, current_timeline, synchronous_now } = this.lockedHead;
+    const isAsBefore = timeline === current_timeline && is_synchronous === synchronous_now;
+    await Promise.all([
+      appendRecord(this.session, record),
+      ...(isAsBefore ? [] : [this.recordMachine()]),
+    ]);
+  }
+
+  /** A standby that is promoted begins a new timeline. */
+  get failover(): Failover | undefined {
+    const { timeline, is_synchronous, current_timeline } = this.lockedHead;
+    if (timeline === null || timeline === current_timeline) return undefined;
+    return { wasSynchronous: is_synchronous === true, accept: () => this.recordMachine() };
+  }
+
+  private async recordMachine(): Promise<void> {
+    await this.query(
+      `UPDATE sealwire.head SET timeline = ${CURRENT_TIMELINE}, is_synchronous = ${IS_SYNCHRONOUS}`,
+    );
   }
 }

@@ -1,10 +1,9 @@
 /**
- * Hears of commits, whichever server made them. The connection may be lost at any time, and with it
- * what was notified meanwhile: so after each LISTEN the size is read.
+ * Hears what servers on one database tell each other. The connection may be lost at any time, and with it what was notified
+ * meanwhile: so after each LISTEN the listener looks for itself.
  */
 import { isSealwireError } from "../base/errors.ts";
 import { pause } from "../base/retry.ts";
-import { COMMITTED_CHANNEL } from "./postgres_append.ts";
 import { statementError } from "./postgres_errors.ts";
 import type { PostgresPool } from "./postgres_pool.ts";
 import type { PostgresSession } from "./postgres_session.ts";
@@ -14,22 +13,26 @@ const RECONNECT_PAUSE_MS_MAX = 2_000;
 /** A connection that says nothing is asked this often whether it still is one. */
 const HEARTBEAT_MS = 30_000;
 
-/**
- * Calls `listener` with the log's size until `signal` is aborted. A size may come twice, and sizes
- * may be skipped.
- */
-export async function listenForCommits(
+/** What a listener does with a channel. */
+export interface Hearing {
+  readonly channel: string;
+  onNotify(payload: string): void;
+  /** Called after each LISTEN: what came before was not heard. */
+  onListening(session: PostgresSession): void | Promise<void>;
+}
+
+/** Listens until `signal` is aborted, over one connection after the other. */
+export async function listen(
   pool: PostgresPool,
-  listener: (size: number) => void,
+  { channel, onNotify, onListening }: Hearing,
   signal: AbortSignal,
 ): Promise<void> {
-  const options = { kind: "listen", onNotify: (size: string) => listener(Number(size)) } as const;
   let pause_ms = RECONNECT_PAUSE_MS_MIN;
   while (!signal.aborted) {
     try {
-      const session = await pool.connect(options);
-      await session.command(`LISTEN ${COMMITTED_CHANNEL}`);
-      listener(await sizeIn(session));
+      const session = await pool.connect({ kind: "listen", onNotify });
+      await session.command(`LISTEN ${channel}`);
+      await onListening(session);
       pause_ms = RECONNECT_PAUSE_MS_MIN;
       await beatUntilLost(session);
     } catch (error) {
@@ -41,14 +44,9 @@ export async function listenForCommits(
   }
 }
 
-async function sizeIn(session: PostgresSession): Promise<number> {
-  const [row] = await session.query("SELECT size FROM sealwire.head");
-  return Number(row!.size);
-}
-
 async function beatUntilLost(session: PostgresSession): Promise<void> {
   const heartbeat = setInterval(
-    () => void sizeIn(session).catch(() => session.destroy()),
+    () => void session.query("SELECT 1").catch(() => session.destroy()),
     HEARTBEAT_MS,
   );
   await session.lost;

@@ -1,17 +1,13 @@
 /**
- * The sessions that a server has with its database, and what happens while it is away: whoever asks
- * is told at once, and one in a while tries again. So the server goes on when the database is back,
- * without a restart.
+ * The sessions that a server has with its database, and what happens while it is away: whoever asks is told at once, and
+ * one in a while tries again. So the server goes on when the database is back, without a restart.
  */
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { isSessionLost, statementError, unavailable } from "./postgres_errors.ts";
 import { PostgresSession, type SessionOptions } from "./postgres_session.ts";
 import type { PostgresTarget } from "./postgres_url.ts";
 
-/**
- * Sessions that read, shared by all reads. Besides there are one that writes, one that listens, and
- * snapshots.
- */
+/** Sessions that read, shared by all reads. Besides there are one that writes, one that listens, and snapshots. */
 const READ_SESSIONS = 3;
 const AWAY_PAUSE_MS_MIN = 50;
 const AWAY_PAUSE_MS_MAX = 2_000;
@@ -50,18 +46,14 @@ export class PostgresPool {
       return session;
     } catch (cause) {
       if (!isSealwireError(cause)) throw cause;
-      // It was usable once and may be again: a standby that is about to be promoted, a password
-      // that is being changed.
+      // It was usable once and may be again: a standby that is about to be promoted, a password that is being changed.
       const error = new SealwireError("store_unavailable", cause.message, { cause });
       this.away = { error, pause_ms, until_ms: performance.now() + pause_ms };
       throw error;
     }
   }
 
-  /**
-   * Gives how long to pause if the try fails. Throws while the database is away and it is too early
-   * to try again.
-   */
+  /** Gives how long to pause if the try fails. Throws while the database is away and it is too early to try again. */
   private beginTry(): number {
     const { away } = this;
     if (away === null) return AWAY_PAUSE_MS_MIN;
@@ -79,10 +71,7 @@ export class PostgresPool {
     return this.writer;
   }
 
-  /**
-   * Runs `read` in a session that others read in too; once more in a new one when the session is
-   * lost.
-   */
+  /** Runs `read` in a session that others use too; once more in a new one when the session is lost. */
   async reading<T>(read: (session: PostgresSession) => Promise<T>): Promise<T> {
     const at = this.nextReader++ % READ_SESSIONS;
     try {

@@ -104,6 +104,22 @@ const MIGRATIONS: readonly string[] = [
   CREATE TABLE sealwire.rotations (sha256 text COLLATE "C" PRIMARY KEY, text text NOT NULL);
   CREATE TABLE sealwire.delegations (sha256 text COLLATE "C" PRIMARY KEY, text text NOT NULL);
   `,
+  `
+  -- Who takes offers, and at which server: see postgres_presence.ts.
+  CREATE UNLOGGED TABLE sealwire.listeners (
+    name text COLLATE "C" PRIMARY KEY,
+    host text NOT NULL,
+    port integer NOT NULL,
+    fingerprint text NOT NULL,
+    server text NOT NULL,
+    place bigint NOT NULL,
+    expires timestamptz NOT NULL
+  ) WITH (fillfactor = 50);
+  `,
+  `
+  -- Where and how the last commit was made: its timeline, and whether a standby had it before it was answered.
+  ALTER TABLE sealwire.head ADD COLUMN timeline integer, ADD COLUMN is_synchronous boolean;
+  `,
 ];
 
 /** Of the tables that this program reads. */
@@ -176,7 +192,8 @@ async function requireRights(session: PostgresSession, target: PostgresTarget): 
   const [rights] = await session.query(
     `SELECT has_schema_privilege(nspname, 'USAGE') AND bool_and(
        has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
-       AND has_table_privilege(pg_class.oid, 'UPDATE')) AS granted
+       AND has_table_privilege(pg_class.oid, 'UPDATE')
+       AND (relname <> 'listeners' OR has_table_privilege(pg_class.oid, 'DELETE'))) AS granted
      FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
      WHERE nspname = 'sealwire' AND relkind = 'r' GROUP BY nspname`,
   );
@@ -196,8 +213,8 @@ async function denied<Answer>(target: PostgresTarget, answer: Promise<Answer>): 
 function withoutRights(target: PostgresTarget, cause?: unknown): SealwireError {
   return unusable(
     target,
-    "this user lacks rights. To make a ledger it needs CREATE on the database; to use one, USAGE on the schema sealwire and " +
-      "SELECT, INSERT and UPDATE on all tables in it",
+    "this user lacks rights. To make a ledger it needs CREATE on the database; to use one, USAGE on the schema sealwire, " +
+      "SELECT, INSERT and UPDATE on all tables in it, and DELETE on sealwire.listeners",
     cause,
   );
 }

@@ -41,7 +41,10 @@ export function isPostgresUrl(text: string): boolean {
 /** @throws {SealwireError} `store_unusable`, with a sentence that never shows the password. */
 export function parsePostgresUrl(
   text: string,
-  environment: PostgresEnvironment = passwordsFrom(process.env),
+  environment: PostgresEnvironment = {
+    PGPASSWORD: process.env.PGPASSWORD,
+    PGPASSFILE: process.env.PGPASSFILE,
+  },
 ): PostgresTarget {
   const url = parseUrl(text);
   const parameters = parametersOf(url);
@@ -59,10 +62,6 @@ export function parsePostgresUrl(
     ? passwordFor(place, environment)
     : decode(url.password, "password");
   return { ...place, socketPath, password, tls: tlsOf(parameters, host) };
-}
-
-function passwordsFrom({ PGPASSWORD, PGPASSFILE }: NodeJS.ProcessEnv): PostgresEnvironment {
-  return { PGPASSWORD, PGPASSFILE };
 }
 
 /** The database as people are told of it: no password. */

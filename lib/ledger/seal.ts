@@ -28,6 +28,11 @@ export class Seals {
     return { ...ending, seal: this.of(endingText(ending)) };
   }
 
+  /** The MAC of an invite's content, as base64url. */
+  invite(content: string): string {
+    return this.of(JSON.stringify(["invite", content]));
+  }
+
   request<R extends PaymentRequest>(request: R): Sealed<R> {
     return { ...request, seal: this.of(requestText(request)) };
   }

@@ -185,6 +185,7 @@ function open(
   delegation: Token<Delegation> | null,
 ): Outcome {
   const { id } = submission;
+  const invite = submission.type === "open" ? submission.invite ?? null : null;
   const key = delegation?.claims.key.thumbprint ?? null;
   const existing = book.account(name);
   if (existing !== undefined) {
@@ -196,13 +197,16 @@ function open(
   if (RESERVED_NAMES.has(name)) return refused("name_reserved");
   const { openingBalance, registration } = book.settings;
   if (registration === "closed") return refused("registration_closed");
+  if (registration === "invite" && invite === null) return refused("invite_required");
   const flaw = delegation === null ? undefined : book.flaw(delegation.claims);
   if (flaw !== undefined) return refused(flaw);
-  if (book.ending(TREASURY, id) !== undefined) return refused("order_conflict");
-  const amount = openingBalance as Amount;
+  if (book.ending(TREASURY, id) !== undefined) {
+    return refused(invite === null ? "order_conflict" : "invite_used");
+  }
+  const amount = (invite === null ? openingBalance : invite.balance) as Amount;
   if (book.account(TREASURY)!.balance - amount < -AMOUNT_MAX) return refused("treasury_limit");
 
-  const index = book.open(name, id, delegation);
+  const index = book.open(name, id, delegation, invite?.code ?? null);
   if (amount > 0n) {
     book.transfer(submission, unsignedSha256(name, amount), {
       ...NOBODY_SIGNED,
@@ -213,6 +217,8 @@ function open(
       payerKey: book.context.server,
       payeeKey: key,
     });
+  } else if (invite !== null) {
+    book.useUp(submission, unsignedSha256(name, amount), index);
   }
   return { state: "opened", index, again: false };
 }
@@ -296,6 +302,10 @@ function pay(book: Book, submission: Submission & { type: "order" }): Outcome {
   });
 }
 
+function endedUnpaid(state: "declined" | "withdrawn"): RefusalReason {
+  return state === "declined" ? "request_declined" : "request_withdrawn";
+}
+
 /** Why an order may not pay the request that it names. */
 function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
   if (order.request === null) return undefined;
@@ -303,7 +313,7 @@ function requestFlaw(book: Book, order: Order): RefusalReason | undefined {
   const forOther = request?.payer !== null && request?.payer !== order.payer;
   if (request === undefined || forOther) return "request_unknown";
   if (request.state === "paid") return "request_paid";
-  if (request.state !== "pending") return "request_closed";
+  if (request.state !== "pending") return endedUnpaid(request.state);
   if (book.context.time_s >= request.expires_s) return "request_expired";
   return request.amount === order.amount ? undefined : "request_differs";
 }
@@ -378,7 +388,7 @@ function closeRequest(book: Book, submission: Submission & { type: "close-reques
   const state = by === payee ? "withdrawn" : "declined";
   if (request.state === state) return { state: "request", request };
   if (request.state === "paid") return refused("request_paid");
-  if (request.state !== "pending") return refused("request_closed");
+  if (request.state !== "pending") return refused(endedUnpaid(request.state));
   return book.keepRequest({ ...request, state });
 }
 
@@ -480,10 +490,22 @@ class Book {
     return { state: "settled", index: ending.index, again: true };
   }
 
-  open(name: AccountName, id: Uuid, delegation: Token<Delegation> | null): number {
+  open(
+    name: AccountName,
+    id: Uuid,
+    delegation: Token<Delegation> | null,
+    invite: string | null,
+  ): number {
     const key = delegation?.claims.key.thumbprint ?? null;
     const delegationSha256 = delegation?.sha256 ?? null;
-    const index = this.add({ type: "account.open", id, account: name, key, delegationSha256 });
+    const index = this.add({
+      type: "account.open",
+      id,
+      account: name,
+      key,
+      delegationSha256,
+      invite,
+    });
     this.changed.set(name, { name, key, balance: 0n, opened: index, keyed: index, changed: index });
     this.openings.push({ name, delegation });
     return index;
@@ -521,6 +543,11 @@ class Book {
     this.post(fact.payer, -fact.total, index);
     for (const [payee, amount] of creditsOf(submission.items)) this.post(payee, amount, index);
     return this.end(submission, { contentSha256, state: "settled", index });
+  }
+
+  /** Ends the id of an invite that moves no money. */
+  useUp(submission: Submission, contentSha256: Sha256, index: number): void {
+    this.end(submission, { contentSha256, state: "settled", index });
   }
 
   cancel(

@@ -274,7 +274,7 @@ class SqliteStore extends SqliteReader implements LedgerStore {
   requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]> {
     const rows = this.statements.all(
       `SELECT * FROM requests WHERE payee = ? OR payer = ?
-       ORDER BY created_s DESC, id LIMIT ?`,
+       ORDER BY state = 'pending' DESC, created_s DESC, id LIMIT ?`,
       account,
       account,
       BigInt(limit),

@@ -15,6 +15,7 @@ import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Settings } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
+import type { SharedPresence } from "./shared_presence.ts";
 import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import type { FullTile, TileId } from "./tiles.ts";
 
@@ -137,6 +138,16 @@ export interface LedgerTransaction extends LedgerReader {
    */
   readonly now_s: number | null;
   append(record: CommitRecord): Promise<void>;
+  /** Absent while the database is at the machine that made its last commit. Stores of one machine never have it. */
+  readonly failover?: Failover;
+}
+
+/** Another machine has taken the place of the one that made the database's last commit. */
+export interface Failover {
+  /** The last commit that is here was replicated synchronously: no commit was answered that is not here too. */
+  readonly wasSynchronous: boolean;
+  /** Has this machine taken for the database from now on, at all servers. Part of the transaction. */
+  accept(): Promise<void>;
 }
 
 export interface LedgerStore extends LedgerReader {
@@ -161,7 +172,10 @@ export interface LedgerStore extends LedgerReader {
   delegation(sha256: Sha256): Promise<string | null>;
   /** The text of a rotation or of a countersignature. */
   rotation(sha256: Sha256): Promise<string | null>;
-  /** Requests of which `account` is the payee or the named payer, newest first, at most `limit`. */
+  /**
+   * Requests of which `account` is the payee or the named payer, at most `limit`: pending ones first, then the newest first,
+   * then by id.
+   */
   requestsOf(account: AccountName, limit: number): Promise<Sealed<PaymentRequest>[]>;
   /** Entries that touched `account` after entry `after`, oldest first, at most `limit`. */
   history(account: Party, after: number, limit: number): Promise<HistoryRow[]>;
@@ -208,6 +222,8 @@ export interface LedgerStore extends LedgerReader {
    * it.
    */
   onCommitted?(listener: (size: number) => void): void;
+  /** Presence at all servers of the database. Stores of one server do not have it. */
+  readonly sharedPresence?: SharedPresence;
   close(): Promise<void>;
 }
 

@@ -32,6 +32,7 @@ import type {
   LedgerRollback,
   LedgerSettings,
 } from "./entry.ts";
+import type { Invite } from "./invite.ts";
 
 /** How an id ended, for ever. */
 export interface Ending {
@@ -54,15 +55,18 @@ export type RefusalReason =
   | "order_from_future"
   | "payee_key_changed"
   | "payer_is_payee"
+  | "invite_required"
+  | "invite_used"
   | "refund_of_refund"
   | "refund_too_much"
   | "refund_unknown"
-  | "request_closed"
+  | "request_declined"
   | "request_differs"
   | "request_expired"
   | "request_limit"
   | "request_paid"
   | "request_unknown"
+  | "request_withdrawn"
   | "registration_closed"
   | "signature_required"
   | "treasury_limit"
@@ -71,7 +75,13 @@ export type RefusalReason =
   | "wrong_key";
 
 export type Submission =
-  | { readonly type: "open"; readonly delegation: Token<Delegation>; readonly id: Uuid }
+  | {
+    readonly type: "open";
+    readonly delegation: Token<Delegation>;
+    /** The invite's own id where there is one. */
+    readonly id: Uuid;
+    readonly invite?: Invite;
+  }
   /** A classic client registers with a name and no key. */
   | { readonly type: "open-classic"; readonly account: AccountName; readonly id: Uuid }
   | {

@@ -1,11 +1,15 @@
 /** The interface of a byte stream, and what its implementations share. */
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
+import { RepeatedNotice } from "../base/repeated_notice.ts";
+import { Admission, type Place } from "./admission.ts";
 
 /** A byte stream over TCP or TLS, on any runtime. */
 export interface Connection {
   /** The IP literal of the peer. An IPv4-mapped IPv6 address is given as plain IPv4. */
   readonly remoteHost: string;
   readonly remotePort: number;
+  /** The IP literal of this end, in the same form as `remoteHost`. */
+  readonly localHost: string;
   /** The negotiated ALPN protocol, or null where there is none. */
   readonly alpn: string | null;
   /** The bytes that were written and that the system has not taken yet. */
@@ -45,7 +49,8 @@ export interface Connection {
   destroy(): void;
 }
 
-export type ConnectionHandler = (connection: Connection) => void;
+/** `place` is the connection's place at the listener. It ends with the connection. */
+export type ConnectionHandler = (connection: Connection, place: Place) => void;
 
 export interface Listener {
   /** The address that the system chose or confirmed. */
@@ -59,7 +64,7 @@ export interface ListenTcpOptions {
   host: string;
   /** 0 lets the system choose. */
   port: number;
-  /** The most connections at once. Further ones are closed as they come. */
+  /** The most connections at once. `admission.ts` says which ones are kept when more come. */
   connections_max?: number;
   /** Called with a sentence for the operator's log. */
   onNotice?: (text: string) => void;
@@ -99,6 +104,22 @@ export function plainHost(host: string): string {
 /** Formats `host:port`. An IPv6 literal goes in brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Keeps the places of one listener, and tells the operator when they do not suffice. */
+export function makeAdmission(connections_max: number, onNotice?: (text: string) => void) {
+  const notice = (why: string) =>
+    new RepeatedNotice((count) => onNotice?.(`${why} (${count} closed or refused)`));
+  const notices = {
+    door: notice(`all ${connections_max} places for connections are taken`),
+    address: notice("one address holds as many places as strangers may"),
+  };
+  const admission = new Admission({
+    connections_max,
+    onPressure: (lack) => notices[lack].happened(),
+  });
+  const close = () => Object.values(notices).forEach((one) => one.close());
+  return { admission, close };
 }
 
 export function connectionLost(cause?: unknown): SealwireError {

@@ -9,6 +9,8 @@ import {
   type Listener,
   listenError,
   type ListenTcpOptions,
+  makeAdmission,
+  plainHost,
 } from "./connection.ts";
 import { DenoConnection } from "./deno_stream.ts";
 
@@ -20,13 +22,19 @@ export function listenTcpDeno(
   onConnection: ConnectionHandler,
 ): Listener {
   const listener = listen(options);
+  const { connections_max = CONNECTIONS_MAX_DEFAULT, onNotice } = options;
+  const { admission, close: closeNotices } = makeAdmission(connections_max, onNotice);
   const live = new Set<DenoConnection>();
   const accepting = acceptEach(listener, (conn) => {
-    if (live.size >= (options.connections_max ?? CONNECTIONS_MAX_DEFAULT)) return conn.close();
+    const place = admission.enter(plainHost(conn.remoteAddr.hostname), () => connection.destroy());
+    if (place === null) return conn.close();
     conn.setNoDelay(true);
-    const connection = new DenoConnection(conn, () => live.delete(connection));
+    const connection = new DenoConnection(conn, () => {
+      live.delete(connection);
+      place.leave();
+    });
     live.add(connection);
-    onConnection(connection);
+    onConnection(connection, place);
   });
   const { hostname, port } = listener.addr as Deno.NetAddr;
   return {
@@ -34,6 +42,7 @@ export function listenTcpDeno(
     port,
     close: () => {
       listener.close();
+      closeNotices();
       for (const connection of live) connection.destroy();
       // The port is free when the accept loop has ended.
       return accepting;

@@ -11,6 +11,7 @@ const READ_BYTES_MAX = 256 * 1024;
 export class DenoConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
+  readonly localHost: string;
   readonly alpn = null;
   unsent_bytes = 0;
   private read_bytes = READ_BYTES_MIN;
@@ -24,6 +25,7 @@ export class DenoConnection implements Connection {
     const { hostname, port } = conn.remoteAddr;
     this.remoteHost = plainHost(hostname);
     this.remotePort = port;
+    this.localHost = plainHost(conn.localAddr.hostname);
   }
 
   read(): Promise<Uint8Array | null> {

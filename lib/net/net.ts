@@ -14,8 +14,10 @@ import { listenError, ON_DENO } from "./connection.ts";
 import { listenTcpDeno } from "./deno_listen.ts";
 import { listenTcpNode, listenTlsNode } from "./node_listen.ts";
 
+export { addressGroup, mayConnectTo, parseIp } from "./address.ts";
+export type { Place } from "./admission.ts";
 export { connectTcp, connectTls, connectTlsUnverified } from "./connect.ts";
-export { END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
+export { CONNECTIONS_MAX_DEFAULT, END_TIMEOUT_MS, formatAddress, plainHost } from "./connection.ts";
 export type { Connection, Listener, ListenTlsOptions } from "./connection.ts";
 
 /**

@@ -5,11 +5,12 @@
  * call. `Deno.listenTls` leaves TCP_NODELAY off, so a second small message to a quiet peer waits 40
  * ms, and it cannot end a handshake that its peer does not finish.
  */
-import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
+import type { Admission, Place } from "./admission.ts";
+import { openFilesMax } from "./open_files.ts";
 import { NodeConnection } from "./node_stream.ts";
 import {
   type ConnectionHandler,
@@ -19,6 +20,8 @@ import {
   listenError,
   type ListenTcpOptions,
   type ListenTlsOptions,
+  makeAdmission,
+  plainHost,
 } from "./connection.ts";
 
 /** Connections that the system may hold ready. Deno accepts that many at a time. */
@@ -30,17 +33,18 @@ const BACKLOG_MAX = 1024;
 const FILES_SHARE_OF_SOCKETS = 1 / 2;
 /** The share for connections that are accepted in one go, before one too many can be refused. */
 const FILES_SHARE_OF_BACKLOG = 1 / 4;
-/** The time between two notices that connections are refused. */
-const NOTICE_INTERVAL_MS = 60_000;
 
 export function listenTcpNode(
   options: ListenTcpOptions,
   onConnection: ConnectionHandler,
 ): Promise<Listener> {
   const server = net.createServer({ allowHalfOpen: true });
-  const sockets = trackSockets(server, options);
-  server.on("connection", (socket: Socket) => handOver(socket, null, onConnection));
-  return listen(server, sockets, options);
+  const guests = new Guests(options);
+  server.on("connection", (socket: Socket) => {
+    guests.admit(socket);
+    guests.handOver(socket, null, onConnection);
+  });
+  return listen(server, guests, options);
 }
 
 export function listenTlsNode(
@@ -55,73 +59,86 @@ export function listenTlsNode(
     handshakeTimeout: options.handshake_timeout_ms ?? HANDSHAKE_TIMEOUT_MS_DEFAULT,
     ...(options.alpn.length > 0 ? { ALPNProtocols: options.alpn } : {}),
   });
-  const sockets = trackSockets(server, options);
+  const guests = new Guests(options);
+  // Before the handshake, because one that is never finished takes a place too.
+  server.on("connection", (socket: Socket) => guests.admit(socket));
   // The socket of a failed handshake stays open otherwise.
   server.on("tlsClientError", (_error: Error, socket: TLSSocket) => socket.destroy());
   server.on("secureConnection", (socket: TLSSocket) => {
-    handOver(socket, socket.alpnProtocol || null, onConnection);
+    guests.handOver(socket, socket.alpnProtocol || null, onConnection);
   });
-  return listen(server, sockets, options);
+  return listen(server, guests, options);
 }
 
-/** Tracks the open sockets, with or without a handshake. Destroys each one too many. */
-function trackSockets(server: Server, options: ListenTcpOptions): Set<Socket> {
-  const sockets = new Set<Socket>();
-  const connections_max = options.connections_max ?? CONNECTIONS_MAX_DEFAULT;
-  const sockets_max = Math.min(
-    connections_max,
-    Math.floor(openFilesMax() * FILES_SHARE_OF_SOCKETS),
-  );
-  let noticed_at_ms = -Infinity;
-  const refuse = (socket: Socket) => {
-    socket.destroy();
-    if (performance.now() - noticed_at_ms < NOTICE_INTERVAL_MS) return;
-    noticed_at_ms = performance.now();
-    options.onNotice?.(`${sockets_max} connections are open; more are refused`);
-  };
-  server.on("connection", (socket: Socket) => {
-    if (sockets.size >= sockets_max) forgetDestroyed(sockets);
-    if (sockets.size >= sockets_max) return refuse(socket);
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-  return sockets;
+interface Guest {
+  readonly place: Place & { leave(): void };
+  /** The TCP socket, and after the handshake the TLS socket. */
+  socket: Socket;
 }
 
-/** Removes sockets that were destroyed in this turn of the event loop. Their event comes later. */
-function forgetDestroyed(sockets: Set<Socket>): void {
-  for (const socket of sockets) {
-    if (socket.destroyed) sockets.delete(socket);
+/** The sockets that have a place, with or without a handshake. */
+class Guests {
+  /** By both ends of the connection. The sockets of a handshake and after it are not the same. */
+  private readonly guests = new Map<string, Guest>();
+  private readonly admission: Admission;
+  private readonly closeNotices: () => void;
+  /** Connections that the system may hold ready. */
+  readonly backlog: number;
+
+  constructor({ connections_max = CONNECTIONS_MAX_DEFAULT, onNotice }: ListenTcpOptions) {
+    const files = openFilesMax(Math.ceil(connections_max / FILES_SHARE_OF_SOCKETS));
+    const sockets_max = Math.floor(files * FILES_SHARE_OF_SOCKETS);
+    this.backlog = Math.min(BACKLOG_MAX, Math.floor(files * FILES_SHARE_OF_BACKLOG));
+    const kept = makeAdmission(Math.min(connections_max, sockets_max), onNotice);
+    this.admission = kept.admission;
+    this.closeNotices = kept.close;
+  }
+
+  /** Gives a new socket a place, or destroys it. */
+  admit(socket: Socket): void {
+    const ends = endsOf(socket);
+    // Without an address the peer has gone already.
+    if (ends === null) return void socket.destroy();
+    const place = this.admission.enter(plainHost(socket.remoteAddress!), () => {
+      this.guests.delete(ends);
+      guest.socket.destroy();
+    });
+    if (place === null) return void socket.destroy();
+    const guest: Guest = { place, socket };
+    this.guests.set(ends, guest);
+    socket.once("close", () => {
+      if (this.guests.get(ends) === guest) this.guests.delete(ends);
+      place.leave();
+    });
+  }
+
+  /** Hands a socket over that is ready for use, unless it has lost its place. */
+  handOver(socket: Socket, alpn: string | null, onConnection: ConnectionHandler): void {
+    const guest = this.guests.get(endsOf(socket) ?? "");
+    if (guest === undefined || socket.destroyed) return void socket.destroy();
+    guest.socket = socket;
+    guest.place.greet();
+    onConnection(new NodeConnection(socket, alpn), guest.place);
+  }
+
+  destroyAll(): void {
+    this.closeNotices();
+    for (const { socket } of this.guests.values()) socket.destroy();
   }
 }
 
-/** How many files this process may have open. Infinity where the system does not tell. */
-function openFilesMax(): number {
-  let limits;
-  try {
-    limits = readFileSync("/proc/self/limits", "utf8");
-  } catch {
-    return Infinity;
-  }
-  const [, soft] = /^Max open files +(\d+)/m.exec(limits) ?? [];
-  return soft === undefined ? Infinity : Number(soft);
-}
-
-function handOver(socket: Socket, alpn: string | null, onConnection: ConnectionHandler): void {
-  // The peer has gone already, or the socket was one too many.
-  if (socket.destroyed || socket.remoteAddress === undefined) socket.destroy();
-  else onConnection(new NodeConnection(socket, alpn));
+function endsOf({ remoteAddress, remotePort, localAddress }: Socket): string | null {
+  return remoteAddress === undefined ? null : `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
 async function listen(
   server: Server,
-  sockets: Set<Socket>,
+  guests: Guests,
   { host, port }: ListenTcpOptions,
 ): Promise<Listener> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenError(error, host, port)));
-    const backlog = Math.min(BACKLOG_MAX, Math.floor(openFilesMax() * FILES_SHARE_OF_BACKLOG));
-    server.listen({ host, port, backlog }, resolve);
+    server.listen({ host, port, backlog: guests.backlog }, resolve);
   });
   const address = server.address() as AddressInfo;
   return {
@@ -129,7 +146,7 @@ async function listen(
     port: address.port,
     close: () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of sockets) socket.destroy();
+      guests.destroyAll();
       return closed;
     },
   };

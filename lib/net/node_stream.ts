@@ -27,6 +27,7 @@ interface Settle<Value> {
 export class NodeConnection implements Connection {
   readonly remoteHost: string;
   readonly remotePort: number;
+  readonly localHost: string;
   unsent_bytes = 0;
   private readonly heedsPause: boolean;
   private readonly queue: Uint8Array[] = [];
@@ -41,6 +42,7 @@ export class NodeConnection implements Connection {
   constructor(private readonly socket: Socket, readonly alpn: string | null) {
     this.remoteHost = plainHost(socket.remoteAddress ?? "");
     this.remotePort = socket.remotePort ?? 0;
+    this.localHost = plainHost(socket.localAddress ?? "");
     this.heedsPause = !(ON_DENO && socket instanceof TLSSocket);
     this.closed = new Promise((resolve) => {
       socket.once("close", () => {

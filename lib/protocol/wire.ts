@@ -102,5 +102,9 @@ export interface HistoryAnswerRow {
   readonly payee: string;
   readonly amount: string;
   readonly memo: unknown;
+  /** The payee's request that it pays. */
+  readonly request?: string;
+  /** The payment that it gives back, whose payer is this row's payee. */
+  readonly refund_of?: string;
   readonly balance: string;
 }

@@ -13,9 +13,10 @@ export class LineSender {
   private unsentLines_bytes = 0;
   private flushing: Promise<void> | null = null;
 
-  /** `onFailure` is called with what ended the connection. */
+  /** `onTaken` is called when less is unsent, `onFailure` with what ended the connection. */
   constructor(
     private readonly connection: Connection,
+    private readonly onTaken: () => void,
     private readonly onFailure: (error: unknown) => void,
   ) {}
 
@@ -44,6 +45,7 @@ export class LineSender {
         this.unsentLines = "";
         this.unsentLines_bytes = 0;
         await this.connection.write(bytes);
+        this.onTaken();
       }
       this.flushing = null;
     } catch (error) {

@@ -17,6 +17,11 @@ export class LineAssembler {
     return this.size_bytes;
   }
 
+  /** The memory that the incomplete line takes. */
+  get held_bytes(): number {
+    return this.buffer.length;
+  }
+
   /**
    * Adds `bytes`, and calls `onLine` with each line that they complete, without its line feed. The
    * line is valid during that call only.

@@ -19,6 +19,10 @@ const ID_CHARACTERS_MAX = 64;
 /** How much of the message of a peer's error is kept. */
 const ERROR_MESSAGE_CHARACTERS_MAX = 1_000;
 
+/** What of a peer's details is kept: scalars under names that mean the same everywhere. */
+const DETAILS_KEPT = ["limit", "max", "retry_after_ms", "signed_size", "size"];
+const DETAIL_CHARACTERS_MAX = 64;
+
 /** The integers that JSON-RPC reserves (section 5.1). */
 const INTEGER_BY_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   parse_error: -32700,
@@ -128,7 +132,17 @@ function readError(value: unknown): SealwireError {
   const sentence = typeof message === "string"
     ? message.slice(0, ERROR_MESSAGE_CHARACTERS_MAX)
     : "the peer reports an error";
-  return peerError(code, sentence, details);
+  return peerError(code, sentence, keptDetails(details));
+}
+
+/** Other details could pass for results of our own, which are printed beside them. */
+function keptDetails(details: Record<string, unknown>): object {
+  const kept = DETAILS_KEPT.filter((name) => Object.hasOwn(details, name)).filter((name) => {
+    const value = details[name];
+    return typeof value === "number" ||
+      (typeof value === "string" && value.length <= DETAIL_CHARACTERS_MAX);
+  });
+  return Object.fromEntries(kept.map((name) => [name, details[name]]));
 }
 
 function asObject(value: unknown): Record<string, unknown> {

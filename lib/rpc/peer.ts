@@ -5,6 +5,7 @@
  * A peer that exceeds a limit gets an error that names the limit, and loses its connection.
  */
 import { Buffer } from "node:buffer";
+import { type ByteAccount, type ByteBudget, processBytes } from "../base/byte_budget.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, END_TIMEOUT_MS } from "../net/net.ts";
 import { LineSender } from "./line_sender.ts";
@@ -23,6 +24,8 @@ import {
 export interface RpcLimits {
   /** The longest request, unless its method allows more. */
   request_line_bytes_max: number;
+  /** The longest request of a client that must prove itself first. See {@linkcode RpcPeer.prove}. */
+  unproven_line_bytes_max: number;
   /** The longest answer. */
   answer_line_bytes_max: number;
   /** How deep arrays and objects may be nested. */
@@ -39,6 +42,7 @@ export interface RpcLimits {
 
 const RPC_LIMITS: Readonly<RpcLimits> = {
   request_line_bytes_max: 64 * 1024,
+  unproven_line_bytes_max: 8 * 1024,
   answer_line_bytes_max: 1024 * 1024,
   nesting_max: 64,
   line_ms_max: 10_000,
@@ -75,6 +79,10 @@ export interface RpcPeerOptions {
   /** Called with an error of a handler that is not a `SealwireError`. */
   onInternalError?: (error: unknown, method: string) => void;
   limits?: Partial<RpcLimits>;
+  /** The client must prove itself before it may send long lines. */
+  unproven?: boolean;
+  /** What all buffers come out of. The default is the one that the whole process shares. */
+  budget?: ByteBudget;
 }
 
 export interface CallOptions {
@@ -91,6 +99,8 @@ interface PendingCall {
 export class RpcPeer {
   /** Resolves when nothing more can arrive: with the reason, or null after an orderly end. */
   readonly closed: Promise<SealwireError | null>;
+  /** Whether the reason is what the peer said, not what this end found. */
+  closedByPeer = false;
   private resolveClosed!: (reason: SealwireError | null) => void;
   private readonly limits: RpcLimits;
   private readonly methods: Map<string, Method>;
@@ -101,6 +111,9 @@ export class RpcPeer {
   private silenceTimer: ReturnType<typeof setTimeout> | undefined;
   private heard_at_ms = performance.now();
   private requestsInFlight = 0;
+  private requests_bytes = 0;
+  private isProven: boolean;
+  private readonly bytes: ByteAccount;
   private onIdle: (() => void) | null = null;
   private readonly calls = new Map<Id, PendingCall>();
   private lastId = 0;
@@ -115,7 +128,15 @@ export class RpcPeer {
       options.role === "client" ? this.limits.answer_line_bytes_max : 0,
       ...this.methods.values().map((method) => this.requestLineBytesMax(method)),
     );
-    this.lineSender = new LineSender(connection, (error) => this.destroy(error as SealwireError));
+    const { budget = processBytes, unproven = false } = options;
+    this.isProven = !unproven;
+    this.bytes = budget.open(() => this.destroy(buffersFull()));
+    if (this.isProven) this.bytes.prove();
+    this.lineSender = new LineSender(
+      connection,
+      () => this.countBytes(),
+      (error) => this.destroy(error as SealwireError),
+    );
     this.closed = new Promise((resolve) => this.resolveClosed = resolve);
     this.watchSilence(this.limits.silence_ms_max);
     void this.receive();
@@ -175,6 +196,12 @@ export class RpcPeer {
     return this.lineSender.flushed();
   }
 
+  /** Says that the client has proven itself: it may send longer lines, and keeps its buffers longest. */
+  prove(): void {
+    this.isProven = true;
+    this.bytes.prove();
+  }
+
   /** Sends what is pending, then ends the connection. Resolves when it is closed. */
   end(): Promise<void> {
     return this.endWith(null);
@@ -183,6 +210,7 @@ export class RpcPeer {
   /** Closes the connection at once. */
   destroy(reason: SealwireError | null = null): void {
     this.sending = false;
+    this.bytes.close();
     this.stopReceiving(reason);
     this.connection.destroy();
   }
@@ -208,16 +236,30 @@ export class RpcPeer {
   }
 
   private take(bytes: Uint8Array): void {
-    const taken = this.lines.push(bytes, this.line_bytes_max, (line) => this.onLine(line));
+    const taken = this.pushLines(bytes);
+    this.countBytes();
     if (taken === "too_long") {
       const { role } = this.options;
-      this.refuse(role === "client" ? "answer_line_bytes_max" : "request_line_bytes_max");
+      const ofRequests = this.isProven ? "request_line_bytes_max" : "unproven_line_bytes_max";
+      this.refuse(role === "client" ? "answer_line_bytes_max" : ofRequests);
     } else if (this.lines.partial_bytes === 0) {
       clearTimeout(this.lineTimer);
       this.lineTimer = undefined;
     } else if (this.receiving) {
       this.lineTimer ??= setTimeout(() => this.refuse("line_ms_max"), this.limits.line_ms_max);
     }
+  }
+
+  private pushLines(bytes: Uint8Array): "taken" | "stopped" | "too_long" {
+    const line_bytes_max = this.isProven
+      ? this.line_bytes_max
+      : Math.min(this.line_bytes_max, this.limits.unproven_line_bytes_max);
+    return this.lines.push(bytes, line_bytes_max, (line) => this.onLine(line));
+  }
+
+  /** Tells the budget how much this connection holds. Too much ends the connection. */
+  private countBytes(): void {
+    this.bytes.hold(this.lines.held_bytes + this.requests_bytes + this.unsent_bytes);
   }
 
   /** Takes one line. Returns whether more may follow. */
@@ -247,7 +289,10 @@ export class RpcPeer {
         // A call that was given up is not in the map any more.
         return this.calls.get(message.id)?.succeed(message.result);
       case "error":
-        if (message.id === null) return this.destroy(message.error);
+        if (message.id === null) {
+          this.closedByPeer = true;
+          return this.destroy(message.error);
+        }
         return this.calls.get(message.id)?.fail(message.error);
       case "invalid":
         return this.send(formatError(message.id, message.error));
@@ -270,12 +315,19 @@ export class RpcPeer {
     if (this.requestsInFlight >= this.limits.requests_in_flight_max) {
       return this.refuse("requests_in_flight_max");
     }
-    if (method) return void this.serve(id, name, method, params);
+    if (method) return void this.serve(id, name, method, params, line_bytes);
     this.send(formatError(id, new SealwireError("unknown_method", `no method ${name}`)));
   }
 
-  private async serve(id: Id, name: string, method: Method, params: unknown): Promise<void> {
+  private async serve(
+    id: Id,
+    name: string,
+    method: Method,
+    params: unknown,
+    line_bytes: number,
+  ): Promise<void> {
     this.requestsInFlight++;
+    this.requests_bytes += line_bytes;
     let answer;
     try {
       answer = formatResult(id, await method.handle(params, this));
@@ -287,6 +339,7 @@ export class RpcPeer {
       answer = formatError(id, error);
     }
     this.requestsInFlight--;
+    this.requests_bytes -= line_bytes;
     this.send(answer);
     if (this.requestsInFlight === 0) this.onIdle?.();
   }
@@ -302,6 +355,7 @@ export class RpcPeer {
       return this.destroy(this.limitExceeded("unsent_bytes_max"));
     }
     this.lineSender.send(line);
+    this.countBytes();
   }
 
   private refuse(limit: keyof RpcLimits): void {
@@ -320,6 +374,7 @@ export class RpcPeer {
     const timer = setTimeout(() => this.connection.destroy(), END_TIMEOUT_MS);
     await this.lineSender.flushed();
     clearTimeout(timer);
+    this.bytes.close();
     await this.connection.end();
   }
 
@@ -354,6 +409,13 @@ export class RpcPeer {
       { details: { limit, max: this.limits[limit] } },
     );
   }
+}
+
+function buffersFull(): SealwireError {
+  return new SealwireError(
+    "overloaded",
+    "the buffers of all connections together are full, and this one held most: try again",
+  );
 }
 
 function connectionLost(reason: SealwireError | null): SealwireError {

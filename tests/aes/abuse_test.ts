@@ -190,7 +190,7 @@ test(
     const name = Array.from({ length: 128 }, () => "a".repeat(31)).join("/");
     const answer = await offerByHand(channel, { item: 0, kind: "folder", size_bytes: 0, name });
     // The whole path is longer than the system takes.
-    assert.equal(refusalCode(answer), "write_failed");
+    assert.equal(refusalCode(answer), "bad_name");
     await assertServes(server);
     channel.destroy(new SealwireError("interrupted", "the test is over"));
     assert.equal((await server.tool.stop()).status, 0);

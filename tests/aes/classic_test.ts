@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { generateAESKey } from "../../lib/aes_utils.ts";
-import { MessageBudget } from "../../lib/aes/transfer/receive_message.ts";
+import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import { receiveClassicMessage } from "../../lib/aes/classic.ts";
 import { isSealwireError } from "../../lib/base/errors.ts";
 import type { Connection } from "../../lib/net/net.ts";
@@ -218,7 +218,7 @@ test("the server closes its side before it decrypts", async () => {
       return key;
     },
   };
-  const options = { aesKey, messageBudget: new MessageBudget(), stall_ms: 1_000 };
+  const options = { aesKey, bytes: new ByteBudget(1024 * 1024).open(() => {}), stall_ms: 1_000 };
   await receiveClassicMessage(connection, options).catch(() => {});
   assert.deepEqual(steps.slice(0, 2), ["closed", "decrypts"]);
 });
@@ -228,6 +228,7 @@ function connectionOf(pieces: readonly Uint8Array[]): Connection {
   const left = [...pieces];
   return {
     remoteHost: "127.0.0.1",
+    localHost: "127.0.0.1",
     remotePort: 1,
     alpn: null,
     unsent_bytes: 0,
@@ -243,7 +244,7 @@ test(
   SLOW,
   async () => {
     const aesKey = generateAESKey();
-    const messageBudget = new MessageBudget();
+    const budget = new ByteBudget(1024 * 1024);
     const prologue = fc.constantFrom("SEALWIR1", "SEALPAR1", "SEALWIR", "SEALPAR", "SEAL", "")
       .map((text) => new TextEncoder().encode(text));
     const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 5 }), { maxLength: 12 });
@@ -251,7 +252,8 @@ test(
       const all = [...start].map((byte) => Uint8Array.of(byte)).concat(rest);
       const whole = Buffer.concat(all);
       const channel = /^SEAL(WIR|PAR)1/.test(whole.toString("latin1"));
-      const options = { aesKey, messageBudget, stall_ms: 1_000 };
+      const bytes = budget.open(() => {});
+      const options = { aesKey, bytes, stall_ms: 1_000 };
       try {
         const arrived = await receiveClassicMessage(connectionOf(all), options);
         if (arrived instanceof Uint8Array) return assert.ok(!channel);
@@ -265,7 +267,6 @@ test(
       }
     });
     await fc.assert(property);
-    // Nothing of the budget is in use any more: all of it can be reserved.
-    messageBudget.reserve(256 * 1024 * 1024);
+    assert.equal(budget.size_bytes, 0);
   },
 );

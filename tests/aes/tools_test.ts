@@ -12,10 +12,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { once } from "node:events";
+import net from "node:net";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { encryptAES, loadKeyFile } from "../../lib/aes_utils.ts";
 import { type Connection, connectTcp } from "../../lib/net/net.ts";
@@ -366,6 +368,33 @@ test("a wrong code costs the offer, and gives nobody the key", LIMIT, async () =
     assert.notEqual((await runTool("aes_client.ts", args, { cwd: folder })).status, 0);
   }
   assert.equal(existsSync(join(folder, "aes_key.bin")), false);
+  await server.tool.stop();
+});
+
+test("after a wrong code there is a new one at once, and a client that stalls locks nobody out", {
+  timeout: 60_000,
+}, async () => {
+  const server = await startServer(["--pair"]);
+  const next = async () =>
+    String((await server.tool.nextJson(({ event }) => event === "pairing")).code);
+  const pairWith = (code: string) =>
+    runTool("aes_client.ts", ["--port", String(server.port), "--pair", code, "--json"], {
+      cwd: temporaryFolder(),
+    });
+  const code = await next();
+  const [number, ...words] = code.split("-");
+  const wrong = await pairWith([Number(number) % 99 + 1, ...words].join("-"));
+  assert.match(wrong.stdout, /pairing_wrong_code/);
+  const renewed = await next();
+  assert.notEqual(renewed, code);
+
+  const stalling = net.connect({ host: "127.0.0.1", port: server.port });
+  stalling.on("error", () => {}).resume().write("SEALPAR1");
+  await delay(1_200);
+  const began_ms = performance.now();
+  assert.equal((await pairWith(renewed)).status, 0);
+  assert.ok(performance.now() - began_ms < 10_000);
+  stalling.destroy();
   await server.tool.stop();
 });
 

@@ -8,8 +8,10 @@ import {
   isWorthResuming,
   isWorthRetrying,
   peerError,
+  retryAfterMs,
   SealwireError,
 } from "../../lib/base/errors.ts";
+import { EXIT_FAILED, exitStatus } from "../../lib/cli/exit_status.ts";
 
 const error = (code: ErrorCode) => new SealwireError(code, "a sentence");
 
@@ -95,4 +97,25 @@ describe("what an error means for what is done next", () => {
       }
     }
   });
+});
+
+test("a peer cannot choose how this end goes on or exits", () => {
+  for (const code of ["interrupted", "usage", "timeout", "outcome_unknown", "server_changed"]) {
+    const error = peerError(code, "so says the peer");
+    assert.equal(error.code, "peer_error");
+    assert.equal(exitStatus(error), EXIT_FAILED);
+    assert.deepEqual(error.details, { peer_code: code });
+  }
+  for (const code of ["constructor", "__proto__", "toString", 5, null, "x".repeat(65)]) {
+    assert.equal(peerError(code, "so says the peer").code, "peer_error");
+  }
+});
+
+test("a peer's wait is heeded within bounds", () => {
+  const wait = (retry_after_ms: unknown) =>
+    retryAfterMs(peerError("rate_limited", "wait", { retry_after_ms }));
+  assert.equal(wait(1_500), 1_500);
+  assert.equal(wait(1e12), 60_000);
+  for (const bad of [0, -1, "5", null, NaN]) assert.equal(wait(bad), null);
+  assert.equal(retryAfterMs(peerError("name_taken", "no", { retry_after_ms: 5 })), null);
 });

@@ -8,6 +8,7 @@ import {
   readFileSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -194,4 +195,28 @@ test("what cannot be read as text is refused with the caller's code, the path an
     assert.match(error.message, reason);
     assert.ok(error.message.includes(path));
   }
+});
+
+test("temporary files of killed processes are removed, and nothing else", () => {
+  const folder = temporaryFolder();
+  const old = new Date(Date.now() - 11 * 60 * 1000);
+  const leftover = ".bob_private.pem.0123456789abcdef.tmp";
+  const kept = [
+    ".bob.tmp",
+    "bob.0123456789abcdef.tmp",
+    ".x.0123456789ABCDEF.tmp",
+    "bob_private.pem",
+  ];
+  const fresh = ".order.fedcba9876543210.tmp";
+  for (const name of [leftover, fresh, ...kept]) {
+    writeFileSync(join(folder, name), "content");
+    if (name !== fresh) utimesSync(join(folder, name), old, old);
+  }
+  mkdirSync(join(folder, ".folder.0123456789abcdef.tmp"));
+  utimesSync(join(folder, ".folder.0123456789abcdef.tmp"), old, old);
+  writeFileAtomic(join(folder, "new"), "content", 0o600);
+  assert.deepEqual(
+    readdirSync(folder).sort(),
+    [...kept, fresh, ".folder.0123456789abcdef.tmp", "new"].sort(),
+  );
 });

@@ -8,15 +8,19 @@ import { HELP_COLUMNS_MAX, HELP_LINES_MAX, renderHelp } from "../../lib/cli/help
 import { CLIENT } from "../../lib/payment/client/commands_table.ts";
 import { SERVER } from "../../lib/payment/server/commands_table.ts";
 
+/** The list of two dozen commands takes more than a screen. */
+const OVERVIEW_LINES_MAX = 48;
+
 const TOOLS: readonly Tool[] = [SERVER, CLIENT, AES_SERVER, AES_CLIENT];
 
 for (const tool of TOOLS) {
   const commands = Object.entries(tool.commands);
 
-  test(`every help of ${tool.file} fits a terminal of 80 columns and 24 lines`, () => {
+  test(`every help of ${tool.file} fits a terminal of 80 columns, and that of a command 24 lines`, () => {
     for (const name of [null, ...Object.keys(tool.commands)]) {
       const lines = renderHelp(tool, tool.file, name).split("\n");
-      assert.ok(lines.length <= HELP_LINES_MAX, `${name}: ${lines.length} lines`);
+      const lines_max = name === null ? OVERVIEW_LINES_MAX : HELP_LINES_MAX;
+      assert.ok(lines.length <= lines_max, `${name}: ${lines.length} lines`);
       for (const line of lines) assert.ok(line.length <= HELP_COLUMNS_MAX, line);
       assert.match(lines[2]!, /^Usage: /);
       assert.match(lines.at(-1)!, /^Example: /);

@@ -196,7 +196,9 @@ test("the members that a page lists are those of every type of entry, in order",
 
 test("the methods that the page lists are those of the server", () => {
   const served = readSource("lib/payment/server/server.ts")
-    .matchAll(/^ {6}"([a-z.]+)": (?:anyone|holder|inTurn|\{)/gm).map(([, method]) => method!);
+    .matchAll(/^ {6}"([a-z.]+)": (?:anyone|holder|reader|writer|inTurn|\{)/gm).map(([, method]) =>
+      method!
+    );
   assert.deepEqual(firstCells("payments.md", "Methods", "Proofs in answers"), [...served]);
 });
 
@@ -242,7 +244,7 @@ test("the limits that the page names are those of a connection", () => {
   const refused = source.matchAll(/(?:refuse|limitExceeded)\("([a-z_]+)"\)/g)
     .map(([, limit]) => limit!);
   // A peer that does not read cannot be told.
-  const told = new Set([...refused, "request_line_bytes_max"]);
+  const told = new Set([...refused, "request_line_bytes_max", "unproven_line_bytes_max"]);
   told.delete("unsent_bytes_max");
   assert.deepEqual(new Set(named), told);
 });

@@ -157,6 +157,7 @@ async function opened(
     account: by.name,
     key: keyOf(by),
     delegationSha256: token.sha256,
+    invite: null,
     ...changed,
   };
   return { entries: [entry], delegations: [token], jwk: by.pair.publicKey.jwk };

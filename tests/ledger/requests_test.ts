@@ -115,8 +115,8 @@ test("its payer declines it, its payee withdraws it, and it ends once", () => {
     assertRefused(world, closeRequest(carol, asks), "request_unknown");
     assert.equal(stateOf(world.one(closeRequest(closer, asks))), state);
     assert.equal(stateOf(world.one(closeRequest(closer, asks))), state, "again");
-    assertRefused(world, closeRequest(closer === alice ? bob : alice, asks), "request_closed");
-    assertRefused(world, order(alice, bob, paying), "request_closed");
+    assertRefused(world, closeRequest(closer === alice ? bob : alice, asks), `request_${state}`);
+    assertRefused(world, order(alice, bob, paying), `request_${state}`);
   }
 });
 
@@ -140,8 +140,9 @@ test("payment, decline and withdrawal in one commit: the first one counts", () =
       };
       const { outcomes } = world.commit(make[first](), make[second]());
       assert.notEqual(outcomes[0]!.state, "refused");
-      const reason = first === "pay" ? "request_paid" : "request_closed";
-      assert.deepEqual(outcomes[1], { state: "refused", reason }, `${first}, ${second}`);
+      const ended = { pay: "paid", decline: "declined", withdraw: "withdrawn" }[first];
+      const refusal = { state: "refused", reason: `request_${ended}` };
+      assert.deepEqual(outcomes[1], refusal, `${first}, ${second}`);
     }
   }
 });

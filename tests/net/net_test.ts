@@ -212,25 +212,6 @@ for (const kind of ["tcp", "tls"] as const) {
       await again.close();
     });
 
-    test("one connection too many is closed, the others are served", OPTIONS, async () => {
-      const listener = await listening(kind, echo, { connections_max: 2 });
-      const [first, second] = [
-        await connect(kind, listener.port),
-        await connect(kind, listener.port),
-      ];
-      const third = await connect(kind, listener.port).catch(() => null);
-      if (third) assert.ok([null, "lost"].includes(await outcomeOfRead(third) as null));
-      for (const client of [first, second]) {
-        await client.write(new Uint8Array(3));
-        assert.equal((await client.read())!.length, 3);
-      }
-      first.destroy();
-      await delay(100);
-      const fourth = await connect(kind, listener.port);
-      await fourth.write(new Uint8Array(3));
-      assert.equal((await fourth.read())!.length, 3);
-    });
-
     test("a port in use and an address of others are named", async () => {
       const { port } = await listening(kind, echo);
       const listen = kind === "tcp" ? listenTcp : listenTls;

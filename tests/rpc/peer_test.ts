@@ -38,7 +38,7 @@ describe("calls", () => {
     const peer = await connect(port);
     await assert.rejects(
       peer.call("refuse", {}),
-      withCode("insufficient_funds", { balance: "1.00" }),
+      withCode("insufficient_funds", { retry_after_ms: 7 }),
     );
     await assert.rejects(peer.call("refuse", {}), { message: "not enough" });
     await assert.rejects(peer.call("invalid", {}), withCode("invalid_params"));
@@ -72,7 +72,7 @@ describe("calls", () => {
     const answer = peer.call("echo", { a: 1 }).then((result) => heard.push("returned", result));
     await assert.rejects(
       peer.call("refuse", {}),
-      withCode("insufficient_funds", { balance: "1.00" }),
+      withCode("insufficient_funds", { retry_after_ms: 7 }),
     );
     await answer;
     await peer.call("later", { ms: 200 });

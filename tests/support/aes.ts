@@ -10,7 +10,7 @@ import {
   serverHandshake,
 } from "../../lib/aes/channel/handshake.ts";
 import { ReceiveFolder } from "../../lib/aes/transfer/receive_folder.ts";
-import { MessageBudget } from "../../lib/aes/transfer/receive_message.ts";
+import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import type { ReceivedFile } from "../../lib/aes/transfer/receive.ts";
 import { FileSender, type SendEvents, type SentFile } from "../../lib/aes/transfer/send_files.ts";
 import { sendAll, serveConnection } from "../../lib/aes/transfer/transfer.ts";
@@ -39,19 +39,20 @@ export async function startServer(
   options: { out: string; psk?: Uint8Array; stall_ms?: number },
 ): Promise<TestServer> {
   const folder = ReceiveFolder.open(options.out);
-  const messageBudget = new MessageBudget();
+  const budget = new ByteBudget(256 * 1024 * 1024);
   const messages: string[] = [];
   const files: ReceivedFile[] = [];
   const endings: (SealwireError | null)[] = [];
   const waiting: (() => void)[] = [];
   const serve = async (connection: Connection) => {
     let ending: unknown = null;
+    const bytes = budget.open(() => connection.destroy());
     try {
       await serveConnection(connection, {
         psk: options.psk ?? PSK,
         stall_ms: options.stall_ms ?? TEST_STALL_MS,
         folder,
-        messageBudget,
+        bytes,
         onMessage: (message) => messages.push(new TextDecoder().decode(message)),
         onFile: (file) => files.push(file),
         onPairing: () => Promise.reject(new Error("no pairing here")),

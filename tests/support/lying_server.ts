@@ -264,6 +264,7 @@ export class Member {
       alarm: () => {},
       confirmKeyChange: () => Promise.resolve(false),
       confirmPayees: null,
+      oldKeys: [],
       now_s,
       linkTimeout_ms: LINK_TIMEOUT_MS,
       ...changed,
@@ -310,6 +311,7 @@ export class Member {
       p2pPort: 0,
       reconnect_ms: 20_000,
       onPaid: (payment) => paid.push(payment),
+      onRequest: () => {},
     });
     // Whoever wants to know how it ends, asks later.
     const ended = listening.stay().then(() => null, (error) => error as SealwireError);

@@ -13,6 +13,7 @@ import {
   listenTcp,
   listenTls,
   type ListenTlsOptions,
+  type Place,
 } from "../../lib/net/net.ts";
 import { makeCertificate } from "./certificates.ts";
 import { temporaryFolder } from "./support.ts";
@@ -50,7 +51,7 @@ export async function echo(connection: Connection): Promise<void> {
 
 export async function listening(
   kind: "tcp" | "tls",
-  onConnection: (connection: Connection) => void,
+  onConnection: (connection: Connection, place: Place) => void,
   options: Partial<ListenTlsOptions> = {},
 ): Promise<Listener> {
   const all = { host: HOST, port: 0, alpn: [ALPN], ...server, ...options };

@@ -37,6 +37,7 @@ export function clientOptions(
     serverCertPath: null,
     account: parseAccountName(name),
     pair: rsaPair("everyone"),
+    oldKeys: [],
     timeout_ms: 30_000,
     signal: new AbortController().signal,
     notices: { note: () => {}, warn: () => {} },

@@ -13,11 +13,24 @@ import {
   type ToolProcess,
 } from "./support.ts";
 
+/** Tests register more accounts from one address than strangers may. */
+const CROWD = ["--registrations-per-minute", "10000"];
+
 export interface WorldOptions {
   /** Options of `server.ts`, besides port, keys and ledger. */
   readonly serverArgs?: readonly string[];
   readonly serverRuntime?: Runtime;
   readonly clientRuntime?: Runtime;
+  /** The ledger; a new file by default. */
+  readonly db?: string;
+  /** Added to the environment of the server and its operator. */
+  readonly env?: Record<string, string>;
+}
+
+/** One of several servers on one ledger. */
+export interface OtherServer {
+  readonly process: ToolProcess;
+  readonly port: number;
 }
 
 export type Json = Record<string, unknown>;
@@ -30,11 +43,15 @@ export function jsonLines({ stdout }: Outcome): Json[] {
 export class PaymentWorld {
   readonly folder = temporaryFolder();
   readonly serverKeys = join(this.folder, "server_keys");
-  readonly db = join(this.folder, "data", "ledger.db");
+  readonly db: string;
   server!: ToolProcess;
   port = 0;
+  /** `<host> <port>` of client commands, where it is not the server's. */
+  address: readonly [host: string, port: string] | null = null;
 
-  private constructor(private readonly options: WorldOptions) {}
+  private constructor(private readonly options: WorldOptions) {
+    this.db = options.db ?? join(this.folder, "data", "ledger.db");
+  }
 
   static async start(options: WorldOptions = {}): Promise<PaymentWorld> {
     const world = new PaymentWorld(options);
@@ -53,19 +70,37 @@ export class PaymentWorld {
     } = {},
   ): Promise<void> {
     const { serverRuntime: runtime } = this.options;
-    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1"];
+    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1", ...CROWD];
     this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
       runtime,
+      env: this.options.env,
       timeout_ms: 300_000,
     });
     this.port = Number((await this.server.nextJson()).port);
+  }
+
+  /** Starts one more server on the same ledger, with the same keys. `port` 0: the system chooses. */
+  async startAnother(port = 0, ...more: readonly string[]): Promise<OtherServer> {
+    const { serverRuntime: runtime, serverArgs = [], env } = this.options;
+    const args = [String(port), "--json", "--quiet", "--host", "127.0.0.1", ...this.serverFiles()];
+    const process = spawnTool("server.ts", [...args, ...serverArgs, ...more], {
+      runtime,
+      env,
+      timeout_ms: 300_000,
+    });
+    return { process, port: Number((await process.nextJson()).port) };
   }
 
   /** `server.ts audit` and the like, beside the running server or without it. */
   async operate(...args: string[]): Promise<Outcome> {
     return await runTool("server.ts", [...args, "--json", ...this.serverFiles()], {
       runtime: this.options.serverRuntime,
+      env: this.options.env,
     });
+  }
+
+  private get clientAddress(): readonly [host: string, port: string] {
+    return this.address ?? ["127.0.0.1", String(this.port)];
   }
 
   private serverFiles(): string[] {
@@ -85,8 +120,7 @@ export class PaymentWorld {
 
   clientArgs(name: string, ...args: string[]): string[] {
     return [
-      "127.0.0.1",
-      String(this.port),
+      ...this.clientAddress,
       ...args,
       "--as",
       name,

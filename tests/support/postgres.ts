@@ -39,6 +39,8 @@ export interface PostgresOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** PEM of the database's own certificate and key: switches TLS on. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Folder of another PostgreSQL than the package's. */
+  readonly binaries?: string;
 }
 
 export class PostgresServer {
@@ -55,10 +57,38 @@ export class PostgresServer {
   /** Makes a cluster and starts it. Throws where this machine cannot run it. */
   static async start(options: PostgresOptions = {}): Promise<PostgresServer> {
     const folder = temporaryFolder();
-    const server = new PostgresServer(prepareBinaries(folder), folder, await freePort());
+    const binaries = options.binaries ?? prepareBinaries(folder);
+    const server = new PostgresServer(binaries, folder, await freePort());
     server.initialise(options);
     await server.start();
     return server;
+  }
+
+  /** Starts a standby that follows this server. Needs pg_basebackup, which the package does not have. */
+  async startStandby(): Promise<PostgresServer> {
+    const folder = temporaryFolder();
+    const standby = new PostgresServer(this.binaries, folder, await freePort());
+    chmodSync(folder, 0o755);
+    mkdirSync(standby.cluster, { mode: 0o700 });
+    giveAway(standby.cluster);
+    const place = ["--host=127.0.0.1", `--port=${this.port}`, "--username=admin"];
+    const how = ["--write-recovery-conf", "--checkpoint=fast", `--pgdata=${standby.cluster}`];
+    const { status, stderr } = spawnSync(
+      join(this.binaries, "pg_basebackup"),
+      [...place, ...how],
+      { ...identity(), encoding: "utf8", env: { ...process.env, PGPASSWORD: PASSWORD } },
+    );
+    if (status !== 0) throw new Error(`pg_basebackup failed: ${stderr}`);
+    const path = join(standby.cluster, "postgresql.conf");
+    const lines = `port = '${standby.port}'\nunix_socket_directories = '${standby.cluster}'\n`;
+    writeFileSync(path, readFileSync(path, "utf8") + lines);
+    await standby.start();
+    return standby;
+  }
+
+  /** Makes a standby the primary. */
+  async promote(): Promise<void> {
+    await this.run("SELECT pg_promote()");
   }
 
   /** The superuser's connection to `database`. Ended by the caller. */

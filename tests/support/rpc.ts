@@ -23,7 +23,9 @@ const METHODS: Record<string, Method> = {
   nothing: { handle: () => undefined },
   refuse: {
     handle: () => {
-      throw new SealwireError("insufficient_funds", "not enough", { details: { balance: "1.00" } });
+      throw new SealwireError("insufficient_funds", "not enough", {
+        details: { retry_after_ms: 7, event: "paid", payment: { nested: true } },
+      });
     },
   },
   invalid: {

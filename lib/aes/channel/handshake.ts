@@ -73,24 +73,25 @@ export async function serverHandshake(
 }
 
 /**
- * Runs a handshake. Destroys the connection after {@linkcode HANDSHAKE_TIMEOUT_MS}.
+ * Runs a handshake. Destroys the connection after `timeout_ms`.
  *
  * @throws {SealwireError} `timeout`; what `handshake` throws.
  */
 export async function withHandshakeTimeout<Result>(
   connection: Connection,
   handshake: () => Promise<Result>,
+  timeout_ms = HANDSHAKE_TIMEOUT_MS,
 ): Promise<Result> {
   let late = false;
   const timer = setTimeout(() => {
     late = true;
     connection.destroy();
-  }, HANDSHAKE_TIMEOUT_MS);
+  }, timeout_ms);
   try {
     return await handshake();
   } catch (cause) {
     if (!late || !isSealwireError(cause, "connection_lost")) throw cause;
-    const limit_s = HANDSHAKE_TIMEOUT_MS / 1000;
+    const limit_s = timeout_ms / 1000;
     const message = `the other end did not finish the handshake within ${limit_s} s`;
     throw new SealwireError("timeout", message, { cause });
   } finally {

@@ -17,8 +17,8 @@
  * that depends on the key. A client that does not know the code learns only that its one try was
  * wrong.
  *
- * Only a wrong confirmation burns a code. A client that stops earlier has learned nothing, so the
- * code stays good. The key file is sent at most once for a code.
+ * Only a wrong confirmation burns a code, and then there is a new one. A client that stops earlier
+ * has learned nothing, so the code stays good. The key file is sent at most once for a code.
  */
 import { randomBytes } from "node:crypto";
 import { hkdf } from "@noble/hashes/hkdf.js";
@@ -40,6 +40,12 @@ export const PAIRING_PROLOGUE: Uint8Array = utf8ToBytes("SEALPAR1");
 /** The channel identifier (CI) for CPace. */
 export const PAIRING_CHANNEL_ID: Uint8Array = utf8ToBytes("sealwire-pair/1");
 
+/**
+ * How long one client may keep the server from pairing with others. No person is waited for: the
+ * code was typed before.
+ */
+const PAIRING_TIMEOUT_MS = 2_000;
+
 /** The byte with which the server begins each answer except Yb. */
 const STATUS = { ok: 0, busy: 1, closed: 2, wrong_code: 3 } as const;
 
@@ -60,8 +66,8 @@ const TEXT_AD = new Uint8Array(8);
  * when the client has confirmed that it stored `key` (the 32 bytes of the key file). `offer` is
  * null where the server offers no code.
  *
- * The connection is ended in any case, within 10 s. A client that was refused and does not end it
- * has another 10 s.
+ * The connection is ended in any case, within 2 s. A client that was refused and does not end it has
+ * another 10 s.
  *
  * @throws {SealwireError} `pairing_closed` where no offer is open; `pairing_busy` while another
  * connection is pairing; `pairing_wrong_code`, which burns the offer; `pairing_unconfirmed` where
@@ -84,7 +90,7 @@ export async function servePairing(
     await withHandshakeTimeout(connection, async () => {
       const handshake = await takeConfirmation(connection, reader, offer);
       await deliverKey(connection, reader, handshake, key);
-    }).finally(() => offer.release());
+    }, PAIRING_TIMEOUT_MS).finally(() => offer.release());
   } catch (error) {
     await sendRefusal(connection, error);
     throw error;

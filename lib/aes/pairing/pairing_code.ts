@@ -1,7 +1,9 @@
 /**
  * Pairing codes such as `7-cobalt-harbor`: a number from 1 to 99 and two of 256 words. There are 99
- * · 256 · 256 = 6,488,064 codes (22.6 bits). That is enough because nobody can try more than one.
- * CPace reveals nothing with which to try codes elsewhere, and the first wrong code ends the offer.
+ * · 256 · 256 = 6,488,064 codes (22.6 bits). That is enough because nobody can try more than one:
+ * CPace reveals nothing with which to try codes elsewhere, and the first wrong code ends the code. A
+ * new one takes its place until ten minutes are over. Someone who guesses wrong once a second all
+ * that time meets one of 600 codes with a chance of 1 in 10,000, and everyone sees it happen.
  */
 import { randomInt } from "node:crypto";
 import { SealwireError } from "../../base/errors.ts";
@@ -60,9 +62,10 @@ export class PairingOffer {
   constructor(
     private readonly now_ms: () => number = () => performance.now(),
     code: string = makePairingCode(),
+    expires_at_ms: number = now_ms() + PAIRING_CODE_LIFETIME_MS,
   ) {
     this.code = code;
-    this.expires_at_ms = now_ms() + PAIRING_CODE_LIFETIME_MS;
+    this.expires_at_ms = expires_at_ms;
   }
 
   get state(): PairingOfferState {
@@ -82,6 +85,13 @@ export class PairingOffer {
   release(): void {
     this.reserved = false;
     this.free_at_ms = this.now_ms() + PAIRING_PAUSE_MS;
+  }
+
+  /** An offer with a new code in place of one that was burnt. It expires when this one would have. */
+  renewed(): PairingOffer {
+    const offer = new PairingOffer(this.now_ms, undefined, this.expires_at_ms);
+    offer.free_at_ms = this.free_at_ms;
+    return offer;
   }
 
   /** Ends an open offer, because the key is sent for it or a wrong code was tried. */

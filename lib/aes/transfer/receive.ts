@@ -3,6 +3,7 @@
  * handled in order. Two things run beside them: the last step of a file, syncing and publishing it,
  * for many files at once; and the hashing of what is there of files, for one after the other.
  */
+import type { ByteAccount } from "../../base/byte_budget.ts";
 import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
@@ -27,7 +28,7 @@ import {
 import { parseFileName } from "./names.ts";
 import { IncomingFile } from "./receive_file.ts";
 import type { ReceiveFolder } from "./receive_folder.ts";
-import { IncomingMessage, type MessageBudget } from "./receive_message.ts";
+import { IncomingMessage } from "./receive_message.ts";
 
 /** The most files of one connection whose content has begun and not ended. Each one is open. */
 const STARTED_MAX = 8;
@@ -41,7 +42,7 @@ export interface ReceivedFile {
 
 export interface Receiver {
   readonly folder: ReceiveFolder;
-  readonly messageBudget: MessageBudget;
+  readonly bytes: ByteAccount;
   /** Called once for each complete message, before it is acknowledged. */
   onMessage(message: Uint8Array): void;
   /** Called once for each new file that is safely on the disk, before it is acknowledged. */
@@ -140,7 +141,7 @@ class ItemReceiver {
     this.requireNewItem(announced.item);
     if (this.message) throw protocolError("two messages at once");
     try {
-      this.message = new IncomingMessage(announced, this.receiver.messageBudget);
+      this.message = new IncomingMessage(announced, this.receiver.bytes);
     } catch (error) {
       this.refuse(announced.item, "a message", error);
     }

@@ -5,6 +5,7 @@
  * An unfinished file is `.partial/<SHA-256 of its name>`. It outlives connections and servers, so
  * that a transfer can go on. It belongs to one connection at a time, and the folder to one server.
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import {
   constants,
@@ -18,6 +19,7 @@ import {
   type Stats,
 } from "node:fs";
 import { join, sep } from "node:path";
+import process from "node:process";
 import { setImmediate } from "node:timers";
 import { SealwireError, systemErrorCode } from "../../base/errors.ts";
 import { FileLock } from "../../base/file_lock.ts";
@@ -38,6 +40,8 @@ const PARTIAL_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
  * thread.
  */
 const FINISHING_MAX = 256;
+/** The longest path that the system takes, without the zero byte at its end (PATH_MAX). */
+const PATH_BYTES_MAX = process.platform === "darwin" ? 1_023 : 4_095;
 const LOCK_NAME = "lock";
 const PARTIAL_NAME = /^[0-9a-f]{64}$/;
 const PARTIALS_MODE = 0o700;
@@ -172,9 +176,16 @@ export class ReceiveFolder {
     if (this.unfinished.delete(path)) removeIfThere(path);
   }
 
-  /** Returns the path for a name. */
+  /**
+   * Returns the path for a name.
+   *
+   * @throws {SealwireError} `bad_name` where the path is longer than the system takes. Folders on the
+   * way to it must not be made then.
+   */
   pathOf(parts: readonly string[]): string {
-    return [this.path, ...parts].join(sep);
+    const path = [this.path, ...parts].join(sep);
+    if (Buffer.byteLength(path) <= PATH_BYTES_MAX) return path;
+    throw new SealwireError("bad_name", `the path in ${this.shownPath} would be too long`);
   }
 
   /** Looks at what has a name. Returns null where nothing has it. Throws `unsafe_path`. */
@@ -193,9 +204,10 @@ export class ReceiveFolder {
   /**
    * Makes the folders that lead to a name. Returns the path of the last one.
    *
-   * @throws {SealwireError} `unsafe_path`; the system's errors.
+   * @throws {SealwireError} `bad_name`, `unsafe_path`; the system's errors.
    */
   async makeFolders(parts: readonly string[]): Promise<string> {
+    this.pathOf(parts);
     let path = this.path;
     for (const part of parts) {
       const parent = path;

@@ -1,39 +1,19 @@
 /** Receives a message. It stays in memory until its end is authenticated, and is then released. */
+import type { ByteAccount } from "../../base/byte_budget.ts";
 import { SealwireError } from "../../base/errors.ts";
 import { type Position, protocolError } from "../channel/frames.ts";
 
 /** The longest message. A longer text must be sent as a file. */
 export const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
-/** The size of all unfinished messages of a server together. */
-const UNFINISHED_BYTES_MAX = 256 * 1024 * 1024;
-
-/** The budget of bytes that all connections of a server share for unfinished messages. */
-export class MessageBudget {
-  private used_bytes = 0;
-
-  /** Takes bytes out of the budget. Throws `server_busy` where it has not as many left. */
-  reserve(size_bytes: number): void {
-    if (this.used_bytes + size_bytes > UNFINISHED_BYTES_MAX) {
-      throw new SealwireError("server_busy", "too many long messages are under way; try again");
-    }
-    this.used_bytes += size_bytes;
-  }
-
-  /** Gives bytes back to the budget. */
-  release(size_bytes: number): void {
-    this.used_bytes -= size_bytes;
-  }
-}
-
 export class IncomingMessage {
   /** The pieces are copied here, because each piece would keep its whole record in memory. */
   private readonly content: Uint8Array;
   private received_bytes = 0;
 
-  /** Throws `message_too_long`, `server_busy`. */
-  constructor(private readonly announced: Position, private readonly budget: MessageBudget) {
+  /** Throws `message_too_long`; `server_busy` where the budget has no room for it. */
+  constructor(private readonly announced: Position, private readonly bytes: ByteAccount) {
     checkMessageSize(announced.offset_bytes);
-    budget.reserve(announced.offset_bytes);
+    if (!bytes.tryHold(bytes.held_bytes + announced.offset_bytes)) throw serverBusy();
     this.content = new Uint8Array(announced.offset_bytes);
   }
 
@@ -59,8 +39,13 @@ export class IncomingMessage {
 
   /** Gives the message's bytes back to the budget. */
   release(): void {
-    this.budget.release(this.announced.offset_bytes);
+    this.bytes.hold(this.bytes.held_bytes - this.announced.offset_bytes);
   }
+}
+
+/** The budget for unfinished messages is used up. */
+export function serverBusy(): SealwireError {
+  return new SealwireError("server_busy", "too many long messages are under way; try again");
 }
 
 /** Throws `message_too_long`. */

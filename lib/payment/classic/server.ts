@@ -1,7 +1,7 @@
 /**
- * The classic side of the payment server: C++ clients over TLS without ALPN. Their accounts are
- * accounts of the same ledger, without a key. A name there is believed without proof, so the rules
- * let such a client debit no account that has a key (`ledger/settle.ts`).
+ * The classic side of the payment server: C++ clients over TLS without ALPN. Their accounts are accounts of the same ledger,
+ * without a key; who says a name there is believed, and therefore the rules let nobody say so much as to touch an account
+ * that has a key (`ledger/settle.ts`).
  */
 import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
@@ -10,8 +10,9 @@ import { isSealwireError } from "../../base/errors.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { Outcome, RefusalReason } from "../../ledger/submission.ts";
-import type { Connection } from "../../net/net.ts";
+import { addressGroup, type Connection, type Place } from "../../net/net.ts";
 import type { Uuid } from "../../base/parse.ts";
+import type { Budgets } from "../server/budgets.ts";
 import type { Log } from "../server/log.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
@@ -25,16 +26,12 @@ import {
   parseRequest,
 } from "./format.ts";
 
-/** Classic connections at once. Further ones are closed as they come. */
-const CONNECTIONS_MAX = 2_000;
-/**
- * Silence before a login and after it. A C++ client sends nothing while its user does nothing.
- */
+/** Silence, before a login and after it: C++ clients send nothing while their person does nothing. */
 const LOGIN_SILENCE_MS = 60_000;
 const SESSION_SILENCE_MS = 12 * 3_600_000;
-/** How long the beginning of a message waits for its rest. */
+/** How long the beginning of a message waits for the rest of it. */
 const HOLD_MS = 100;
-/** Messages of one connection: this many at once, then this many a second. Further ones wait. */
+/** Messages of one connection: so many at once, and then so many a second. What is more waits. */
 const BURST_MESSAGES = 100;
 const MESSAGES_PER_S = 50;
 
@@ -42,7 +39,8 @@ export interface ClassicPaymentOptions {
   readonly ledger: Ledger;
   readonly serverKey: RsaPublicKey;
   readonly log: Log;
-  /** Tells an account with a key about the unsigned payment in entry `index`. */
+  readonly budgets: Budgets;
+  /** Tells an account that has a key of a payment that nobody signed, in entry `index`. */
   readonly announce: (account: AccountName, index: number) => void;
 }
 
@@ -52,15 +50,15 @@ class Session {
   /** Null before login. */
   name: ClassicName | null = null;
   port = 0;
-  /** The name that the next list begins with, if the last one was cut there. */
+  /** Who the next list begins with, when the last one was cut before them. */
   listFrom: AccountName | null = null;
   closed = false;
   private allowance = BURST_MESSAGES;
   private allowed_at_ms = performance.now();
 
-  constructor(readonly connection: Connection) {}
+  constructor(readonly connection: Connection, readonly place: Place) {}
 
-  /** Waits until this session may send another message. */
+  /** Waits until this session may have another message answered. */
   async turn(): Promise<void> {
     const now_ms = performance.now();
     const earned = (now_ms - this.allowed_at_ms) / 1000 * MESSAGES_PER_S;
@@ -73,7 +71,6 @@ class Session {
 export class ClassicPaymentServer {
   private readonly online = new Map<AccountName, Session>();
   private readonly serverKey: string;
-  private connections = 0;
 
   constructor(private readonly options: ClassicPaymentOptions) {
     const spki = options.serverKey.key.export({ type: "spki", format: "der" });
@@ -81,10 +78,8 @@ export class ClassicPaymentServer {
   }
 
   /** Takes a connection and serves it to its end. */
-  accept(connection: Connection): void {
-    if (this.connections >= CONNECTIONS_MAX) return connection.destroy();
-    this.connections++;
-    const session = new Session(connection);
+  accept(connection: Connection, place: Place): void {
+    const session = new Session(connection, place);
     void this.serve(session).then(() => this.leave(session, null), (error) => {
       connection.destroy();
       this.leave(session, error);
@@ -92,7 +87,6 @@ export class ClassicPaymentServer {
   }
 
   private leave(session: Session, error: unknown): void {
-    this.connections--;
     session.closed = true;
     const { name, connection } = session;
     if (name !== null && this.online.get(name.account) === session) {
@@ -128,7 +122,7 @@ export class ClassicPaymentServer {
     }
   }
 
-  /** Answers one message in one write, so that the answer is one record. */
+  /** Answers one message; the answer is one write, so that it is one record. */
   private async answer(session: Session, message: string): Promise<string> {
     await session.turn();
     const request = parseRequest(message);
@@ -140,7 +134,7 @@ export class ClassicPaymentServer {
   private async handle(session: Session, request: ClassicRequest): Promise<string> {
     switch (request.type) {
       case "register":
-        return await this.register(request.name);
+        return await this.register(session, request.name);
       case "login":
         return await this.login(session, request);
       case "list":
@@ -152,13 +146,22 @@ export class ClassicPaymentServer {
     }
   }
 
-  private async register(name: ClassicName | null): Promise<string> {
+  private async register(session: Session, name: ClassicName | null): Promise<string> {
     if (name === null) return ANSWERS.registerFailed;
-    const { ledger, log } = this.options;
+    const { ledger, log, budgets } = this.options;
     const { account } = name;
+    const { remoteHost } = session.connection;
+    try {
+      budgets.requireRegistration(remoteHost);
+    } catch (error) {
+      if (!isSealwireError(error, "rate_limited")) throw error;
+      return ANSWERS.registerFailed;
+    }
     const id = randomUUID() as Uuid;
-    const outcome = await ledger.submit({ type: "open-classic", account, id });
+    const origin = { address: addressGroup(remoteHost), account };
+    const outcome = await ledger.submit({ type: "open-classic", account, id }, origin);
     if (outcome.state !== "opened") return ANSWERS.registerFailed;
+    budgets.countRegistration(remoteHost);
     log("registered", { account, classic: true });
     return ANSWERS.registered;
   }
@@ -170,20 +173,19 @@ export class ClassicPaymentServer {
     if (port === null) return ANSWERS.portOutOfRange;
     const account = name && await this.options.ledger.account(name.account);
     if (name === null || account === null || account.key !== null) return ANSWERS.loginFailed;
-    // A session belongs to one account, and an account has one session.
+    // A session is one account's, and an account has one session.
     const other = session.name !== null && session.name.account !== name.account;
     const holder = this.online.get(name.account) ?? session;
     if (other || holder !== session || session.closed) return ANSWERS.loginFailed;
     session.name = name;
     session.port = port;
+    session.place.prove(name.account);
     this.online.set(name.account, session);
     this.options.log("login", { account: name.account, classic: true });
     return await this.list(session, name);
   }
 
-  /**
-   * When not all fit into one answer, the session's next List goes on where this one was cut.
-   */
+  /** When not all go into one answer, the next List of the session goes on where this one was cut. */
   private async list(session: Session, name: ClassicName): Promise<string> {
     const account = await this.options.ledger.account(name.account);
     const sessions = [...this.online.values()];
@@ -198,7 +200,7 @@ export class ClassicPaymentServer {
     return text;
   }
 
-  /** Settles an order. Returns the answer when the outcome is durable. */
+  /** Answers when the outcome is durable. */
   private async order(session: Session, { payer, payee, amount }: ClassicOrder): Promise<string> {
     if (payer === null || !this.online.has(payer.account)) return ANSWERS.senderNotLoggedIn;
     if (payee === null || !await this.mayOrder(session, payer, payee)) {
@@ -206,7 +208,10 @@ export class ClassicPaymentServer {
     }
     const parties = { payer: payer.account, payee: payee.account };
     const id = randomUUID() as Uuid;
-    const outcome = await this.options.ledger.submit({ type: "unsigned", id, ...parties, amount });
+    const submission = { type: "unsigned", id, ...parties, amount } as const;
+    const { name, connection } = session;
+    const origin = { address: addressGroup(connection.remoteHost), account: name!.account };
+    const outcome = await this.options.ledger.submit(submission, origin);
     if (outcome.state !== "settled") return refusalAnswer(outcome);
     this.options.log("settled", { payment: id, payer: payer.account, classic: true });
     this.options.announce(payee.account, outcome.index);
@@ -214,8 +219,8 @@ export class ClassicPaymentServer {
   }
 
   /**
-   * Whether this session may send the order. The session of its payee sends it. A payee whose
-   * account has a key has no such session, so the payer's session sends it.
+   * An order comes from the session of its payee. To an account that has a key, and so no such session, it comes from the
+   * session of its payer.
    */
   private async mayOrder(
     session: Session,
@@ -244,14 +249,14 @@ function refusalAnswer(outcome: Exclude<Outcome, { state: "settled" }>): string 
   return answer;
 }
 
-/** Reads the next bytes. A failure after nobody waits for them any more is ignored. */
+/** The next bytes. A failure that comes when nobody waits for them any more is nobody's. */
 function read(connection: Connection): Promise<Uint8Array | null> {
   const bytes = connection.read();
   bytes.catch(() => {});
   return bytes;
 }
 
-/** Resolves with the result of `promise`, or with `late` when it takes longer. */
+/** What `promise` gives, or `late` when that takes longer. */
 async function within<T>(promise: Promise<T>, timeout_ms: number): Promise<T | "late"> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<"late">((resolve) => {

@@ -1,12 +1,8 @@
-/**
- * What a server answers, parsed before anyone believes it or a screen shows it. Whatever is wrong
- * is `bad_answer`.
- */
+/** What a server answers, parsed before anyone believes it or a screen shows it. Whatever is wrong is `bad_answer`. */
 import { isIP } from "node:net";
 import { SealwireError } from "../../base/errors.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { parseParty, type Party } from "../../protocol/party.ts";
-import { plainHost } from "../../net/net.ts";
 import { Members } from "../../base/parse.ts";
 import {
   type HistoryAnswerRow,
@@ -19,17 +15,6 @@ const BALANCE = /^(0|[1-9]\d{0,13})\.\d{2}$/;
 const PAYMENT_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\/\d{1,3})?$/;
 /** The end of the year 9999. */
 const TIME_S_MAX = 253_402_300_799;
-
-/** This very machine, its link, and no machine in particular. */
-const LOCAL_HOST = /^(127\.|0\.|169\.254\.|::1?$|fe[89ab])/i;
-
-/**
- * Whether a payee's address may be connected to, seen from a client whose server is at
- * `serverHost`: nobody far away may send a client to the services of its own machine.
- */
-export function mayConnectTo(host: string, serverHost: string): boolean {
-  return !LOCAL_HOST.test(plainHost(host)) || LOCAL_HOST.test(serverHost);
-}
 
 /** The account's balance, as decimal text. */
 export function readBalance(answer: Members): string {
@@ -72,6 +57,8 @@ export function parseHistoryRow(value: unknown): HistoryAnswerRow {
     payee: parsePartyName(row.raw("payee")),
     amount: matching(row, "amount", BALANCE),
     memo: row.raw("memo"),
+    ...(row.has("request") && { request: row.uuid("request") }),
+    ...(row.has("refund_of") && { refund_of: matching(row, "refund_of", PAYMENT_ID) }),
     balance: readBalance(row),
   };
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { isRefusal, isSealwireError, SealwireError } from "../../base/errors.ts";
 import type { Uuid } from "../../base/parse.ts";
-import { printable } from "../../base/text.ts";
+import { printable, quoted } from "../../base/text.ts";
 import { usageError } from "../../cli/arguments.ts";
 import { columnsOf, truncated } from "../../cli/columns.ts";
 import type { Output } from "../../cli/output.ts";
@@ -17,30 +17,37 @@ import { type Amount, parseAmount } from "../../protocol/money.ts";
 import { BATCH_ITEMS_MAX } from "../../protocol/order.ts";
 import type { OnlineRow } from "../../protocol/wire.ts";
 import {
-  accountKeys,
   clientOptions,
   type CommandContext,
   explainingUnknown,
   readInput,
   withClient,
+  withCurrentKeys,
 } from "./commands_context.ts";
+import { printRequest } from "./commands_print.ts";
 import { type Chosen, Home } from "./home.ts";
 import { Listening, type ListenOptions } from "./payee.ts";
 import { type Payment, PaymentClient, type PayOptions } from "./payer.ts";
 
-export async function register(context: CommandContext, account: AccountName): Promise<void> {
+export async function register(
+  context: CommandContext,
+  account: AccountName,
+  invite?: string,
+): Promise<void> {
   const { out, keysFolder } = context;
   const { pair, made, warnings } = await loadOrMakeAccountKeys(keysFolder, account);
   for (const warning of warnings) out.warn(warning);
   let asked = false;
   const onAsking = () => asked = true;
-  const options = { ...clientOptions(context), account, pair };
-  const client = await PaymentClient.open(options, { register: true, onAsking }).catch((error) => {
-    // Keys that the server may have taken are kept, whatever became of its answer.
-    const isMade = asked && !isRefusal(error);
-    if (made && !isMade) removeAccountKeys(keysFolder, account);
-    throw explainTaken(error, keysFolder, account);
-  });
+  const options = { ...clientOptions(context), account, pair, oldKeys: [] };
+  const client = await PaymentClient.open(options, { register: true, invite, onAsking }).catch(
+    (error) => {
+      // Keys that the server may have taken are kept, whatever became of its answer.
+      const isMade = asked && !isRefusal(error);
+      if (made && !isMade) removeAccountKeys(keysFolder, account);
+      throw explainTaken(error, keysFolder, account);
+    },
+  );
   const { balance } = client.session;
   out.result({ account, balance }, `${account} is registered; balance ${balance}`);
   if (made) {
@@ -195,28 +202,34 @@ export async function startListening(
   } = {},
 ): Promise<Listening> {
   const { p2pHost, p2pPort, out, aside } = context;
-  const pair = await accountKeys(context, account);
   const onPaid: ListenOptions["onPaid"] = (paid) => {
-    const { payer, amount, memo, balance, payment } = paid;
+    const { payer, amount, memo, balance, payment, refund_of } = paid;
     onBalance(balance);
-    const remark = memo === null ? "" : ` "${printable(memo)}"`;
-    const text = `${payer} paid you ${amount}${remark}; balance ${balance} (payment ${payment})`;
+    const remark = memo === null ? "" : ` ${quoted(memo)}`;
+    const paidYou = refund_of === undefined ? "paid you" : "gave you back";
+    const of = refund_of === undefined ? "" : ` of payment ${refund_of}`;
+    const text = `${payer} ${paidYou} ${amount}${of}${remark}; balance ${balance} ` +
+      `(payment ${payment})`;
     aside(() => out.result({ event: "paid", ...paid }, text));
   };
   const notices = {
     note: (text: string) => aside(() => out.note(text)),
     warn: (text: string) => aside(() => out.warn(text)),
   };
-  const started = Listening.start({
-    ...clientOptions(context),
-    notices,
-    account,
-    pair,
-    p2pHost,
-    p2pPort,
-    onPaid,
-    reconnect_ms,
-  });
+  const onRequest: ListenOptions["onRequest"] = (request, memo) =>
+    aside(() => printRequest(out, account, request, memo, { event: "request" }));
+  const started = withCurrentKeys(context, account, async (keys) =>
+    await Listening.start({
+      ...clientOptions(context),
+      ...keys,
+      notices,
+      account,
+      p2pHost,
+      p2pPort,
+      onPaid,
+      onRequest,
+      reconnect_ms,
+    }));
   return await explainingUnknown(context, account, started);
 }
 
@@ -236,6 +249,9 @@ export interface PayGiven {
 
 /** Throws `usage`, `bad_name`, `bad_amount`. */
 export function parsePay({ args, values, id }: PayGiven & { id: Uuid | null }): PayOptions {
+  if (args.amount === undefined) {
+    throw usageError("<amount> is missing: pay takes <payee> <amount> [memo...]");
+  }
   return {
     memo: memoOf({ args, values }),
     payee: parseAccountName(args.payee),

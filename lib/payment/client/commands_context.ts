@@ -1,7 +1,5 @@
-/**
- * What the client's commands share: where the server is, who acts, and how a command reaches the
- * server.
- */
+/** What the client's commands share: where the server is, who acts, and how a command reaches the server. */
+import type { KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import {
@@ -12,8 +10,10 @@ import {
 } from "../../base/errors.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadAccountKeys } from "../../keys/key_files.ts";
-import type { AccountName } from "../../keys/rsa.ts";
+import { adoptNextPair, hasNextPair, loadOldKeys } from "../../keys/key_rotation.ts";
+import type { AccountName, RsaKeyPair } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
+import type { Address } from "./commands_addresses.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { type FirstPayment, PaymentClient, type PaymentClientOptions } from "./payer.ts";
@@ -25,6 +25,8 @@ const PAYEES_SHOWN_MAX = 10;
 export interface CommandContext {
   readonly host: string;
   readonly port: number;
+  /** Other servers on the same ledger. */
+  readonly otherAddresses: readonly Address[];
   readonly keysFolder: string;
   readonly serverCertPath: string | null;
   readonly acceptNew: boolean;
@@ -46,9 +48,10 @@ export async function withClient(
   account: AccountName,
   work: (client: PaymentClient, options: PaymentClientOptions) => Promise<void>,
 ): Promise<void> {
-  const options = await loginOptions(context, account);
-  if (context.live !== null) return await work(context.live, options);
-  const client = await openClient(context, options);
+  if (context.live !== null) {
+    return await work(context.live, await loginOptions(context, account));
+  }
+  const { client, options } = await openClient(context, account);
   try {
     await client.resolveOutbox();
     await work(client, options);
@@ -57,29 +60,27 @@ export async function withClient(
   }
 }
 
-/** All that the account needs to log in. Throws what {@linkcode accountKeys} throws. */
+/** All that the account needs to log in. Throws what {@linkcode loadAccountKeys} throws. */
 export async function loginOptions(
   context: CommandContext,
   account: AccountName,
 ): Promise<PaymentClientOptions> {
-  return { ...clientOptions(context), account, pair: await accountKeys(context, account) };
+  return { ...clientOptions(context), account, ...await accountKeys(context, account) };
 }
 
 /** Logs in. Throws what {@linkcode PaymentClient.open} throws. */
 export async function openClient(
-  { keysFolder, host, port }: CommandContext,
-  options: PaymentClientOptions,
-): Promise<PaymentClient> {
-  return await explainingUnknown(
-    { keysFolder, host, port },
-    options.account,
-    PaymentClient.open(options),
-  );
+  context: CommandContext,
+  account: AccountName,
+): Promise<{ client: PaymentClient; options: PaymentClientOptions }> {
+  const opened = withCurrentKeys(context, account, async (keys) => {
+    const options = { ...clientOptions(context), account, ...keys };
+    return { client: await PaymentClient.open(options), options };
+  });
+  return await explainingUnknown(context, account, opened);
 }
 
-/**
- * An account whose keys are here was registered once: says what it means that the server has none.
- */
+/** An account whose keys are here was registered once: says what it means that the server has none. */
 export async function explainingUnknown<T>(
   { keysFolder, host, port }: Pick<CommandContext, "keysFolder" | "host" | "port">,
   account: AccountName,
@@ -94,24 +95,54 @@ export async function explainingUnknown<T>(
   });
 }
 
-export async function accountKeys({ keysFolder, out }: CommandContext, account: AccountName) {
+/**
+ * Opens something with the account's keys. When a key was being replaced and the server says that the old one is no longer
+ * current, the new one takes its place.
+ */
+export async function withCurrentKeys<T>(
+  context: CommandContext,
+  account: AccountName,
+  open: (keys: AccountKeys) => Promise<T>,
+): Promise<T> {
+  const { keysFolder, out } = context;
+  try {
+    return await open(await accountKeys(context, account));
+  } catch (error) {
+    if (!isSealwireError(error, "wrong_key") || !hasNextPair(keysFolder, account)) throw error;
+    adoptNextPair(keysFolder, account);
+    out.note(`the key of ${account} had been replaced: going on with the new one`);
+    return await open(await accountKeys(context, account));
+  }
+}
+
+/** The current pair, and the keys before it, which open old memos. */
+export interface AccountKeys {
+  readonly pair: RsaKeyPair;
+  readonly oldKeys: readonly KeyObject[];
+}
+
+async function accountKeys(
+  { keysFolder, out }: CommandContext,
+  account: AccountName,
+): Promise<AccountKeys> {
   const { warnings, ...pair } = await loadAccountKeys(keysFolder, account).catch((error) => {
     if (!isSealwireError(error, "key_missing")) throw error;
     const hint = "register first, or see whether --as and --keys are right";
     throw new SealwireError("key_missing", `${error.message}: ${hint}`, { cause: error });
   });
   for (const warning of warnings) out.warn(warning);
-  return pair;
+  return { pair, oldKeys: loadOldKeys(keysFolder, account) };
 }
 
 export function clientOptions(
   context: CommandContext,
-): Omit<PaymentClientOptions, "account" | "pair"> {
+): Omit<PaymentClientOptions, "account" | "pair" | "oldKeys"> {
   const now_s = () => Math.floor(Date.now() / 1000);
   const confirmKeyChange = (payee: AccountName, known: string, key: string) =>
     confirmNewKey(context, payee, known, key);
   return {
     ...serverOptions(context),
+    otherAddresses: context.otherAddresses,
     confirmKeyChange,
     notices: context.out,
     now_s,
@@ -159,21 +190,18 @@ export function serverOptions(context: CommandContext): ConnectServerOptions {
     serverCertPath,
     timeout_ms,
     signal: interrupted,
-    confirmServer: (fingerprint) => confirmServer(context, fingerprint),
+    confirmServer: (shown) => confirmServer(context, shown),
     remark: (text) => out.note(text),
     alarm: (lines) => out.alarm(lines),
   };
 }
 
-/**
- * First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`.
- */
+/** First use of a server: shows what it is, and takes the word of a person, or of `--accept-new`. */
 async function confirmServer(
   context: CommandContext,
-  { kind, fingerprint }: ShownFingerprint,
+  { kind, fingerprint, address }: ShownFingerprint,
 ): Promise<boolean> {
-  const { acceptNew, out, host, port } = context;
-  const address = formatAddress(host, port);
+  const { acceptNew, out } = context;
   const what = kind === "key" ? "key" : "certificate SHA-256";
   if (acceptNew) {
     out.note(`trusting ${address}, ${what} ${fingerprint}`);
@@ -190,10 +218,7 @@ async function confirmServer(
   throw new SealwireError("server_untrusted", "not trusted");
 }
 
-/**
- * A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a
- * remark.
- */
+/** A payee's old key vouches for a new one. On a terminal a person decides; a script goes on with a remark. */
 async function confirmNewKey(
   context: CommandContext,
   payee: AccountName,
@@ -203,9 +228,13 @@ async function confirmNewKey(
   context.out.note(
     `${payee} has replaced the key\n  ${known}\nby the key\n  ${key}\nand the old key signed that.`,
   );
+  return await confirm(context, `Pay ${payee} under the new key`);
+}
+
+/** Whether a person agrees. Without a terminal there is nobody to ask, and the script has decided. */
+export async function confirm({ ask }: CommandContext, question: string): Promise<boolean> {
   if (!isAtTerminal()) return true;
-  const answer = await context.ask(`Pay ${payee} under the new key (yes/no)? `);
-  return answer?.toLowerCase() === "yes";
+  return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
 }
 
 /** Seconds since 1970 as `2026-01-31T12:00:00Z`. */

@@ -8,13 +8,7 @@ import { columnsOf, truncated } from "../../cli/columns.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
-import {
-  type CommandContext,
-  formatTime,
-  loginOptions,
-  openClient,
-  withClient,
-} from "./commands_context.ts";
+import { type CommandContext, formatTime, openClient, withClient } from "./commands_context.ts";
 import { readMemo } from "./payee.ts";
 import type { PaymentClient } from "./payer.ts";
 import type { PaymentState } from "./session.ts";
@@ -83,12 +77,13 @@ export async function history(
   account: AccountName,
   filter: HistoryFilter,
 ): Promise<void> {
-  await withClient(context, account, async (client, { pair }) => {
+  await withClient(context, account, async (client, options) => {
     for await (const row of selectRows(client, account, filter)) {
-      const memo = await readMemo(row.memo, pair.privateKey);
-      const { payment, payer, payee, amount, balance } = row;
+      const memo = await readMemo(row.memo, options);
+      const { payment, payer, payee, amount, request, refund_of, balance } = row;
       const time = formatTime(row.time);
-      const result = { payment, time, payer, payee, amount, memo, balance };
+      const purpose = { ...(request && { request }), ...(refund_of && { refund_of }) };
+      const result = { payment, time, payer, payee, amount, memo, ...purpose, balance };
       const line = filter.wide ? wideLine(account, row, memo) : shortLine(account, row, memo);
       context.out.result(result, line);
     }
@@ -135,18 +130,21 @@ function shortLine(account: AccountName, row: HistoryAnswerRow, memo: string | n
   const line = `${localTime(row.time)} ${amount} ${other} ${row.balance.padStart(10)} ${
     shortId(row.payment)
   }`;
-  const remark = memo === null ? "" : ` "${printable(memo)}"`;
-  return truncated(line + remark, columnsOf(process.stdout));
+  return truncated(line + remarkOf(row, memo), columnsOf(process.stdout));
 }
 
 function wideLine(account: AccountName, row: HistoryAnswerRow, memo: string | null): string {
   const isIn = row.payee === account;
   const amount = `${isIn ? "+" : "-"}${row.amount}`.padStart(14);
   const other = (isIn ? `from ${row.payer}` : `to ${row.payee}`).padEnd(24);
-  const remark = memo === null ? "" : ` "${printable(memo)}"`;
-  return `${formatTime(row.time)} ${amount} ${other} ${
-    row.balance.padStart(14)
-  } ${row.payment}${remark}`;
+  return `${formatTime(row.time)} ${amount} ${other} ${row.balance.padStart(14)} ${row.payment}${
+    remarkOf(row, memo)
+  }`;
+}
+
+function remarkOf({ refund_of }: HistoryAnswerRow, memo: string | null): string {
+  const quoted = memo === null ? "" : ` "${printable(memo)}"`;
+  return quoted + (refund_of === undefined ? "" : ` gives back ${refund_of}`);
 }
 
 /** Seconds since 1970 as `2026-01-31 12:00`, in local time. */
@@ -249,7 +247,7 @@ export async function cancel(
 ): Promise<void> {
   requirePaymentId(text);
   // The outbox must not be resolved first: that would settle what is to be cancelled.
-  const client = context.live ?? await openClient(context, await loginOptions(context, account));
+  const client = context.live ?? (await openClient(context, account)).client;
   try {
     const { id } = await findPayment(client, text);
     const state = await client.cancelId(id);

@@ -10,9 +10,10 @@ import type { Surroundings } from "../../cli/tool.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import { P2P_PORT_MIN } from "../../protocol/wire.ts";
+import { type Address, parseAddresses } from "./commands_addresses.ts";
 import { type CommandContext, withClient } from "./commands_context.ts";
 import type { ConnectionValues, ListenValues } from "./commands_table.ts";
-import { accountsIn, Home, keysFolderOf, type ServerAddress } from "./home.ts";
+import { accountsIn, Home, keysFolderOf } from "./home.ts";
 
 /** What any command that reaches a server is given. */
 export interface ServerRun extends Surroundings {
@@ -33,8 +34,10 @@ export function contextOf(
   }
   const p2pPort = values["p2p-port"] ?? "0";
   const keysFolder = keysFolderOf(values.keys);
+  const [address, ...otherAddresses] = addressesOf(args, keysFolder);
   return {
-    ...serverOf(args, keysFolder),
+    ...address,
+    otherAddresses,
     keysFolder,
     serverCertPath: values["server-cert"] ?? null,
     acceptNew: values["accept-new"],
@@ -49,10 +52,13 @@ export function contextOf(
   };
 }
 
-function serverOf({ host, port }: ServerRun["args"], keysFolder: string): ServerAddress {
-  if (host !== undefined) return { host, port: parsePort("<port>", port ?? "", 1) };
+function addressesOf(
+  { host, port }: ServerRun["args"],
+  keysFolder: string,
+): [Address, ...Address[]] {
+  if (host !== undefined) return parseAddresses(host, port ?? "");
   const { server } = new Home(keysFolder).chosen;
-  if (server !== null) return server;
+  if (server !== null) return [server];
   throw usageError(
     `${keysFolder} knows no server yet: put <host> <port> before the command, ` +
       "or choose one by: client.ts use <host> <port>",

@@ -12,7 +12,12 @@ import { encodeBase64, formatVerifierKey } from "../../ledger/signed_note.ts";
 import { decodeBase64url } from "../../base/parse.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { AccountName } from "../../keys/rsa.ts";
-import { accountKeys, clientOptions, type CommandContext, readInput } from "./commands_context.ts";
+import {
+  clientOptions,
+  type CommandContext,
+  readInput,
+  withCurrentKeys,
+} from "./commands_context.ts";
 import { judgeEvidence, judgeReceipts } from "./evidence.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
 import { PaymentClient } from "./payer.ts";
@@ -84,15 +89,16 @@ export function forgetServer(out: Output, keysFolder: string, host: string, port
 export async function acceptRollback(context: CommandContext, account: AccountName): Promise<void> {
   const { out, keysFolder } = context;
   let lost: LedgerRollback | null = null;
-  const client = await PaymentClient.open({
-    ...clientOptions(context),
-    account,
-    pair: await accountKeys(context, account),
-    acceptRollback(rollback) {
-      lost = rollback;
-      return true;
-    },
-  });
+  const client = await withCurrentKeys(context, account, async (keys) =>
+    await PaymentClient.open({
+      ...clientOptions(context),
+      ...keys,
+      account,
+      acceptRollback(rollback) {
+        lost = rollback;
+        return true;
+      },
+    }));
   await client.end();
   if (lost === null) {
     out.result(

@@ -48,7 +48,7 @@ export const CLIENT = {
   file: "client.ts",
   summary: "Sealwire's payment client: pays people, takes payments, checks receipts.",
   prefix: {
-    host: { summary: "the server" },
+    host: { summary: "the server; several, on one ledger: host,host:port" },
     port: { summary: "its port" },
   },
   optionalPrefix: true,
@@ -71,7 +71,11 @@ export const CLIENT = {
       summary: "make an account, and its keys if missing",
       group: "Account",
       arguments: {},
-      options: { ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS },
+      options: {
+        ...ACCOUNT_OPTIONS,
+        invite: { value: "CODE", summary: "what the operator gave you, where one is needed" },
+        ...CLASSIC_OPTIONS,
+      },
       example: "localhost 8080 register --as alice",
     },
     balance: {
@@ -110,8 +114,11 @@ export const CLIENT = {
       summary: "pay someone",
       group: "Payments",
       arguments: {
-        payee: { summary: "the account to pay" },
-        amount: { summary: "such as 12.50; with --classic whole units" },
+        payee: { summary: "the account to pay, or a sealwire:// link" },
+        amount: {
+          arity: "optional",
+          summary: "such as 12.50; with --classic whole units; a link has its own",
+        },
         memo: { arity: "rest", summary: "words that only payee and payer can read, 140 bytes" },
       },
       options: {
@@ -155,6 +162,8 @@ export const CLIENT = {
         in: { summary: "only payments to the account", excludes: ["out"] },
         out: { summary: "only payments by the account" },
         ...WIDE_OPTION,
+        csv: { summary: "for spreadsheets: CSV with all columns", excludes: ["ledger"] },
+        ledger: { summary: "for hledger: plain-text accounting" },
         ...ACCOUNT_OPTIONS,
       },
       example: "history 20 --with bob",
@@ -172,6 +181,87 @@ export const CLIENT = {
       arguments: PAYMENT_ID,
       options: ACCOUNT_OPTIONS,
       example: "cancel 5a3c4b8e-6f41-4bd8-9e15-0c6d9a1f7e52",
+    },
+    request: {
+      summary: "ask someone for money",
+      group: "Requests",
+      arguments: {
+        payer: { unless: "anyone", summary: "the account to ask" },
+        amount: { summary: "such as 12.50" },
+        memo: { arity: "rest", summary: "words that only the two can read, 140 bytes" },
+      },
+      options: {
+        anyone: { summary: "whoever has the link may pay, and can read the memo" },
+        expires: { value: "TIME", default: "7d", summary: "such as 30m, 12h or 7d; at most 30d" },
+        link: { summary: "print a link that pays it" },
+        qr: { summary: "print the link as a QR code too" },
+        svg: { value: "FILE", summary: "write the QR code of the link to a new file" },
+        ...ACCOUNT_OPTIONS,
+      },
+      example: "localhost 8080 request alice 12.50 lunch --as bob",
+    },
+    requests: {
+      summary: "list requests from you and to you",
+      group: "Requests",
+      arguments: {},
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 requests --as alice",
+    },
+    accept: {
+      summary: "pay a request",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 accept $request --as alice",
+    },
+    decline: {
+      summary: "refuse a request",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 decline $request --as alice",
+    },
+    withdraw: {
+      summary: "take your own request back",
+      group: "Requests",
+      arguments: { request: { summary: "its id, or the start of it" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 withdraw $request --as bob",
+    },
+    refund: {
+      summary: "give a payment back, wholly or in part",
+      group: "Payments",
+      arguments: {
+        "payment-id": { summary: "as listen and history show it, or the start of it" },
+        amount: { arity: "optional", summary: "such as 12.50; else all that is left of it" },
+      },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 refund $payment --as bob",
+    },
+    redeem: {
+      summary: "give money back to the server's operator",
+      group: "Payments",
+      arguments: { amount: { summary: "such as 12.50" } },
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 redeem 12.50 --as bob",
+    },
+    "rotate-key": {
+      summary: "replace the account's key by a new one",
+      group: "Keys",
+      arguments: {},
+      options: ACCOUNT_OPTIONS,
+      example: "localhost 8080 rotate-key --as alice",
+    },
+    statement: {
+      summary: "show a month: balances, movements, totals",
+      group: "Books",
+      arguments: {},
+      options: {
+        month: { value: "MONTH", summary: "such as 2026-11; else this month, of UTC" },
+        html: { value: "FILE", summary: "write it to a new HTML file, with a chart" },
+        ...ACCOUNT_OPTIONS,
+      },
+      example: "localhost 8080 statement --month 2026-11 --as alice",
     },
     receipt: {
       summary: "print the receipt of a payment",
@@ -232,13 +322,16 @@ export const CLIENT = {
 } as const satisfies Tool;
 
 const NAME = { name: { summary: "the account" } } as const;
+const LAST_REQUEST = {
+  request: { arity: "optional", summary: "the start of its id; else the one that came last" },
+} as const;
 
 /** Options that are given when the prompt is started, and hold for all that is typed there. */
 const STARTING_OPTIONS: ReadonlySet<string> = new Set(
   Object.keys({ ...ACCOUNT_OPTIONS, ...CLASSIC_OPTIONS, ...LISTEN_OPTIONS }),
 );
 const NOT_AT_THE_PROMPT: ReadonlySet<string> = new Set([
-  ...["interactive", "register", "listen", "use", "completions"],
+  ...["interactive", "register", "listen", "use", "completions", "rotate-key"],
 ]);
 
 /** The commands of the prompt: those of the tool, with their arguments and options, and its own. */
@@ -266,6 +359,8 @@ export const PROMPT: Tool = {
         NOT_AT_THE_PROMPT.has(name) ? [] : [[name, atPrompt(command)]]
       ),
     ),
+    accept: { ...atPrompt(CLIENT.commands.accept), arguments: LAST_REQUEST },
+    decline: { ...atPrompt(CLIENT.commands.decline), arguments: LAST_REQUEST },
     help: {
       summary: "show the commands, or the options of one",
       arguments: { command: { arity: "optional", summary: "which one" } },

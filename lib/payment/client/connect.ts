@@ -28,6 +28,8 @@ export interface ShownFingerprint {
   /** A classic server has no more than its certificate. */
   readonly kind: "key" | "certificate";
   readonly fingerprint: string;
+  /** Where the server was reached. */
+  readonly address: string;
 }
 
 export interface ConnectServerOptions {
@@ -139,7 +141,9 @@ async function connectIntroduced(options: ConnectRpcOptions, pin: Pin): Promise<
   } else if (pin.server === null && known !== null) {
     const elsewhere = new KnownServers(options.keysFolder).addressesOf(fingerprint).join(", ");
     options.remark(`${address} is the server that is trusted here as ${elsewhere}`);
-  } else if (pin.server === null && !await options.confirmServer({ kind: "key", fingerprint })) {
+  } else if (
+    pin.server === null && !await options.confirmServer({ kind: "key", fingerprint, address })
+  ) {
     throw untrusted(
       `${address} is not known here. Its key has the fingerprint ${fingerprint}. ` +
         "Compare it with what the operator says, then use --accept-new",
@@ -317,8 +321,8 @@ async function trustCertificate(options: ConnectServerOptions): Promise<string> 
   const { connection, certificate } = await connectTlsUnverified({ ...options, alpn: [] });
   connection.destroy();
   const fingerprint = certificateFingerprint(certificate);
-  if (!await options.confirmServer({ kind: "certificate", fingerprint })) {
-    const address = formatAddress(options.host, options.port);
+  const address = formatAddress(options.host, options.port);
+  if (!await options.confirmServer({ kind: "certificate", fingerprint, address })) {
     throw untrusted(
       `${address} is not known here. Its certificate has the SHA-256 fingerprint ${fingerprint}. ` +
         "Compare it with what the operator says, then use --accept-new, or --server-cert FILE",

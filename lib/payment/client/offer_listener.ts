@@ -6,16 +6,15 @@ import type { KeyObject } from "node:crypto";
 import { setImmediate } from "node:timers";
 import { SealwireError } from "../../base/errors.ts";
 import type { AccountName } from "../../keys/rsa.ts";
-import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
+import { type Connection, type Listener, listenTcp, type Place } from "../../net/net.ts";
 import { isBatch, type Order, verifySignedOrder } from "../../protocol/order.ts";
 import { Members, type Sha256 } from "../../base/parse.ts";
 import type { Token } from "../../protocol/token.ts";
 import { RpcPeer } from "../../rpc/peer.ts";
 import { type Offer, openOffer } from "../../protocol/sealing.ts";
 
-/** Connections at once, of all strangers together and of one address. */
+/** Connections at once. One address holds an eighth of them. */
 const CONNECTIONS_MAX = 64;
-const CONNECTIONS_PER_PEER_MAX = 8;
 /** From the first byte of the connection to the whole offer. */
 const OFFER_DEADLINE_MS = 3_000;
 /** RSA decryptions at a time. */
@@ -37,7 +36,6 @@ export interface OfferListenerOptions {
 }
 
 export class OfferListener {
-  private readonly perPeer = new Map<string, number>();
   private decrypting = 0;
   private readonly waiting: (() => void)[] = [];
   private listener: Listener | null = null;
@@ -50,7 +48,7 @@ export class OfferListener {
     const { host, port } = options;
     door.listener = await listenTcp(
       { host, port, connections_max: CONNECTIONS_MAX },
-      (connection) => door.accept(connection),
+      (connection, place) => door.accept(connection, place),
     );
     return door;
   }
@@ -63,11 +61,7 @@ export class OfferListener {
     await this.listener?.close();
   }
 
-  private accept(connection: Connection): void {
-    const from = connection.remoteHost;
-    const count = (this.perPeer.get(from) ?? 0) + 1;
-    if (count > CONNECTIONS_PER_PEER_MAX) return connection.destroy();
-    this.perPeer.set(from, count);
+  private accept(connection: Connection, place: Place): void {
     let offered = false;
     let settling = false;
     // Also for one that was refused and does not leave.
@@ -82,7 +76,11 @@ export class OfferListener {
             if (offered) throw new SealwireError("one_offer", "one connection carries one offer");
             offered = settling = true;
             try {
-              return await this.offer(new Members(params, "params", "invalid_params").raw("offer"));
+              const sealed = new Members(params, "params", "invalid_params").raw("offer");
+              const payer = await this.offer(sealed);
+              // Now the server has found that this is really the payer's order.
+              place.prove(payer);
+              return { state: "settled" };
             } finally {
               settling = false;
               // After the answer there is nothing to stay for.
@@ -92,16 +90,11 @@ export class OfferListener {
         },
       },
     });
-    // A place is free when the connection is gone, not when it was told to go.
-    void peer.closed.then(() => peer.end()).then(() => {
-      clearTimeout(deadline);
-      const left = this.perPeer.get(from)! - 1;
-      if (left > 0) this.perPeer.set(from, left);
-      else this.perPeer.delete(from);
-    });
+    void peer.closed.then(() => peer.end()).then(() => clearTimeout(deadline));
   }
 
-  private async offer(sealed: unknown): Promise<{ state: "settled" }> {
+  /** Has an offer settled. Returns who paid. */
+  private async offer(sealed: unknown): Promise<AccountName> {
     const offer = await this.open(sealed);
     const { order: token } = await verifySignedOrder(offer.order, offer.delegation);
     const order = token.claims;
@@ -114,7 +107,7 @@ export class OfferListener {
     }
     if (now_s() >= order.exp) throw wrong("has expired");
     await this.options.settle(offer, token as Token<Order>);
-    return { state: "settled" };
+    return order.payer;
   }
 
   /**

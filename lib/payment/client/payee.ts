@@ -6,7 +6,6 @@
  * comes from the account's history after the last payment shown. So nothing is shown twice, and
  * nothing is lost while nobody listened.
  */
-import type { KeyObject } from "node:crypto";
 import {
   internalError,
   isSealwireError,
@@ -14,13 +13,14 @@ import {
   isWorthRetrying,
   SealwireError,
 } from "../../base/errors.ts";
+import { BoundedMap } from "../../base/bounded_map.ts";
 import { retry } from "../../base/retry.ts";
 import { printable } from "../../base/text.ts";
 import type { Order } from "../../protocol/order.ts";
 import { TREASURY } from "../../protocol/party.ts";
 import { type Offer, openMemo, parseSealedMemo } from "../../protocol/sealing.ts";
 import type { Token } from "../../protocol/token.ts";
-import type { HistoryAnswerRow } from "../../protocol/wire.ts";
+import type { HistoryAnswerRow, RequestAnswer } from "../../protocol/wire.ts";
 import { OfferListener } from "./offer_listener.ts";
 import { PaymentClient, type PaymentClientOptions } from "./payer.ts";
 import { ShownPayments } from "./remembered.ts";
@@ -29,6 +29,8 @@ import type { ClientSession, LoginOptions } from "./session.ts";
 /** Between tries to come back online: doubling from the first to the last. */
 const RECONNECT_PAUSE_MIN_MS = 500;
 const RECONNECT_PAUSE_MAX_MS = 4_000;
+/** Requests that are not shown again after a lost connection. */
+const SHOWN_REQUESTS_MAX = 1_000;
 
 /** A payment that arrived. */
 export interface Paid {
@@ -36,6 +38,10 @@ export interface Paid {
   readonly payer: string;
   readonly amount: string;
   readonly memo: string | null;
+  /** The payee's request that it pays. */
+  readonly request?: string;
+  /** This account's own payment that it gives back. */
+  readonly refund_of?: string;
   /** The payee's balance after it. */
   readonly balance: string;
 }
@@ -48,10 +54,13 @@ export interface ListenOptions extends PaymentClientOptions {
   readonly onPaid: (paid: Paid) => void;
   /** How long to try to come back when the connection is lost. */
   readonly reconnect_ms: number;
+  /** This account is asked for money, or a request of this account, as payee or payer, has ended unpaid. */
+  readonly onRequest: (request: RequestAnswer, memo: string | null) => void;
 }
 
 export class Listening {
   private readonly shown: ShownPayments;
+  private readonly shownRequests = new BoundedMap<string, true>(SHOWN_REQUESTS_MAX);
   private online = false;
   private wasOnline = false;
   private displaced = false;
@@ -82,6 +91,7 @@ export class Listening {
     const login: LoginOptions = {
       presence: { host: p2pHost, port: listening.listener.port },
       onSettled: () => listening.show(),
+      onRequest: (request) => void listening.showRequest(request),
       onDisplaced: () => listening.displaced = true,
       onDisplacing: () => {
         // Of its own lost connection a client that comes back knows.
@@ -124,6 +134,7 @@ export class Listening {
       signal.addEventListener("abort", () => resolve(), { once: true })
     );
     this.show();
+    void this.showRequests();
     while (true) {
       const { session } = this.client;
       const distrusted = await Promise.race([
@@ -146,6 +157,7 @@ export class Listening {
       notices.note("online again");
       this.show();
       await this.resolveOutbox();
+      void this.showRequests();
     }
   }
 
@@ -153,6 +165,7 @@ export class Listening {
     this.leaving = true;
     await this.listener.close();
     await this.showing;
+    this.shown.close();
     await this.client.end();
   }
 
@@ -205,6 +218,7 @@ export class Listening {
       try {
         for await (const page of this.client.session.historyPages(after ?? 0)) {
           await this.showPage(page, after === null);
+          this.shown.sync();
         }
       } catch (error) {
         // A connection that went comes back, and then this is done again.
@@ -233,18 +247,58 @@ export class Listening {
 
   private async showRow(row: HistoryAnswerRow): Promise<void> {
     await this.client.prove(row);
-    const { payment, payer, amount, memo, balance } = row;
-    const text = await readMemo(memo, this.options.pair.privateKey);
-    this.options.onPaid({ payment, payer, amount, memo: text, balance });
+    const { payment, payer, amount, memo, request, refund_of, balance } = row;
+    const text = await readMemo(memo, this.options);
+    const purpose = { ...(request && { request }), ...(refund_of && { refund_of }) };
+    this.options.onPaid({ payment, payer, amount, memo: text, ...purpose, balance });
+  }
+
+  /** Shows what this account is asked for, once for each change. */
+  private async showRequests(): Promise<void> {
+    const { account, notices, now_s } = this.options;
+    try {
+      for (const request of await this.client.session.requests()) {
+        const isOpen = request.state === "pending" && request.expires > now_s();
+        if (isOpen && request.payer === account) await this.showRequest(request);
+      }
+    } catch (error) {
+      if (isWorthRetrying(error)) return;
+      notices.warn(`cannot show what is asked for: ${printable(internalError(error).message)}`);
+    }
+  }
+
+  private async showRequest(request: RequestAnswer): Promise<void> {
+    const key = `${request.payee} ${request.id} ${request.state}`;
+    const isOwn = request.state === "pending" && request.payer !== this.options.account;
+    if (isOwn || this.shownRequests.get(key)) return;
+    this.shownRequests.set(key, true);
+    this.options.onRequest(request, await readRequestMemo(request, this.options));
   }
 }
 
-/** A row's memo as text, or null where there is none for this key. */
-export async function readMemo(memo: unknown, privateKey: KeyObject): Promise<string | null> {
+/** A row's memo as text, or null where there is none for these keys. */
+export async function readMemo(
+  memo: unknown,
+  { pair, oldKeys }: Pick<PaymentClientOptions, "pair" | "oldKeys">,
+): Promise<string | null> {
   if (memo === null || memo === undefined) return null;
   try {
-    return await openMemo(parseSealedMemo(memo), privateKey);
+    const sealed = parseSealedMemo(memo);
+    for (const key of [pair.privateKey, ...oldKeys]) {
+      const text = await openMemo(sealed, key);
+      if (text !== null) return text;
+    }
+    return null;
   } catch {
     return null;
   }
+}
+
+/** What a request is for. The memo of one that anyone may pay is clear text. */
+export async function readRequestMemo(
+  { payer, memo }: RequestAnswer,
+  options: Pick<PaymentClientOptions, "pair" | "oldKeys">,
+): Promise<string | null> {
+  if (payer === null && typeof memo === "string") return memo;
+  return await readMemo(memo, options);
 }

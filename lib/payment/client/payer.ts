@@ -3,9 +3,16 @@
  * leaves. Whatever is lost on the way, the same bytes are sent again or the id is cancelled, until
  * the server or a verified receipt says what it has come to.
  */
-import { randomBytes, randomUUID } from "node:crypto";
+import { type KeyObject, randomBytes, randomUUID } from "node:crypto";
 import { BoundedMap } from "../../base/bounded_map.ts";
-import { isRefusal, isSealwireError, isServerUntrusted, SealwireError } from "../../base/errors.ts";
+import {
+  isRefusal,
+  isSealwireError,
+  isServerUntrusted,
+  isWorthRetrying,
+  retryAfterMs,
+  SealwireError,
+} from "../../base/errors.ts";
 import { encodeBase64url, type Sha256, type Uuid } from "../../base/parse.ts";
 import { pause } from "../../base/retry.ts";
 import { printable } from "../../base/text.ts";
@@ -13,6 +20,7 @@ import { KnownPayees } from "../../keys/known_keys.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import type { SettledPayment } from "../../ledger/receipt.ts";
+import { formatAddress } from "../../net/net.ts";
 import { signCancel } from "../../protocol/cancel.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -103,10 +111,14 @@ export interface FirstPayment {
 
 export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
   readonly notices: Notices;
+  /** The account's keys before the current one, which open old memos. */
+  readonly oldKeys: readonly KeyObject[];
   /** Asks whether to pay someone whose old key vouches for a new one. Thumbprints. */
   readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
   /** Asks a person before money goes to a new key; null where nobody is to be asked. */
   readonly confirmPayees: ((first: FirstPayment) => Promise<boolean>) | null;
+  /** Other servers on the same ledger, for when one does not answer. They share the timeout. */
+  readonly otherAddresses?: readonly { readonly host: string; readonly port: number }[];
 }
 
 /** How an order ended. */
@@ -124,6 +136,9 @@ export class PaymentClient {
   /** Payments whose receipts came last, by payer and payment. */
   private readonly received = new BoundedMap<string, SettledPayment>(RECEIVED_MAX);
   private current!: ClientSession;
+  private readonly addresses: readonly { readonly host: string; readonly port: number }[];
+  /** The address in use. */
+  private addressAt = 0;
   private connecting: Promise<void> | null = null;
   /** Payments that this process is bringing to their ends. */
   private readonly underWay = new Set<Uuid>();
@@ -135,6 +150,8 @@ export class PaymentClient {
     this.outbox = new Outbox(options.keysFolder, options.account);
     this.receipts = new KeptReceipts(options.keysFolder, options.account);
     this.payees = new KnownPayees(options.keysFolder);
+    const { host, port, otherAddresses = [] } = options;
+    this.addresses = [{ host, port }, ...otherAddresses];
   }
 
   /** Connects and logs in. Throws what {@linkcode ClientSession.open} throws. */
@@ -163,6 +180,7 @@ export class PaymentClient {
   replace(lost: ClientSession): Promise<void> {
     if (lost !== this.current) return Promise.resolve();
     lost.destroy();
+    if (this.connecting === null) this.useNextAddress();
     this.connecting ??= this.connect({ ...this.login, register: false })
       .finally(() => this.connecting = null);
     return this.connecting;
@@ -176,11 +194,53 @@ export class PaymentClient {
       }
       this.login.onSettled?.(settled);
     };
-    const { sessionKey } = this;
-    this.current = await ClientSession.open({ ...this.options, sessionKey }, {
-      ...login,
-      onSettled,
-    });
+    this.current = await this.openSession({ ...login, onSettled });
+  }
+
+  /** At the address in use, or at the next that answers. */
+  private async openSession(login: LoginOptions): Promise<ClientSession> {
+    const { addresses, sessionKey } = this;
+    const timeout_ms = Math.ceil(this.options.timeout_ms / addresses.length);
+    for (let tries = 1;; tries++) {
+      const options = { ...this.options, ...addresses[this.addressAt]!, timeout_ms, sessionKey };
+      try {
+        const session = await ClientSession.open(options, login);
+        this.requireSameServer(session);
+        return session;
+      } catch (error) {
+        if (tries === addresses.length || !isWorthRetrying(error)) throw error;
+        this.useNextAddress();
+      }
+    }
+  }
+
+  /** Asks what changes nothing; at the other addresses too, where there are any and the connection is lost. */
+  private async ask<T>(question: (session: ClientSession) => Promise<T>): Promise<T> {
+    for (let tries = 1;; tries++) {
+      const { current } = this;
+      try {
+        return await question(current);
+      } catch (error) {
+        if (tries === this.addresses.length || !isWorthRetrying(error)) throw error;
+        await this.replace(current);
+      }
+    }
+  }
+
+  private useNextAddress(): void {
+    this.addressAt = (this.addressAt + 1) % this.addresses.length;
+  }
+
+  /** Another server knows nothing of the orders that wait here, and could not cancel them. */
+  private requireSameServer(session: ClientSession): void {
+    const before: ClientSession | undefined = this.current;
+    if (before === undefined || before.server.thumbprint === session.server.thumbprint) return;
+    session.destroy();
+    const { host, port } = this.addresses[this.addressAt]!;
+    throw new SealwireError(
+      "server_changed",
+      `${formatAddress(host, port)} is another server than the one at the other addresses`,
+    );
   }
 
   /**
@@ -321,7 +381,7 @@ export class PaymentClient {
     if (name === this.options.account) {
       throw new SealwireError("payer_is_payee", "payer and payee are the same account");
     }
-    return await this.current.lookup(name);
+    return await this.ask((session) => session.lookup(name));
   }
 
   /**
@@ -433,7 +493,7 @@ export class PaymentClient {
   private async stateBefore(
     id: Uuid,
   ): Promise<Exclude<PaymentState, { state: "unknown" | "cancelled" }> | null> {
-    const state = await this.current.status(id);
+    const state = await this.ask((session) => session.status(id));
     if (state.state === "unknown") return null;
     if (state.state === "cancelled") {
       throw new SealwireError("cancelled", "the payment was cancelled before: use a new id");
@@ -511,7 +571,7 @@ export class PaymentClient {
       } catch (error) {
         if (signal.aborted) throw notKnown("interrupted", "interrupted", error);
         if (isFinal(error)) throw error;
-        if (Date.now() > until_ms) {
+        if (Date.now() + (retryAfterMs(error) ?? 0) > until_ms) {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});

@@ -3,10 +3,11 @@
  * before it and those that are still to be linked, and of each account the last payment that was
  * shown.
  */
+import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { SealwireError } from "../../base/errors.ts";
 import { withFileLock } from "../../base/file_lock.ts";
-import { PRIVATE_FILE_MODE, readTextFile, writeFileAtomic } from "../../base/files.ts";
+import { PRIVATE_FILE_MODE, readTextFile, writeError, writeFileAtomic } from "../../base/files.ts";
 import { JsonFile } from "../../base/json_file.ts";
 import { isSha256, type Members, type Sha256 } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
@@ -15,15 +16,13 @@ import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 const SERVERS_MAX = 1_000;
-/**
- * Checkpoints that wait to be linked. A server that shows more before it links them is not
- * believed.
- */
+const SHOWN_LINE = /^([\w-]{43}) (\d{1,15})\n/gm;
+/** Checkpoints that wait to be linked. A server that shows more before it links them is not believed. */
 export const UNLINKED_MAX = 256;
 
 /**
- * The newest linked checkpoint of one server, shared by all accounts of a keys folder:
- * `checkpoint_<thumbprint>.txt`. Every method may throw `memory_unreadable`.
+ * The newest linked checkpoint of one server, shared by all accounts of a keys folder: `checkpoint_<thumbprint>.txt`. Every
+ * method may throw `memory_unreadable`.
  */
 export class RememberedCheckpoint {
   readonly path: string;
@@ -47,8 +46,8 @@ export class RememberedCheckpoint {
   }
 
   /**
-   * Stores `newer`, which has been linked to `known`. False when another process has stored
-   * something else meanwhile: then nothing was written, and that must be linked first.
+   * Stores `newer`, which has been linked to `known`. False when another process has stored something else meanwhile: then
+   * nothing was written, and that must be linked first.
    *
    * @throws {SealwireError} `file_locked`, `folder_unwritable`, `write_failed`.
    */
@@ -137,11 +136,27 @@ function textsOf(unlinked: ReadonlyMap<string, Unlinked>, foreign: boolean): str
   return [...unlinked].flatMap(([text, one]) => one.foreign === foreign ? [text] : []);
 }
 
-/** The entry of the last payment shown, for each server: `<account>_shown.json`. */
+/**
+ * The entry of the last payment shown, for each server. Payments are shown by the page, and the disk
+ * is waited for once a page only:
+ *
+ * - `<account>_shown.log` gets a line for each payment at once, without a sync. It survives a killed
+ *   process: then at most the one payment is shown again that was being shown.
+ * - `<account>_shown.json` is written and synced at the end of each page. It survives a power
+ *   failure: then at most the last page is shown again.
+ *
+ * One process at a time shows the payments of an account, because a second listener displaces the
+ * first.
+ */
 export class ShownPayments {
   private readonly file: JsonFile<Map<Sha256, number>>;
+  private readonly logPath: string;
+  /** What this process has shown and not synced yet. */
+  private readonly unsynced = new Map<Sha256, number>();
+  private log: number | null = null;
 
   constructor(keysFolder: string, account: AccountName) {
+    this.logPath = join(keysFolder, `${account}_shown.log`);
     this.file = new JsonFile(join(keysFolder, `${account}_shown.json`), {
       version: 2,
       size_bytes_max: FILE_BYTES_MAX,
@@ -156,11 +171,47 @@ export class ShownPayments {
 
   /** The entry's index; null where nothing has been shown. */
   get(server: Sha256): number | null {
-    return this.file.read().get(server) ?? null;
+    const unsynced = this.unsynced.get(server);
+    if (unsynced !== undefined) return unsynced;
+    const indexes = [...this.readLog(), ...this.file.read()]
+      .filter(([shownBy]) => shownBy === server).map(([, index]) => index);
+    return indexes.length === 0 ? null : Math.max(...indexes);
   }
 
+  /**
+   * Remembers that the payment in entry `index` is shown, in case this process is killed.
+   *
+   * @throws {SealwireError} `folder_unwritable`, `write_failed`.
+   */
   set(server: Sha256, index: number): void {
-    this.file.update((shown) => shown.set(server, index));
+    this.unsynced.set(server, index);
+    try {
+      this.log ??= openSync(this.logPath, "a", PRIVATE_FILE_MODE);
+      writeSync(this.log, `${server} ${index}\n`);
+    } catch (error) {
+      throw writeError(this.logPath, error);
+    }
+  }
+
+  /** Remembers all that was shown, in case the power fails. */
+  sync(): void {
+    if (this.unsynced.size === 0) return;
+    this.file.update((shown) => new Map([...shown, ...this.unsynced]));
+    this.unsynced.clear();
+    if (this.log !== null) ftruncateSync(this.log);
+  }
+
+  close(): void {
+    this.sync();
+    if (this.log !== null) closeSync(this.log);
+    this.log = null;
+  }
+
+  /** The lines that are whole: a process may have been killed in the middle of the last one. */
+  private readLog(): [server: string, index: number][] {
+    const options = { size_bytes_max: FILE_BYTES_MAX, code: "memory_unreadable" } as const;
+    const text = readTextFile(this.logPath, options) ?? "";
+    return [...text.matchAll(SHOWN_LINE)].map(([, server, index]) => [server!, Number(index)]);
   }
 }
 

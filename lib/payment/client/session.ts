@@ -8,6 +8,7 @@ import {
   isSealwireError,
   isServerUntrusted,
   isWorthRetrying,
+  retryAfterMs,
   SealwireError,
 } from "../../base/errors.ts";
 import { Members, type Sha256, type Uuid } from "../../base/parse.ts";
@@ -33,6 +34,7 @@ import {
 } from "../../ledger/receipt.ts";
 import type { Cancel } from "../../protocol/cancel.ts";
 import { type Delegation, signDelegation, verifyDelegation } from "../../protocol/delegation.ts";
+import type { Unit } from "../../protocol/money.ts";
 import { PATH_STEPS_MAX } from "../../protocol/merkle.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import {
@@ -47,6 +49,9 @@ import {
 import { type Party, TREASURY } from "../../protocol/party.ts";
 import { type SignedRotation, verifyRotation } from "../../protocol/rotation.ts";
 import type { Token } from "../../protocol/token.ts";
+import { pause } from "../../base/retry.ts";
+import { printable } from "../../base/text.ts";
+import type { RpcPeer } from "../../rpc/peer.ts";
 import {
   HISTORY_ROWS_MAX,
   type HistoryAnswerRow,
@@ -54,8 +59,8 @@ import {
   PAGE_ROWS_MAX,
   type RequestAnswer,
 } from "../../protocol/wire.ts";
+import { mayConnectTo } from "../../net/net.ts";
 import {
-  mayConnectTo,
   parseHistoryRow,
   parseName,
   parseOnlineRow,
@@ -66,6 +71,8 @@ import {
 import { connectServer, type ConnectServerOptions, type ServerLink } from "./connect.ts";
 import { type IncludedEntry, LogLink } from "./log_link.ts";
 
+/** A wait of this length is told to the person. */
+const WAIT_TOLD_MS = 1_000;
 const TEXT_CHARACTERS_MAX = 16_384;
 const KEY_CHAIN_MAX = 16;
 /** Checkpoints that come during a session are linked together, so long after the first. */
@@ -87,6 +94,8 @@ export interface LoginOptions {
   readonly register?: boolean;
   /** Called when the right server is reached, before it is asked to log in or register. */
   readonly onAsking?: () => void;
+  /** The code that lets a new account in. */
+  readonly invite?: string;
   /** Where this client takes offers; absent for one that takes none. */
   readonly presence?: { readonly host: string | null; readonly port: number };
   readonly watch?: boolean;
@@ -171,7 +180,7 @@ export class ClientSession {
    * server's refusals (`unknown_account`, `name_taken`, …).
    */
   static async open(options: SessionOptions, login: LoginOptions = {}): Promise<ClientSession> {
-    const { account, pair, sessionKey, now_s, keysFolder, timeout_ms, signal } = options;
+    const { account, pair, sessionKey, now_s, keysFolder, signal } = options;
     let session: ClientSession | null = null;
     let logLink: LogLink | null = null;
     const link = await connectServer({
@@ -184,10 +193,7 @@ export class ClientSession {
     });
     try {
       const { peer, statement, cert, nonce } = link;
-      const ask = async (method: string, params: object) => {
-        const answer = await peer.call(method, params, { timeout_ms, signal });
-        return new Members(answer, method, "bad_answer");
-      };
+      const ask = (method: string, params: object) => callPatiently(peer, method, params, options);
       const server = statement.claims.server.thumbprint;
       const claims = { account, session: sessionKey.publicKey, server, cert, nonce };
       const delegation = await signDelegation(pair, claims, now_s());
@@ -277,8 +283,8 @@ export class ClientSession {
       throw new SealwireError("bad_answer", `the server cannot prove that this key is ${name}'s`);
     }
     const presence = parsePresence(answer.raw("presence"));
-    const { remoteHost } = this.link.peer.connection;
-    const reachable = presence !== null && mayConnectTo(presence.host, remoteHost);
+    const { remoteHost: serverHost, localHost: ownHost } = this.link.peer.connection;
+    const reachable = presence !== null && mayConnectTo(presence.host, { serverHost, ownHost });
     return { name, key, presence: reachable ? presence : null };
   }
 
@@ -350,7 +356,7 @@ export class ClientSession {
     return parseRequest((await this.call("request.find", { payee, id })).all());
   }
 
-  /** The newest requests of which this account is payee or payer. */
+  /** The pending requests of which this account is payee or payer, and then the newest of the others. */
   async requests(): Promise<RequestAnswer[]> {
     const answer = await this.call("request.list", {});
     return answer.list("requests", PAGE_ROWS_MAX).map(parseRequest);
@@ -415,6 +421,13 @@ export class ClientSession {
       throw anotherPayment();
     }
     return settled;
+  }
+
+  /** The unit that the ledger counts in, as its first entry says. */
+  async unit(): Promise<Unit> {
+    const entry = parseEntry((await this.included(await this.call("ledger.open", {}))).text);
+    if (entry.type === "ledger.open") return entry.unit;
+    throw new SealwireError("bad_answer", "the server shows another entry than the first one");
   }
 
   async currentBalance(): Promise<string> {
@@ -500,10 +513,8 @@ export class ClientSession {
   }
 
   private async call(method: string, params: object): Promise<Members> {
-    const { timeout_ms, signal } = this.options;
     try {
-      const answer = await this.link.peer.call(method, params, { timeout_ms, signal });
-      return new Members(answer, method, "bad_answer");
+      return await callPatiently(this.link.peer, method, params, this.options);
     } catch (error) {
       throw this.distrust ?? error;
     }
@@ -650,13 +661,14 @@ export class ClientSession {
 }
 
 function loginParams(
-  { register, presence, watch }: LoginOptions,
+  { register, invite, presence, watch }: LoginOptions,
   delegation: Token<Delegation>,
   checkpoint: string | null,
 ): object {
   return {
     delegation: delegation.text,
     ...(checkpoint !== null && { checkpoint }),
+    ...(register && invite !== undefined && { invite }),
     ...(!register && presence &&
       { presence: { ...(presence.host && { host: presence.host }), port: presence.port } }),
     ...(!register && watch && { watch }),
@@ -687,4 +699,33 @@ export function isRowOf(row: HistoryAnswerRow, settled: SettledPayment): boolean
 
 function anotherPayment(): SealwireError {
   return new SealwireError("bad_answer", "the server sent the receipt of another payment");
+}
+
+/**
+ * Calls a method of the server. Where the server says when to try again, waits that long and does,
+ * as long as the timeout allows.
+ */
+async function callPatiently(
+  peer: RpcPeer,
+  method: string,
+  params: object,
+  { timeout_ms, signal, remark }: Pick<SessionOptions, "timeout_ms" | "signal" | "remark">,
+): Promise<Members> {
+  let told = false;
+  const until_ms = performance.now() + timeout_ms;
+  while (true) {
+    try {
+      const answer = await peer.call(method, params, { timeout_ms, signal });
+      return new Members(answer, method, "bad_answer");
+    } catch (error) {
+      const wait_ms = retryAfterMs(error);
+      if (wait_ms === null || performance.now() + wait_ms > until_ms) throw error;
+      if (!told && wait_ms >= WAIT_TOLD_MS) {
+        const sentence = printable((error as SealwireError).message);
+        remark(`the server says to wait: ${sentence}; trying again until the timeout`);
+        told = true;
+      }
+      await pause(wait_ms, signal);
+    }
+  }
 }

@@ -4,19 +4,22 @@ import { hostname, networkInterfaces } from "node:os";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
-import { usageError } from "../../cli/arguments.ts";
+import { parseInteger, usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
 import type { Invocation } from "../../cli/tool.ts";
 import { certificateFingerprint } from "../../keys/certificate.ts";
 import { openPair } from "../../keys/key_files.ts";
 import { deriveSealKey, openLogKey } from "../../keys/log_key.ts";
 import { parseAccountName } from "../../keys/rsa.ts";
-import { audit } from "../../ledger/audit.ts";
+import { audit, type AuditResult } from "../../ledger/audit.ts";
 import { type Checkpoint, type Log, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { watchedClock } from "../../ledger/clock.ts";
-import type { Settings } from "../../ledger/entry.ts";
+import { isRegistration, type Settings } from "../../ledger/entry.ts";
+import { INVITE_BALANCE_MAX } from "../../ledger/invite.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { openAnchor, openLedger, openUnlinked } from "../../ledger/open_ledger.ts";
+import { openPostgres } from "../../ledger/postgres.ts";
+import { parsePostgresUrl } from "../../ledger/postgres_url.ts";
 import { Seals } from "../../ledger/seal.ts";
 import { formatVerifierKey } from "../../ledger/signed_note.ts";
 import { openSqlite } from "../../ledger/sqlite.ts";
@@ -33,41 +36,57 @@ import {
   parseUnit,
   type Unit,
 } from "../../protocol/money.ts";
+import type { BudgetOptions } from "./budgets.ts";
 import type { SERVER } from "./commands_table.ts";
 import { openIdentity, type ServerIdentity } from "./identity.ts";
 import { refusal } from "./refusals.ts";
+
+/** A drive letter of Windows is one character. */
+const URL_START = /^[a-z][a-z0-9+.-]+:/i;
+/** The most that an option which counts something takes. */
+const COUNT_MAX = 100_000;
+/** Invites that one call makes. */
+const INVITES_MAX = 1_000;
 
 type Run<Name extends keyof typeof SERVER.commands> = Invocation<typeof SERVER, Name>;
 
 /** Verifies the whole ledger again. Throws what is wrong with it first. */
 export async function runAudit({ values, out }: Run<"audit">): Promise<void> {
-  const { server, logKey } = await openKeys(values.keys);
+  const store = await openStore(values.db, { create: false });
+  try {
+    const { explained, ...valid } = await auditStore(store, values, out);
+    const { entries, accounts, root } = valid;
+    out.result(
+      { valid: true, ...valid, explained },
+      `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(explained)}`,
+    );
+  } finally {
+    await store.close();
+  }
+}
+
+/** Verifies a ledger, also against the anchor, and against `expect`: paths of checkpoints and receipts. */
+export async function auditStore(
+  store: LedgerStore,
+  { keys, expect = [] }: { readonly keys: string; readonly expect?: readonly string[] },
+  out: Output,
+): Promise<AuditResult> {
+  const { server, logKey } = await openKeys(keys);
   const log = { origin: logOrigin(server), publicKey: logKey.publicKey };
-  const given = values.expect.map((path) => readExpected(path, log));
-  const kept = [openAnchor(values.keys, log), openUnlinked(values.keys, log)];
-  const expected = [...given, ...kept.flatMap((file) => file.read() ?? [])];
-  const store = openStore(values.db, { create: false });
+  const given = expect.map((path) => readExpected(path, log));
+  const kept = [openAnchor(keys, log), openUnlinked(keys, log)];
   const progress = out.progress("audit", (await store.head())?.size ?? 0, "entries");
   try {
-    const { entries, accounts, size, root, explained } = await audit({
+    return await audit({
       store,
       server,
       log: logKey.publicKey,
       seals: new Seals(deriveSealKey(logKey.privateKey)),
-      expected,
+      expected: [...given, ...kept.flatMap((file) => file.read() ?? [])],
       onProgress: (entries) => progress.add(entries),
     });
-    progress.finish({ wipe: true });
-    const lost = explained;
-    out.result(
-      { valid: true, entries, accounts, size, root, explained: lost },
-      `valid: ${entries} entries, ${accounts} accounts, root ${root}${explainedText(lost)}`,
-    );
-  } catch (error) {
-    progress.finish({ wipe: true });
-    throw error;
   } finally {
-    await store.close();
+    progress.finish({ wipe: true });
   }
 }
 
@@ -114,6 +133,25 @@ export async function runGrant({ args, values, out }: Run<"grant">): Promise<voi
   });
 }
 
+/** Makes single-use codes with which people open accounts. Nothing is stored until they are used. */
+export async function runInvite({ values, out }: Run<"invite">): Promise<void> {
+  const count = parseInteger("--count", values.count, 1, INVITES_MAX);
+  const given = values.balance === undefined
+    ? undefined
+    : optionValue("--balance", values.balance, parseOpeningBalance);
+  await withLedger(values, out, (ledger) => {
+    const balance = given ?? ledger.settings.openingBalance;
+    if (balance > INVITE_BALANCE_MAX) {
+      throw usageError("--balance is more than an invite can carry");
+    }
+    for (let made = 0; made < count; made++) {
+      const { code } = ledger.makeInvite(balance);
+      out.result({ invite: code, balance: formatAmount(balance) }, code);
+    }
+    return Promise.resolve();
+  });
+}
+
 /** Shows the ledger's settings, after changing those that were given. */
 export async function runSettings({ values, out }: Run<"settings">): Promise<void> {
   const wanted = parseSettings(values);
@@ -139,10 +177,10 @@ export async function runSettings({ values, out }: Run<"settings">): Promise<voi
 
 /** Copies the ledger to a new file while it is in use. */
 export async function runBackup({ args: { file }, values, out }: Run<"backup">): Promise<void> {
-  const store = openStore(values.db, { create: false });
+  const store = await openStore(values.db, { create: false });
   try {
     await store.backup(file, () => {});
-    const copy = openStore(file, { create: false });
+    const copy = await openStore(file, { create: false });
     const size = (await copy.head())?.size ?? 0;
     await copy.close();
     out.result({ backup: file, size }, `copied ${size} entries to ${file}`);
@@ -174,12 +212,42 @@ export async function openServerIdentity(folder: string, out: Output): Promise<S
   return identity;
 }
 
-/** Opens the database that `--db` names. Throws `usage`, and what the store throws. */
-export function openStore(path: string, options: { create: boolean }): LedgerStore {
-  if (/^postgres(ql)?:/.test(path)) {
-    throw usageError("--db takes a file; PostgreSQL is not supported yet");
-  }
-  return openSqlite(path, options);
+/**
+ * Opens the database that `--db` names: a file, or a PostgreSQL database by its URL. What looks like a URL is none of a file,
+ * so a mistyped one makes no new ledger.
+ *
+ * @throws {SealwireError} `usage`, and what the stores throw.
+ */
+export async function openStore(db: string, options: { create: boolean }): Promise<LedgerStore> {
+  if (!URL_START.test(db)) return openSqlite(db, options);
+  optionValue("--db", db, parsePostgresUrl);
+  return await openPostgres(db, options);
+}
+
+/** Says what the settings of a first look mean. */
+export function noteOpenDoor({ registration, openingBalance }: Settings, out: Output): void {
+  if (registration !== "open" || openingBalance === 0n) return;
+  out.note(
+    `anyone may register and gets ${formatAmount(openingBalance)}; ` +
+      "for real money: --registration invite --opening-balance 0",
+  );
+}
+
+/** The budgets that were given on the command line. Throws `usage`. */
+export function parseBudgets(
+  values: Readonly<
+    Record<"orders-per-second" | "registrations-per-minute" | "connections", string>
+  >,
+): { readonly budgets: BudgetOptions; readonly connections_max: number } {
+  const count = (name: keyof typeof values) =>
+    parseInteger(`--${name}`, values[name], 1, COUNT_MAX);
+  return {
+    budgets: {
+      orders_per_s: count("orders-per-second"),
+      registrations_per_minute: count("registrations-per-minute"),
+    },
+    connections_max: count("connections"),
+  };
 }
 
 /** The settings that were given on the command line. Throws `usage`. */
@@ -187,8 +255,8 @@ export function parseSettings(
   values: { readonly "opening-balance"?: string; readonly registration?: string },
 ): Partial<Settings> {
   const { "opening-balance": balance, registration } = values;
-  if (registration !== undefined && registration !== "open" && registration !== "closed") {
-    throw usageError(`--registration takes open or closed, not "${registration}"`);
+  if (registration !== undefined && !isRegistration(registration)) {
+    throw usageError(`--registration takes open, invite or closed, not "${registration}"`);
   }
   return {
     ...(balance !== undefined && {
@@ -220,7 +288,7 @@ async function withLedger(
   work: (ledger: Ledger) => Promise<void>,
 ): Promise<void> {
   const { server, logKey } = await openKeys(keys);
-  const store = openStore(db, { create: false });
+  const store = await openStore(db, { create: false });
   try {
     const ledger = await openLedger({
       store,
@@ -242,7 +310,7 @@ async function withLedger(
 }
 
 /** The keys of a server that exists. */
-async function openKeys(folder: string) {
+export async function openKeys(folder: string) {
   const { pair } = await openPair(folder, "server", { makeMissing: false });
   const { pair: logKey } = openLogKey(folder, { makeMissing: false });
   return { server: pair.publicKey.thumbprint, logKey };

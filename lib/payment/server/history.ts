@@ -5,7 +5,6 @@ import { type Batch, type Entry, formatPaymentId, parseEntry } from "../../ledge
 import type { HistoryRow, LedgerStore } from "../../ledger/store.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { isBatch, parseBatchItem, parseOrder } from "../../protocol/order.ts";
-import type { SealedMemo } from "../../protocol/sealing.ts";
 import { type HistoryAnswer, type HistoryAnswerRow, PAGE_ROWS_MAX } from "../../protocol/wire.ts";
 import type { LoggedIn } from "./session.ts";
 
@@ -52,7 +51,7 @@ function answerRows(account: AccountName, row: HistoryRow): HistoryAnswerRow[] {
     payer: entry.payer,
     payee: entry.payee,
     amount: formatAmount(entry.amount),
-    memo: row.signedText === null ? null : memoOf(row.signedText),
+    ...purposeOf(row.signedText),
     balance: formatAmount(row.balance),
   }];
 }
@@ -86,7 +85,16 @@ function batchRows(
   });
 }
 
-function memoOf(orderText: string): SealedMemo | null {
-  const order = parseOrder(orderText).claims;
-  return isBatch(order) ? null : order.memo;
+/** What an order says beside who pays whom how much. */
+function purposeOf(
+  orderText: string | null,
+): Pick<HistoryAnswerRow, "memo" | "request" | "refund_of"> {
+  const order = orderText === null ? null : parseOrder(orderText).claims;
+  if (order === null || isBatch(order)) return { memo: null };
+  const { memo, request, refundOf } = order;
+  return {
+    memo,
+    ...(request !== null && { request }),
+    ...(refundOf !== null && { refund_of: formatPaymentId(refundOf.id, refundOf.item) }),
+  };
 }

@@ -7,6 +7,7 @@ import type { AccountName } from "../../keys/rsa.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { encodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { addressGroup } from "../../net/net.ts";
 import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
 import type { Token } from "../../protocol/token.ts";
 import {
@@ -15,6 +16,8 @@ import {
   P2P_PORT_MIN,
   PROTOCOL_VERSION,
 } from "../../protocol/wire.ts";
+import type { Directory } from "./directory.ts";
+import type { Budgets } from "./budgets.ts";
 import type { ServerIdentity } from "./identity.ts";
 import type { Log } from "./log.ts";
 import type { Lookups } from "./lookups.ts";
@@ -31,12 +34,14 @@ export interface LoginOptions {
   readonly ledger: Ledger;
   readonly now_s: () => number;
   readonly log: Log;
+  readonly budgets: Budgets;
 }
 
 export class Login {
   constructor(
     private readonly options: LoginOptions,
     private readonly presence: Presence<LoggedIn>,
+    private readonly directory: Directory<LoggedIn>,
     private readonly lookups: Lookups,
   ) {}
 
@@ -47,14 +52,27 @@ export class Login {
 
   async register(session: ServerSession, params: Members): Promise<LoginAnswer> {
     const shown = this.parseCheckpoint(params);
+    const { budgets } = this.options;
+    const { remoteHost } = session.connection;
+    budgets.requireRegistration(remoteHost);
     const delegation = await this.authenticate(session, params);
     const { account } = delegation.claims;
     // First: a log that lacks what was signed is not extended by a registration either.
     const linked = await this.compare(account, shown);
-    const id = randomUUID() as Uuid;
-    const outcome = await this.options.ledger.submit({ type: "open", delegation, id });
+    const invite = params.has("invite")
+      ? this.options.ledger.openInvite(params.raw("invite"))
+      : undefined;
+    const id = invite?.id ?? randomUUID() as Uuid;
+    const origin = { address: addressGroup(remoteHost), account };
+    const outcome = await this.options.ledger.submit(
+      { type: "open", delegation, id, invite },
+      origin,
+    );
     if (outcome.state === "refused") throw refusal(outcome.reason);
-    if (outcome.state === "opened" && !outcome.again) this.options.log("registered", { account });
+    if (outcome.state === "opened" && !outcome.again) {
+      budgets.countRegistration(remoteHost);
+      this.options.log("registered", { account });
+    }
     this.enter(session, account);
     return await this.answer(session, account, linked);
   }
@@ -76,7 +94,7 @@ export class Login {
       const host = presence.host ?? session.connection.remoteHost;
       const { account: name } = delegation;
       const row = { name, host, port: presence.port, fingerprint: account.key };
-      isDisplacing = this.presence.publish(asker, row);
+      isDisplacing = await this.directory.publish(asker, row);
     }
     if (params.raw("watch") === true) this.presence.subscribe(asker);
     const linked = await this.compare(delegation.account, shown);
@@ -130,6 +148,8 @@ export class Login {
     const asker = new LoggedIn(session, account);
     this.presence.enter(asker);
     session.loggedIn = asker;
+    session.place.prove(account);
+    session.peer.prove();
     this.options.log("login", { account });
     return asker;
   }

@@ -5,20 +5,20 @@ import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { type OnlineRow, PAGE_ROWS_MAX } from "../../protocol/wire.ts";
-import type { Presence } from "./presence.ts";
+import type { Directory } from "./directory.ts";
 import { proofAnswer } from "./proofs.ts";
 import type { LoggedIn } from "./session.ts";
 
 export class Lookups {
   constructor(
     private readonly ledger: Ledger,
-    private readonly presence: Presence<LoggedIn>,
+    private readonly directory: Directory<LoggedIn>,
   ) {}
 
-  list(params: Members): { online: OnlineRow[]; next: string | null } {
+  async list(params: Members): Promise<{ online: OnlineRow[]; next: string | null }> {
     const start = params.raw("after") ?? null;
     const after = start === null ? "" : parseAccountName(start);
-    const online = this.presence.page(after, PAGE_ROWS_MAX);
+    const online = await this.directory.page(after, PAGE_ROWS_MAX);
     return { online, next: online.length === PAGE_ROWS_MAX ? online.at(-1)!.name : null };
   }
 
@@ -28,7 +28,8 @@ export class Lookups {
     const account = await this.ledger.account(name);
     if (account === null) throw new SealwireError("unknown_payee", "there is no such payee");
     const proof = proofAnswer(session, await this.ledger.proveOne(account.keyed));
-    return { account: name, key: account.jwk, ...proof, presence: this.presence.find(name) };
+    const presence = await this.directory.find(name);
+    return { account: name, key: account.jwk, ...proof, presence };
   }
 
   /**

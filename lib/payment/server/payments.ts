@@ -2,9 +2,9 @@
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
-import type { Entry } from "../../ledger/entry.ts";
-import { parseEntry } from "../../ledger/entry.ts";
+import { type Batch, type Entry, parseEntry, type Transfer } from "../../ledger/entry.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
+import { storeDamaged } from "../../ledger/seal.ts";
 import type { LedgerStore, StoredPayment } from "../../ledger/store.ts";
 import type { Outcome, Submission } from "../../ledger/submission.ts";
 import { type SignedCancel, verifySignedCancel } from "../../protocol/cancel.ts";
@@ -19,9 +19,10 @@ import {
   parseBatchItems,
   verifySignedOrder,
 } from "../../protocol/order.ts";
+import type { Party } from "../../protocol/party.ts";
 import type { Token } from "../../protocol/token.ts";
 import type { PaymentAnswer, SettledAnswer } from "../../protocol/wire.ts";
-import { CancelBudget } from "./budgets.ts";
+import type { Budgets } from "./budgets.ts";
 import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { proofAnswer } from "./proofs.ts";
@@ -38,6 +39,7 @@ export interface PaymentsOptions {
   readonly store: LedgerStore;
   readonly now_s: () => number;
   readonly log: Log;
+  readonly budgets: Budgets;
 }
 
 type OrderSubmission = Submission & { type: "order" };
@@ -62,14 +64,10 @@ interface Quoted {
 export class Payments {
   private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
   private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
-  private readonly cancels: CancelBudget;
-
   constructor(
     private readonly options: PaymentsOptions,
     private readonly presence: Presence<LoggedIn>,
-  ) {
-    this.cancels = new CancelBudget(options.now_s);
-  }
+  ) {}
 
   async settle(asker: LoggedIn, params: Members): Promise<SettledAnswer> {
     const signed = await verifySignedOrder(
@@ -86,11 +84,14 @@ export class Payments {
     if (!party) {
       throw new SealwireError("not_a_party", "only its payer or payee may have an order settled");
     }
+    const { budgets } = this.options;
+    budgets.requireOrder(asker.account, order.payer, items.length);
     const submission = { type: "order", signed, items } as const;
-    const outcome = await this.options.ledger.submit(submission);
+    const outcome = await this.options.ledger.submit(submission, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "settled") throw new TypeError(`an order ended as ${outcome.state}`);
     if (!outcome.again) {
+      budgets.countEntry(order.payer, items.length);
       this.options.log("settled", { payment: order.id, payer: order.payer });
       this.announce(asker, submission, outcome.index);
     }
@@ -108,7 +109,7 @@ export class Payments {
     if (asker.account !== payer) {
       throw new SealwireError("not_a_party", "only its payer may cancel a payment");
     }
-    const outcome = await this.recordCancel(signed);
+    const outcome = await this.recordCancel(asker, signed);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state === "cancelled") return { state: "cancelled" };
     const payment = await this.options.ledger.payment(payer, id);
@@ -116,19 +117,21 @@ export class Payments {
   }
 
   /** Submits a cancel. An id that has ended already answers without any budget. */
-  private async recordCancel(signed: SignedCancel): Promise<Outcome> {
-    const { ledger } = this.options;
+  private async recordCancel({ origin }: LoggedIn, signed: SignedCancel): Promise<Outcome> {
+    const { ledger, budgets } = this.options;
     const { id, payer } = signed.cancel.claims;
     const submission = { type: "cancel", signed } as const;
-    if (await ledger.payment(payer, id) !== null) return await ledger.submit(submission);
-    this.cancels.take(payer);
+    if (await ledger.payment(payer, id) !== null) {
+      return await ledger.submit(submission, origin);
+    }
+    budgets.requireCancel(payer);
     let isRecorded = false;
     try {
-      const outcome = await ledger.submit(submission);
+      const outcome = await ledger.submit(submission, origin);
       isRecorded = outcome.state === "cancelled" && !outcome.again;
       return outcome;
     } finally {
-      if (!isRecorded) this.cancels.giveBack(payer);
+      if (!isRecorded) budgets.giveBackCancel(payer);
     }
   }
 
@@ -158,6 +161,29 @@ export class Payments {
     for (const hearer of this.presence.sessionsOf(account)) {
       hearer.session.notifications.add(() => this.settledAnswer(hearer, index, {}));
     }
+  }
+
+  /** Tells payer and payees of a payment that another process has recorded. */
+  async announceEntry(entry: Entry<Transfer | Batch>): Promise<void> {
+    if (entry.type === "transfer" && !this.isAnyHere(entry.payer, entry.payee)) return;
+    const { id, index, payer } = entry;
+    const stored = await this.options.ledger.payment(payer, id);
+    if (stored === null) throw storeDamaged(`payment ${id} is missing in the database`);
+    const { signedText: order, delegationText: delegation, itemTexts } = stored;
+    const signed = order === null || delegation === null ? {} : { order, delegation };
+    if (entry.type === "transfer") {
+      this.notify(payer, null, index, () => signed);
+      this.notify(entry.payee, null, index, () => signed);
+      return;
+    }
+    for (const [item, text] of (itemTexts ?? []).entries()) {
+      const { payee } = parseBatchItem(text);
+      this.notify(payee, null, index, () => ({ ...signed, ...this.itemOf(itemTexts!, item) }));
+    }
+  }
+
+  private isAnyHere(...parties: readonly Party[]): boolean {
+    return parties.some((party) => !this.presence.sessionsOf(party)[Symbol.iterator]().next().done);
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -207,7 +233,12 @@ export class Payments {
     this.notify(order.claims.payee, teller, index, () => signed);
   }
 
-  private notify(account: string, teller: LoggedIn, index: number, quote: () => Quoted): void {
+  private notify(
+    account: string,
+    teller: LoggedIn | null,
+    index: number,
+    quote: () => Quoted,
+  ): void {
     for (const hearer of this.presence.sessionsOf(account)) {
       if (hearer === teller) continue;
       hearer.session.notifications.add(() => this.settledAnswer(hearer, index, quote()));

@@ -1,6 +1,4 @@
-/**
- * Payment requests: a payee asks, and the payer accepts by an order, declines, or lets it expire.
- */
+/** Payment requests: a payee asks, and the payer accepts by an order, declines, or lets it expire. */
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { parseAccountName } from "../../keys/rsa.ts";
@@ -25,7 +23,7 @@ export class Requests {
     private readonly presence: Presence<LoggedIn>,
   ) {}
 
-  /** Makes a request of the asker's. The same id with the same content gets the same answer. */
+  /** The asker asks for money. The same id with the same content answers the same. */
   async create(asker: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payer = params.raw("payer") === null ? null : parseAccountName(params.raw("payer"));
     const request = {
@@ -39,22 +37,20 @@ export class Requests {
     return await this.submit(asker, { type: "request", request });
   }
 
-  /** Ends a request: its payer declines it, or its payee withdraws it. */
+  /** Its payer declines a request; its payee withdraws it. */
   async close(asker: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payee = parseAccountName(params.raw("payee"));
     const id = params.uuid("id");
     return await this.submit(asker, { type: "close-request", by: asker.account, payee, id });
   }
 
-  /** Lists the newest requests whose payee or payer is the asker. */
+  /** The pending requests of which the asker is payee or payer, and then the newest of the others. */
   async list({ account }: LoggedIn): Promise<{ requests: RequestAnswer[] }> {
     const requests = await this.ledger.requestsOf(account, PAGE_ROWS_MAX);
     return { requests: requests.map(requestAnswer) };
   }
 
-  /**
-   * Finds a request that the asker may pay or has made. Unknown and not-yours are answered alike.
-   */
+  /** A request that the asker may pay, or has made. Unknown and not-yours are answered alike. */
   async find({ account }: LoggedIn, params: Members): Promise<RequestAnswer> {
     const payee = parseAccountName(params.raw("payee"));
     const request = await this.ledger.request(payee, params.uuid("id"));
@@ -65,7 +61,7 @@ export class Requests {
   }
 
   private async submit(asker: LoggedIn, submission: Submission): Promise<RequestAnswer> {
-    const outcome = await this.ledger.submit(submission);
+    const outcome = await this.ledger.submit(submission, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "request") throw new TypeError(`a request ended as ${outcome.state}`);
     const answer = requestAnswer(outcome.request);
@@ -79,10 +75,7 @@ export class Requests {
   }
 }
 
-/**
- * Canonical JSON of a memo that is sealed to payee and payer, or of a clear text where anyone may
- * pay.
- */
+/** Canonical JSON of a memo that is sealed to payee and payer, or of a clear text where anyone may pay. */
 function parseMemo(params: Members, clear: boolean): string | null {
   if (params.raw("memo") === null) return null;
   if (!clear) return JSON.stringify(parseSealedMemo(params.raw("memo")));

@@ -37,7 +37,7 @@ export class Rotations {
     if (signed.rotation.claims.account !== asker.account) {
       throw new SealwireError("not_a_party", "only its holder may replace an account's key");
     }
-    const outcome = await this.ledger.submit({ type: "rotate", signed });
+    const outcome = await this.ledger.submit({ type: "rotate", signed }, asker.origin);
     if (outcome.state === "refused") throw refusal(outcome.reason);
     if (outcome.state !== "rotated") throw new TypeError(`a rotation ended as ${outcome.state}`);
     try {
@@ -48,7 +48,8 @@ export class Rotations {
     }
   }
 
-  private endSessions(account: AccountName): void {
+  /** Sessions act by the key that they logged in with. */
+  endSessions(account: AccountName): void {
     for (const session of [...this.presence.sessionsOf(account)]) session.end();
   }
 }

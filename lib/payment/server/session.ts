@@ -4,11 +4,12 @@ import { SealwireError } from "../../base/errors.ts";
 import { encodeBase64url, Members } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import type { Checkpoint } from "../../ledger/checkpoint.ts";
-import type { Connection } from "../../net/net.ts";
+import type { Origin } from "../../ledger/fair_queue.ts";
+import { addressGroup, type Connection, type Place } from "../../net/net.ts";
 import { NONCE_BYTES } from "../../protocol/delegation.ts";
 import { type Handler, type Method, RpcPeer } from "../../rpc/peer.ts";
+import type { DirectorySession } from "./directory.ts";
 import { Notifications } from "./notifications.ts";
-import type { Listed } from "./presence.ts";
 
 export interface ServerSessionOptions {
   readonly methods: (session: ServerSession) => Record<string, Method>;
@@ -26,10 +27,16 @@ export class ServerSession {
   private sentSize: number | null = null;
   private lastLongAnswer: Promise<unknown> = Promise.resolve();
 
-  constructor(readonly connection: Connection, options: ServerSessionOptions) {
+  constructor(
+    readonly connection: Connection,
+    /** The connection's place at the door, which login makes the account's. */
+    readonly place: Place,
+    options: ServerSessionOptions,
+  ) {
     const { methods, onInternalError } = options;
     this.peer = new RpcPeer(connection, {
       role: "server",
+      unproven: true,
       methods: methods(this),
       onInternalError,
     });
@@ -65,8 +72,20 @@ export class ServerSession {
 }
 
 /** A session that acts for an account. */
-export class LoggedIn implements Listed {
+export class LoggedIn implements DirectorySession {
   constructor(readonly session: ServerSession, readonly account: AccountName) {}
+
+  get isClosed(): boolean {
+    return this.session.closed;
+  }
+
+  /** For budgets and turns. */
+  get origin(): Origin {
+    return {
+      address: addressGroup(this.session.connection.remoteHost),
+      account: this.account,
+    };
+  }
 
   notify(method: string, params: object): void {
     this.session.peer.notify(method, params);

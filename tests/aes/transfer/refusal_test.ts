@@ -153,3 +153,17 @@ test("a client that breaks the protocol is ended, and the server serves on", asy
   assert.deepEqual(server.messages, ["still there?"]);
   await server.close();
 });
+
+test("a name whose path would be too long leaves no folders behind", async () => {
+  const out = join(temporaryFolder(), "out");
+  const server = await startServer({ out });
+  const channel = await openRawChannel(server.port);
+  // 4,095 bytes: a name that is allowed, but not under any folder.
+  const name = `${"d".repeat(204)}/`.repeat(19) + "e".repeat(200);
+  for (const [item, kind] of (["file", "folder"] as const).entries()) {
+    assert.equal(refusalCode(await offerByHand(channel, { item, name, kind })), "bad_name");
+  }
+  assert.deepEqual(tree(out), []);
+  await channel.close();
+  await server.close();
+});

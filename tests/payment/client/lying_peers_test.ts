@@ -233,6 +233,7 @@ test(
       p2pHost: null,
       p2pPort: 0,
       onPaid: () => {},
+      onRequest: () => {},
     });
     const stay = listening.stay().then(() => "left", (error) => error);
     const payment = { payee: "bob" as AccountName, amount: parseAmount("4"), memo: null };

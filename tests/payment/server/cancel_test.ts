@@ -310,7 +310,7 @@ test(
       );
     }
     assert.equal(codes.filter((code) => code === null).length, CANCELS_MAX);
-    assert.equal(codes.filter((code) => code === "too_many_cancels").length, 200);
+    assert.equal(codes.filter((code) => code === "rate_limited").length, 200);
     assert.equal(await wire.size(), before + CANCELS_MAX);
     // What has ended is still told, because it records nothing.
     const answer = await carols.call("payment.cancel", carols.cancel(carol, idOf(settled)));

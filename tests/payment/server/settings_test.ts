@@ -128,7 +128,7 @@ test("settings that are none are wrong usage, and change nothing", OPTIONS, asyn
   const cases: readonly (readonly [string[], RegExp])[] = [
     [["settings", "--opening-balance", "1.001"], /--opening-balance.*1\.001/],
     [["settings", "--opening-balance", "-1"], /--opening-balance/],
-    [["settings", "--registration", "invite"], /--registration.*"invite"/],
+    [["settings", "--registration", "members"], /--registration.*"members"/],
     [["settings", "--unit", "USD"], /--unit/],
     [[...START, "--unit", "US dollars"], /--unit.*letters/],
     [[...START, "--unit", ""], /--unit.*letters/],
