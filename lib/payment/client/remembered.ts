@@ -18,7 +18,7 @@ const FILE_BYTES_MAX = 1024 * 1024;
 const SERVERS_MAX = 1_000;
 const SHOWN_LINE = /^([\w-]{43}) (\d{1,15})\n/gm;
 /** Checkpoints that wait to be linked. A server that shows more before it links them is not believed. */
-export const UNLINKED_MAX = 256;
+export const UNLINKED_MAX = 1_024;
 
 /**
  * The newest linked checkpoint of one server, shared by all accounts of a keys folder: `checkpoint_<thumbprint>.txt`. Every

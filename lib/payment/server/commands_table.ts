@@ -41,7 +41,7 @@ export const SERVER = {
         ...SETTINGS_OPTIONS,
         unit: { value: "UNIT", summary: "the unit of a new ledger (EUR)" },
         "accept-rollback": { summary: "go on without entries that were lost" },
-        "accept-failover": { summary: "go on after a failover, once anchors are compared" },
+        "accept-failover": { summary: "go on after a failover: anchors are compared" },
         "accept-clock": { summary: "go on although the last entry is in the future" },
         "orders-per-second": {
           value: "N",

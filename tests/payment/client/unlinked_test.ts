@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SealwireError } from "../../../lib/base/errors.ts";
+import { UNLINKED_MAX } from "../../../lib/payment/client/remembered.ts";
 import { person } from "../../support/fixtures.ts";
 import { LyingServer, Member, OtherHistory, OwnServer, payBy } from "../../support/lying_server.ts";
 import type { Json } from "../../support/payment_world.ts";
@@ -269,13 +270,13 @@ test(
       shown++;
     };
     const { code } = await refusalOf(async () => {
-      while (shown < 300) await grow();
+      while (shown < UNLINKED_MAX + 44) await grow();
     });
     assert.equal(code, "bad_answer");
-    assert.equal(shown, 256);
+    assert.equal(shown, UNLINKED_MAX);
     assert.ok(liar.asked.slice(asked).includes("ledger.consistency"));
     client.session.destroy();
-    assert.equal(alice.unlinked.length, 256);
+    assert.equal(alice.unlinked.length, UNLINKED_MAX);
     // An honest server links them all.
     liar.honest();
     await alice.visit(liar.port);
