@@ -27,7 +27,6 @@ const LIMITS: Readonly<Record<string, Readonly<Record<string, readonly Place[]>>
     "payees that a keys folder remembers": [["keys/known_keys.ts", "PAYEES_MAX"]],
     "connections of a payee's listener": [
       [LISTENER, "CONNECTIONS_MAX"],
-      [LISTENER, "CONNECTIONS_PER_PEER_MAX"],
     ],
     "time for an offer to arrive at a listener": [[LISTENER, "OFFER_DEADLINE_MS"]],
     "time before a payer has the server settle": [
@@ -37,10 +36,9 @@ const LIMITS: Readonly<Record<string, Readonly<Record<string, readonly Place[]>>
   "docs/aes.md": {
     "a message": [["aes/transfer/receive_message.ts", "MESSAGE_BYTES_MAX"]],
     "unfinished messages of all clients": [
-      ["aes/transfer/receive_message.ts", "UNFINISHED_BYTES_MAX"],
+      ["aes/server.ts", "MESSAGES_BYTES_MAX"],
     ],
     "clients at once": [["aes/server.ts", "CONNECTIONS_MAX"]],
-    "of which have not shown yet that they hold the key": [["aes/unproven.ts", "UNPROVEN_MAX"]],
     "handshake": [["aes/channel/handshake.ts", "HANDSHAKE_TIMEOUT_MS"]],
     "items under way in a connection": [[FRAMES, "ITEMS_IN_FLIGHT_MAX"]],
     "a file that travels in one frame": [[FRAMES, "SMALL_FILE_BYTES"]],
@@ -52,7 +50,6 @@ const LIMITS: Readonly<Record<string, Readonly<Record<string, readonly Place[]>>
     "silence on a connection": [["aes/channel/channel.ts", "STALL_MS"]],
   },
   "docs/classic.md": {
-    "classic connections of a server": [[CLASSIC, "CONNECTIONS_MAX"]],
     "silence before a login": [[CLASSIC, "LOGIN_SILENCE_MS"]],
     "silence after a login": [[CLASSIC, "SESSION_SILENCE_MS"]],
     "messages of a connection": [[CLASSIC, "BURST_MESSAGES"], [CLASSIC, "MESSAGES_PER_S"]],
