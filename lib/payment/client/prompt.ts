@@ -22,6 +22,7 @@ import { knownNames, knownPayments } from "./commands_completions.ts";
 import type { CommandContext } from "./commands_context.ts";
 import { PROMPT, STARTING_VALUES } from "./commands_table.ts";
 import { accountsIn } from "./home.ts";
+import { isPaymentLink } from "./payment_link.ts";
 import type { Listening } from "./payee.ts";
 import { PromptHistory } from "./prompt_history.ts";
 
@@ -147,7 +148,13 @@ class Prompt {
       if (answer === null || answer === "") return false;
       words.push(answer);
     }
-    if (!isBare || words[0]!.toLowerCase() !== "pay" || words.length === 1) return true;
+    if (words[0]!.toLowerCase() !== "pay") return true;
+    if (words.length === 2 && !isPaymentLink(words[1]!)) {
+      const amount = await this.context.ask("Amount: ");
+      if (amount === null || amount === "") return false;
+      words.push(amount);
+    }
+    if (!isBare || words.length < 3) return true;
     const memo = await this.context.ask("Memo (Enter for none): ");
     if (memo === null) return false;
     if (memo !== "") words.push("--", memo);

@@ -356,7 +356,7 @@ test(
   async () => {
     const listener = await lying({ ...row({}), ...online({}) });
     assert.equal((await run(listener, "balance")).status, 0);
-    assert.match((await run(listener, "history")).stdout, /\+1\.00 from bob/);
+    assert.match((await run(listener, "history")).stdout, /\+1\.00 bob/);
     assert.match((await run(listener, "list")).stdout, /bob +127\.0\.0\.1:4000/);
     assert.ok(readFileSync(join(clientFolder, "known_servers.json"), "utf8").includes(HOST));
   },
