@@ -13,7 +13,6 @@ import { temporaryFolder } from "../../support/support.ts";
 const HOST = "127.0.0.1";
 const AS = ["--as", "alice"];
 const folder = temporaryFolder();
-const keys = join(folder, "keys");
 const certificate = makeCertificate(folder, "server");
 
 async function listening(server: Server): Promise<number> {
@@ -48,7 +47,8 @@ describe("a server that cannot be reached, or is none, is exit 3", () => {
     "register",
     ...AS,
     "--keys",
-    keys,
+    // A folder for each: a registration that fails takes the keys back that it made.
+    temporaryFolder(),
     "--timeout",
     "2",
     "--server-cert",
@@ -57,7 +57,7 @@ describe("a server that cannot be reached, or is none, is exit 3", () => {
   /** The same for a client that has never seen the server. */
   const unseen = (port: number) => () => [
     ...[HOST, String(port), "register", ...AS, "--timeout", "2", "--accept-new"],
-    ...["--keys", join(folder, "fresh")],
+    ...["--keys", temporaryFolder()],
   ];
   const NONE = { status: 3, code: "no_connection" };
   testRefusals("client.ts", [
@@ -136,7 +136,7 @@ describe("a server that cannot be reached, or is none, is exit 3", () => {
         "--server-cert",
         otherCertificate(),
         "--keys",
-        keys,
+        temporaryFolder(),
       ],
       status: 3,
       code: "server_changed",
