@@ -13,8 +13,8 @@ const OPTIONS = { timeout: 240_000, skip: whyNot("deno") };
 
 /** With what they import themselves. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  "server.ts": ["@noble/curves", "@noble/hashes", "jose"],
-  "client.ts": ["@noble/curves", "@noble/hashes", "jose"],
+  "server.ts": ["@noble/curves", "@noble/hashes", "jose", "postgres"],
+  "client.ts": ["@noble/curves", "@noble/hashes", "jose", "qr"],
   "aes_server.ts": ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
   "aes_client.ts": ["@noble/ciphers", "@noble/curves", "@noble/hashes"],
 };
