@@ -1,4 +1,5 @@
 /** Settles, cancels and reports payments for one session. */
+import { BoundedMap } from "../../base/bounded_map.ts";
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -62,8 +63,13 @@ interface Quoted {
 }
 
 export class Payments {
-  private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
-  private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
+  private readonly delegations = new BoundedMap<string, Promise<Token<Delegation>>>(
+    DELEGATIONS_KEPT_MAX,
+  );
+  private readonly itemTrees = new BoundedMap<readonly string[], ReturnType<typeof merkleTree>>(
+    TREES_KEPT_MAX,
+  );
+
   constructor(
     private readonly options: PaymentsOptions,
     private readonly presence: Presence<LoggedIn>,
@@ -192,10 +198,7 @@ export class Payments {
     const known = this.delegations.get(text);
     if (known !== undefined) return known;
     const verified = verifyDelegation(text);
-    verified.then(
-      () => keepBounded(this.delegations, text, verified, DELEGATIONS_KEPT_MAX),
-      () => {},
-    );
+    verified.then(() => this.delegations.set(text, verified), () => {});
     return verified;
   }
 
@@ -249,7 +252,7 @@ export class Payments {
     let tree = this.itemTrees.get(items);
     if (tree === undefined) {
       tree = merkleTree(items);
-      keepBounded(this.itemTrees, items, tree, TREES_KEPT_MAX);
+      this.itemTrees.set(items, tree);
     }
     return { item: items[item]!, item_path: merklePath(tree, item) };
   }
@@ -305,10 +308,4 @@ export class Payments {
       : this.itemOf(itemTexts!, found.item);
     return await this.settledAnswer(asker, index, { ...signed, ...items });
   }
-}
-
-/** Sets `key` and drops the oldest past `size_max`. */
-function keepBounded<K, V>(map: Map<K, V>, key: K, value: V, size_max: number): void {
-  map.set(key, value);
-  if (map.size > size_max) map.delete(map.keys().next().value!);
 }
