@@ -164,9 +164,7 @@ export class Payments {
    * therefore.
    */
   announceUnsigned(account: AccountName, index: number): void {
-    for (const hearer of this.presence.sessionsOf(account)) {
-      hearer.session.notifications.add(() => this.settledAnswer(hearer, index, {}));
-    }
+    this.notify(account, null, index, () => ({}));
   }
 
   /** Tells payer and payees of a payment that another process has recorded. */
@@ -175,8 +173,8 @@ export class Payments {
     const { id, index, payer } = entry;
     const stored = await this.options.ledger.payment(payer, id);
     if (stored === null) throw storeDamaged(`payment ${id} is missing in the database`);
-    const { signedText: order, delegationText: delegation, itemTexts } = stored;
-    const signed = order === null || delegation === null ? {} : { order, delegation };
+    const { itemTexts } = stored;
+    const signed = quotedOrder(stored);
     if (entry.type === "transfer") {
       this.notify(payer, null, index, () => signed);
       this.notify(entry.payee, null, index, () => signed);
@@ -189,7 +187,7 @@ export class Payments {
   }
 
   private isAnyHere(...parties: readonly Party[]): boolean {
-    return parties.some((party) => !this.presence.sessionsOf(party)[Symbol.iterator]().next().done);
+    return parties.some((party) => this.presence.isHere(party));
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -297,15 +295,17 @@ export class Payments {
   private async answer(asker: LoggedIn, found: Found | null): Promise<PaymentAnswer> {
     if (found === null) return { state: "unknown" };
     if (found.kind === "cancelled") return { state: "cancelled" };
-    const { signedText, delegationText, itemTexts, index } = found.payment;
-    const signed = signedText === null || delegationText === null
-      ? {}
-      : { order: signedText, delegation: delegationText };
+    const { itemTexts, index } = found.payment;
     const items = found.kind === "batch"
       ? { items: itemTexts! }
       : found.item === null
       ? {}
       : this.itemOf(itemTexts!, found.item);
-    return await this.settledAnswer(asker, index, { ...signed, ...items });
+    return await this.settledAnswer(asker, index, { ...quotedOrder(found.payment), ...items });
   }
+}
+
+/** The order and its delegation. Nothing of a payment that nobody signed. */
+function quotedOrder({ signedText: order, delegationText: delegation }: StoredPayment): Quoted {
+  return order === null || delegation === null ? {} : { order, delegation };
 }
