@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import type { Output } from "../cli/output.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { Progress } from "../cli/progress.ts";
-import { reachableHost } from "../net/addresses.ts";
+import { reachableHost } from "../net/own_addresses.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { hashFile } from "./transfer/file_hash.ts";
