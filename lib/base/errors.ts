@@ -12,7 +12,6 @@ export const ERROR_CODES = [
   "bad_unit",
   "internal",
   "interrupted",
-  "not_confirmed",
   "usage",
   // Connections
   "connection_lost",
