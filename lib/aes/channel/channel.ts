@@ -21,9 +21,6 @@ export const STALL_MS = 30_000;
 const STALL_LOOKS = 10;
 
 export class Channel {
-  /** The IP literal and the port of the other end. */
-  readonly remoteHost: string;
-  readonly remotePort: number;
   private readonly writer: RecordWriter;
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
@@ -41,8 +38,6 @@ export class Channel {
     const { connection, reader, keys } = handshaken;
     const stall_ms = options.stall_ms ?? STALL_MS;
     const onMove = () => this.moved_at_ms = performance.now();
-    this.remoteHost = connection.remoteHost;
-    this.remotePort = connection.remotePort;
     this.writer = new RecordWriter(connection, new RecordCipher(keys.sendKey), onMove);
     this.reader = new RecordReader(reader, new RecordCipher(keys.receiveKey), onMove);
     this.watchdog = setInterval(() => this.watch(stall_ms), stall_ms / STALL_LOOKS);
