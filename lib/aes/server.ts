@@ -1,6 +1,6 @@
 /** The AES server: takes messages and files from clients that hold its key, and shows them. */
 import { type ByteAccount, ByteBudget } from "../base/byte_budget.ts";
-import { internalError, isSealwireError } from "../base/errors.ts";
+import { toSealwireError } from "../base/errors.ts";
 import { printable } from "../base/text.ts";
 import type { Output } from "../cli/output.ts";
 import {
@@ -157,7 +157,7 @@ export class AesServer {
   /** Says why a client, or a thing of its, was not served to its end. That concerns it alone. */
   private explain(what: string, error: unknown): void {
     const { out } = this.options;
-    const { code, message } = isSealwireError(error) ? error : internalError(error);
+    const { code, message } = toSealwireError(error);
     const text = `${what}: ${printable(message)}`;
     if (GRAVE_CODES.has(code)) out.warn(text);
     else out.note(text);

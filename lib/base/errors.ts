@@ -186,6 +186,11 @@ export function internalError(error: unknown): SealwireError {
   return new SealwireError("internal", message, { cause: error });
 }
 
+/** A {@linkcode SealwireError} as it is, and anything else as an {@linkcode internalError}. */
+export function toSealwireError(error: unknown): SealwireError {
+  return isSealwireError(error) ? error : internalError(error);
+}
+
 /** Codes that only this end can know. From a peer they would choose what is done and how it exits. */
 const OWN_CODES: ReadonlySet<ErrorCode> = new Set([
   "connection_lost",

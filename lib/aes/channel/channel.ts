@@ -6,7 +6,7 @@
  * After the first failure the channel releases and sends nothing more.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { internalError, SealwireError } from "../../base/errors.ts";
+import { SealwireError, toSealwireError } from "../../base/errors.ts";
 import { cutOff } from "./byte_reader.ts";
 import { RecordCipher } from "./cbc_hs256.ts";
 import { FRAME, type Frame, protocolError } from "./frames.ts";
@@ -161,7 +161,7 @@ export class Channel {
   /** Ends the channel with the first failure, and returns that. */
   private fail(error: unknown): SealwireError {
     if (this.failure) return this.failure;
-    const failure = error instanceof SealwireError ? error : internalError(error);
+    const failure = toSealwireError(error);
     this.failure = failure;
     clearInterval(this.watchdog);
     this.incoming = [];
