@@ -7,12 +7,11 @@
  * block, or sent before. The channel exists for that.
  */
 import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
-import { PROLOGUE, PROLOGUE_BYTES } from "./channel/handshake.ts";
+import { PROLOGUE, PROLOGUE_BYTES, withTimeout } from "./channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
 import { checkMessageSize, MESSAGE_BYTES_MAX, serverBusy } from "./transfer/receive_message.ts";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ByteAccount } from "../base/byte_budget.ts";
-import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
 
 const BLOCK_BYTES = 16;
@@ -74,21 +73,9 @@ function startsChannel(bytes: Uint8Array): boolean {
   );
 }
 
-async function readInTime(connection: Connection, stall_ms: number): Promise<Uint8Array | null> {
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    connection.destroy();
-  }, stall_ms);
-  try {
-    return await connection.read();
-  } catch (cause) {
-    if (!late || !isSealwireError(cause)) throw cause;
-    const message = `nothing more came for ${stall_ms / 1000} s, and no end`;
-    throw new SealwireError("timeout", message, { cause });
-  } finally {
-    clearTimeout(timer);
-  }
+function readInTime(connection: Connection, stall_ms: number): Promise<Uint8Array | null> {
+  const message = `nothing more came for ${stall_ms / 1000} s, and no end`;
+  return withTimeout(connection, { timeout_ms: stall_ms, message }, () => connection.read());
 }
 
 /** The ciphertext so far, in one buffer, even where it arrives in tiny pieces. */
