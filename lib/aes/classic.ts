@@ -10,6 +10,7 @@ import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
 import { PROLOGUE, PROLOGUE_BYTES, withTimeout } from "./channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
 import { checkMessageSize, MESSAGE_BYTES_MAX, serverBusy } from "./transfer/receive_message.ts";
+import { CONNECT_TIMEOUT_MS, unlessInterrupted } from "./transfer/transfer.ts";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ByteAccount } from "../base/byte_budget.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
@@ -20,7 +21,6 @@ const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
 /** The C++ server reads one buffer of 1,024 bytes of ciphertext, the last 16 being padding. */
 export const CLASSIC_MESSAGE_BYTES_MAX = 1_008;
 const BUFFER_BYTES_MIN = 4 * 1024;
-const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface ReceiveClassicOptions {
   readonly aesKey: AesKey;
@@ -170,17 +170,11 @@ export async function sendClassicMessage(
   checkMessageSize(message.length);
   const timeout_ms = CONNECT_TIMEOUT_MS;
   const connection = await connectTcp({ host, port, timeout_ms, signal });
-  const stop = () => connection.destroy();
-  signal.addEventListener("abort", stop);
-  try {
+  await unlessInterrupted(signal, () => connection.destroy(), async () => {
     // Both at once, as the original does: its server must not be the first to close, which would
     // leave its port waiting.
     const written = connection.write(encryptAES(message, key, iv));
     const ended = connection.end();
     await Promise.all([written, ended]);
-  } catch (error) {
-    throw signal.aborted ? signal.reason : error;
-  } finally {
-    signal.removeEventListener("abort", stop);
-  }
+  });
 }

@@ -16,11 +16,10 @@ import { parsePairingCode } from "./pairing/pairing_code.ts";
 import { makeTemporaryFolder } from "./temporary_folder.ts";
 import { checkMessageSize } from "./transfer/receive_message.ts";
 import { FileSender } from "./transfer/send_files.ts";
-import { sendAll } from "./transfer/transfer.ts";
+import { CONNECT_TIMEOUT_MS, sendAll } from "./transfer/transfer.ts";
 import { checkPaths, walkFiles } from "./transfer/walk_files.ts";
 
 const DEFAULT_MESSAGE = "Hello Server!";
-const CONNECT_TIMEOUT_MS = 10_000;
 /** How often, and how long, to ask again while the server pairs with another client. */
 const BUSY_PAUSE_MS = 500;
 const BUSY_TIMEOUT_MS = 15_000;
