@@ -8,7 +8,7 @@ import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { hashFile } from "./transfer/file_hash.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
-import type { SendEvents, SentFile } from "./transfer/send_files.ts";
+import type { SendEvents, SentFile } from "./transfer/send_run.ts";
 import type { LocalFile } from "./transfer/walk_files.ts";
 
 /** How many lines of a message are printed at a time. */
