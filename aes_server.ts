@@ -5,6 +5,7 @@ import { ReceivedPipe } from "./lib/aes/received_pipe.ts";
 import { AesServer } from "./lib/aes/server.ts";
 import { ReceiveFolder } from "./lib/aes/transfer/receive_folder.ts";
 import { type KeyFile, loadOrMakeKeyFile } from "./lib/aes_utils.ts";
+import { untilAborted } from "./lib/base/abort.ts";
 import { printable } from "./lib/base/text.ts";
 import { showOffer } from "./lib/aes/display.ts";
 import { isSealwireError, SealwireError } from "./lib/base/errors.ts";
@@ -53,9 +54,7 @@ async function serve(
     `Listening on ${formatAddress(address.host, address.port)}`,
   );
   if (offer !== null) showOffer(out, offer, address, called);
-  const stopped = new Promise<void>((resolve) =>
-    interrupted.addEventListener("abort", () => resolve(), { once: true })
-  );
+  const stopped = untilAborted(interrupted);
   await (once ? Promise.race([stopped, server.served]) : stopped);
   await server.close();
   folder.close();

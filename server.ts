@@ -1,4 +1,5 @@
 /** The payment server: settles payments, keeps the ledger, and gives its operator the means to check it. */
+import { untilAborted } from "./lib/base/abort.ts";
 import { processBytes } from "./lib/base/byte_budget.ts";
 import { SealwireError } from "./lib/base/errors.ts";
 import { parsePort, usageError } from "./lib/cli/arguments.ts";
@@ -84,7 +85,7 @@ async function serve(
     );
     out.note(`the server's fingerprint is ${publicKey.thumbprint}`);
     noteOpenDoor(ledger.settings, out);
-    await new Promise((resolve) => interrupted.addEventListener("abort", resolve, { once: true }));
+    await untilAborted(interrupted);
     await server.close();
     await ledger.close();
   } finally {

@@ -7,12 +7,12 @@
  * block, or sent before. The channel exists for that.
  */
 import { type AesKey, decryptAES, encryptAES } from "../aes_utils.ts";
-import { PROLOGUE, PROLOGUE_BYTES } from "./channel/handshake.ts";
+import { PROLOGUE, PROLOGUE_BYTES, withTimeout } from "./channel/handshake.ts";
 import { PAIRING_PROLOGUE } from "./pairing/pairing.ts";
 import { checkMessageSize, MESSAGE_BYTES_MAX, serverBusy } from "./transfer/receive_message.ts";
+import { CONNECT_TIMEOUT_MS, unlessInterrupted } from "./transfer/transfer.ts";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ByteAccount } from "../base/byte_budget.ts";
-import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, connectTcp } from "../net/net.ts";
 
 const BLOCK_BYTES = 16;
@@ -21,7 +21,6 @@ const CIPHERTEXT_BYTES_MAX = MESSAGE_BYTES_MAX + BLOCK_BYTES;
 /** The C++ server reads one buffer of 1,024 bytes of ciphertext, the last 16 being padding. */
 export const CLASSIC_MESSAGE_BYTES_MAX = 1_008;
 const BUFFER_BYTES_MIN = 4 * 1024;
-const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface ReceiveClassicOptions {
   readonly aesKey: AesKey;
@@ -74,21 +73,9 @@ function startsChannel(bytes: Uint8Array): boolean {
   );
 }
 
-async function readInTime(connection: Connection, stall_ms: number): Promise<Uint8Array | null> {
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    connection.destroy();
-  }, stall_ms);
-  try {
-    return await connection.read();
-  } catch (cause) {
-    if (!late || !isSealwireError(cause)) throw cause;
-    const message = `nothing more came for ${stall_ms / 1000} s, and no end`;
-    throw new SealwireError("timeout", message, { cause });
-  } finally {
-    clearTimeout(timer);
-  }
+function readInTime(connection: Connection, stall_ms: number): Promise<Uint8Array | null> {
+  const message = `nothing more came for ${stall_ms / 1000} s, and no end`;
+  return withTimeout(connection, { timeout_ms: stall_ms, message }, () => connection.read());
 }
 
 /** The ciphertext so far, in one buffer, even where it arrives in tiny pieces. */
@@ -183,17 +170,11 @@ export async function sendClassicMessage(
   checkMessageSize(message.length);
   const timeout_ms = CONNECT_TIMEOUT_MS;
   const connection = await connectTcp({ host, port, timeout_ms, signal });
-  const stop = () => connection.destroy();
-  signal.addEventListener("abort", stop);
-  try {
+  await unlessInterrupted(signal, () => connection.destroy(), async () => {
     // Both at once, as the original does: its server must not be the first to close, which would
     // leave its port waiting.
     const written = connection.write(encryptAES(message, key, iv));
     const ended = connection.end();
     await Promise.all([written, ended]);
-  } catch (error) {
-    throw signal.aborted ? signal.reason : error;
-  } finally {
-    signal.removeEventListener("abort", stop);
-  }
+  });
 }

@@ -1,5 +1,5 @@
 /** The AES client: sends messages, files and folders, and gets the key by a pairing code. */
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { isSealwireError, SealwireError, systemErrorCode } from "../base/errors.ts";
@@ -11,16 +11,15 @@ import { connectTcp, formatAddress } from "../net/net.ts";
 import { type KeyFile, loadKeyFile, requireKeyPath, writeKeyFile } from "../aes_utils.ts";
 import { CLASSIC_MESSAGE_BYTES_MAX, sendClassicMessage } from "./classic.ts";
 import { SendDisplay } from "./display.ts";
-import { temporaryPath } from "./received_pipe.ts";
 import { requestKey } from "./pairing/pairing.ts";
 import { parsePairingCode } from "./pairing/pairing_code.ts";
+import { makeTemporaryFolder } from "./temporary_folder.ts";
 import { checkMessageSize } from "./transfer/receive_message.ts";
 import { FileSender } from "./transfer/send_files.ts";
-import { sendAll } from "./transfer/transfer.ts";
+import { CONNECT_TIMEOUT_MS, sendAll } from "./transfer/transfer.ts";
 import { checkPaths, walkFiles } from "./transfer/walk_files.ts";
 
 const DEFAULT_MESSAGE = "Hello Server!";
-const CONNECT_TIMEOUT_MS = 10_000;
 /** How often, and how long, to ask again while the server pairs with another client. */
 const BUSY_PAUSE_MS = 500;
 const BUSY_TIMEOUT_MS = 15_000;
@@ -129,8 +128,7 @@ async function spoolInput(
   if (name !== basename(name) || name === "" || name === "." || name === "..") {
     throw new SealwireError("usage", `--name takes a file's name without folders, not "${name}"`);
   }
-  const folder = mkdtempSync(temporaryPath("sealwire-in-"));
-  const remove = () => rmSync(folder, { recursive: true, force: true });
+  const { path: folder, remove } = makeTemporaryFolder("sealwire-in-");
   const path = join(folder, name);
   try {
     const file = openSync(path, "wx", PRIVATE_FILE_MODE);

@@ -3,12 +3,12 @@ import { Buffer } from "node:buffer";
 import type { Output } from "../cli/output.ts";
 import type { PairingOffer } from "./pairing/pairing_code.ts";
 import type { Progress } from "../cli/progress.ts";
-import { reachableHost } from "../net/addresses.ts";
+import { reachableHost } from "../net/own_addresses.ts";
 import { formatBytes, printable } from "../base/text.ts";
 import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { hashFile } from "./transfer/file_hash.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
-import type { SendEvents, SentFile } from "./transfer/send_files.ts";
+import type { SendEvents, SentFile } from "./transfer/send_run.ts";
 import type { LocalFile } from "./transfer/walk_files.ts";
 
 /** How many lines of a message are printed at a time. */
@@ -83,13 +83,32 @@ function decodeText(bytes: Uint8Array): { text: string; base64: string | null } 
   }
 }
 
-/** A file's SHA-256 in hex. Null, after a warning, where the file cannot be read. */
-export async function hashToShow(out: Output, path: string): Promise<string | null> {
-  try {
-    return await hashFile(path);
-  } catch (error) {
-    out.warn(`no SHA-256 of ${printable(path)} (${systemErrorCode(error) ?? error})`);
-    return null;
+/** Shows files, each with its SHA-256 where that was asked for. */
+export class HashDisplay {
+  /** The files whose hashes are being computed, one after the other. */
+  private hashing: Promise<void> = Promise.resolve();
+
+  /** `withHash`: each file is read once more, and shown then. Otherwise it is shown at once. */
+  constructor(private readonly out: Output, private readonly withHash: boolean) {}
+
+  /** `show` gets the hash in hex; null where none was asked for, or the file cannot be read. */
+  show(path: string, show: (sha256: string | null) => void): void {
+    if (!this.withHash) return show(null);
+    this.hashing = this.hashing.then(async () => show(await this.hash(path)));
+  }
+
+  /** Resolves when every file is shown. */
+  async finish(): Promise<void> {
+    await this.hashing;
+  }
+
+  private async hash(path: string): Promise<string | null> {
+    try {
+      return await hashFile(path);
+    } catch (error) {
+      this.out.warn(`no SHA-256 of ${printable(path)} (${systemErrorCode(error) ?? error})`);
+      return null;
+    }
   }
 }
 
@@ -107,26 +126,19 @@ export class SendDisplay implements SendEvents {
   private sent_count = 0;
   private checking: { bar: Progress; done_bytes: number } | null = null;
   private readonly bar: Progress;
-
-  /** The files whose hashes are being computed, one after the other. */
-  private hashing: Promise<void> = Promise.resolve();
+  private readonly hashes: HashDisplay;
 
   /** `withHash`: each file is read once more, and its SHA-256 shown. */
-  constructor(
-    private readonly out: Output,
-    total_bytes: number,
-    private readonly withHash: boolean,
-  ) {
+  constructor(private readonly out: Output, total_bytes: number, withHash: boolean) {
+    this.hashes = new HashDisplay(out, withHash);
     this.bar = out.progress("sending", total_bytes);
   }
 
   onSent(sent: SentFile): void {
     this.sent_count++;
     const { kind, path } = sent.file;
-    if (!this.withHash || kind === "folder") return this.showSent(sent, null);
-    this.hashing = this.hashing.then(async () =>
-      this.showSent(sent, await hashToShow(this.out, path))
-    );
+    if (kind === "folder") this.showSent(sent, null);
+    else this.hashes.show(path, (sha256) => this.showSent(sent, sha256));
   }
 
   private showSent(
@@ -178,7 +190,7 @@ export class SendDisplay implements SendEvents {
 
   /** Removes the bar. Throws the first failure, if any, and says how many there were. */
   async finish(): Promise<void> {
-    await this.hashing;
+    await this.hashes.finish();
     this.bar.finish({ wipe: true });
     const [first] = this.failures;
     if (!first) return;

@@ -2,22 +2,25 @@
  * `--out -`: what one client sends goes to standard output. Files are received into a folder of
  * their own first, so that nothing is let out before its end has been authenticated.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import process from "node:process";
+import { closeSync, openSync, readSync, rmSync } from "node:fs";
+import { makeTemporaryFolder, type TemporaryFolder } from "./temporary_folder.ts";
 
 const PIECE_BYTES = 256 * 1024;
 
 export class ReceivedPipe {
   private constructor(
-    /** Where files are received. */
-    readonly folder: string,
+    private readonly temporary: TemporaryFolder,
     /** Writes all of the bytes, which may be used again then. */
     private readonly output: (bytes: Uint8Array) => void,
   ) {}
 
   static open(output: (bytes: Uint8Array) => void): ReceivedPipe {
-    return new ReceivedPipe(mkdtempSync(temporaryPath("sealwire-out-")), output);
+    return new ReceivedPipe(makeTemporaryFolder("sealwire-out-"), output);
+  }
+
+  /** Where files are received. */
+  get folder(): string {
+    return this.temporary.path;
   }
 
   write(message: Uint8Array): void {
@@ -36,11 +39,6 @@ export class ReceivedPipe {
   }
 
   close(): void {
-    rmSync(this.folder, { recursive: true, force: true });
+    this.temporary.remove();
   }
-}
-
-/** A path in the system's folder for temporary files. */
-export function temporaryPath(name: string): string {
-  return join(process.env.TMPDIR || "/tmp", name);
 }

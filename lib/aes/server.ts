@@ -1,6 +1,6 @@
 /** The AES server: takes messages and files from clients that hold its key, and shows them. */
 import { type ByteAccount, ByteBudget } from "../base/byte_budget.ts";
-import { internalError, isSealwireError } from "../base/errors.ts";
+import { toSealwireError } from "../base/errors.ts";
 import { printable } from "../base/text.ts";
 import type { Output } from "../cli/output.ts";
 import {
@@ -13,7 +13,7 @@ import {
 import type { KeyFile } from "../aes_utils.ts";
 import { receiveClassicMessage } from "./classic.ts";
 import type { ByteReader } from "./channel/byte_reader.ts";
-import { hashToShow, showMessage, showOffer, showReceivedFile } from "./display.ts";
+import { HashDisplay, showMessage, showOffer, showReceivedFile } from "./display.ts";
 import type { ReceivedPipe } from "./received_pipe.ts";
 import type { ReceivedFile } from "./transfer/receive.ts";
 import { servePairing } from "./pairing/pairing.ts";
@@ -59,12 +59,12 @@ export class AesServer {
   private readonly firstServed = Promise.withResolvers<void>();
   private listener: Listener | null = null;
   private closing = false;
-  /** The files whose hashes are being computed, one after the other. */
-  private hashing: Promise<void> = Promise.resolve();
+  private readonly hashes: HashDisplay;
 
   private constructor(private readonly options: AesServerOptions) {
     this.served = this.firstServed.promise;
     this.offer = options.offer;
+    this.hashes = new HashDisplay(options.out, options.withHash);
     this.budget.onPressure((text) => options.out.warn(text));
   }
 
@@ -87,7 +87,7 @@ export class AesServer {
   async close(): Promise<void> {
     this.closing = true;
     await this.listener?.close();
-    await this.hashing;
+    await this.hashes.finish();
   }
 
   private async serve(connection: Connection, place: Place): Promise<void> {
@@ -136,11 +136,8 @@ export class AesServer {
   }
 
   private showFile(from: string, file: ReceivedFile): void {
-    const { out, withHash } = this.options;
-    if (!withHash) return showReceivedFile(out, from, file, null);
-    this.hashing = this.hashing.then(async () =>
-      showReceivedFile(out, from, file, await hashToShow(out, file.path))
-    );
+    const { out } = this.options;
+    this.hashes.show(file.path, (sha256) => showReceivedFile(out, from, file, sha256));
   }
 
   /** Gives the key to a client that knows the code. After a wrong code there is a new one. */
@@ -160,7 +157,7 @@ export class AesServer {
   /** Says why a client, or a thing of its, was not served to its end. That concerns it alone. */
   private explain(what: string, error: unknown): void {
     const { out } = this.options;
-    const { code, message } = isSealwireError(error) ? error : internalError(error);
+    const { code, message } = toSealwireError(error);
     const text = `${what}: ${printable(message)}`;
     if (GRAVE_CODES.has(code)) out.warn(text);
     else out.note(text);

@@ -12,7 +12,6 @@ export const ERROR_CODES = [
   "bad_unit",
   "internal",
   "interrupted",
-  "not_confirmed",
   "usage",
   // Connections
   "connection_lost",
@@ -185,6 +184,11 @@ export class SealwireError extends Error {
 export function internalError(error: unknown): SealwireError {
   const message = error instanceof Error ? error.message : String(error);
   return new SealwireError("internal", message, { cause: error });
+}
+
+/** A {@linkcode SealwireError} as it is, and anything else as an {@linkcode internalError}. */
+export function toSealwireError(error: unknown): SealwireError {
+  return isSealwireError(error) ? error : internalError(error);
 }
 
 /** Codes that only this end can know. From a peer they would choose what is done and how it exits. */

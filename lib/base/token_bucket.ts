@@ -2,6 +2,7 @@
  * Token buckets: how often something may happen, for each of many keys. A bucket starts full with
  * `burst` tokens and gains `per_s` a second. What happens takes tokens out.
  */
+import { BoundedMap } from "./bounded_map.ts";
 
 /** Keys that are remembered. The one used longest ago is forgotten first; its bucket is full then. */
 const KEYS_MAX = 100_000;
@@ -23,7 +24,7 @@ interface Bucket {
 
 export class TokenBuckets {
   /** The one used longest ago first. */
-  private readonly buckets = new Map<string, Bucket>();
+  private readonly buckets = new BoundedMap<string, Bucket>(KEYS_MAX);
 
   /** `now_ms`: a clock that never jumps. */
   constructor(
@@ -53,7 +54,6 @@ export class TokenBuckets {
     const tokens = this.tokensOf(key) - count;
     this.buckets.delete(key);
     this.buckets.set(key, { tokens, filled_at_ms: this.now_ms() });
-    if (this.buckets.size > KEYS_MAX) this.buckets.delete(this.buckets.keys().next().value!);
   }
 
   private tokensOf(key: string): number {

@@ -145,13 +145,18 @@ function startsWith(bytes: Uint8Array, prefix: readonly number[], bits: number):
  * of it. An IPv4-mapped address counts as its IPv4 address. Text that is no address is its own key.
  */
 export function addressGroup(host: string): string {
-  const zone = host.indexOf("%");
-  const bytes = parseIp(zone < 0 ? host : host.slice(0, zone));
+  const bytes = parseIp(withoutZone(host));
   if (bytes === null) return host;
   if (bytes.length === IPV4_BYTES) return bytes.join(".");
   if (startsWith(bytes, IPV4_MAPPED, IPV4_MAPPED_BITS)) return bytes.subarray(12).join(".");
   const network = [...bytes.subarray(0, IPV6_NETWORK_BYTES)];
   return network.map((byte) => byte.toString(16).padStart(2, "0")).join("") + "/64";
+}
+
+/** An address without its zone: `fe80::1` for `fe80::1%eth0`. */
+export function withoutZone(host: string): string {
+  const zone = host.indexOf("%");
+  return zone < 0 ? host : host.slice(0, zone);
 }
 
 /** Where a client and its server are, as the client's own connection shows it. IP literals. */

@@ -8,6 +8,7 @@ import { Buffer } from "node:buffer";
 import { type ByteAccount, type ByteBudget, processBytes } from "../base/byte_budget.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { type Connection, END_TIMEOUT_MS } from "../net/net.ts";
+import { type CallOptions, Calls } from "./calls.ts";
 import { LineSender } from "./line_sender.ts";
 import { LineAssembler } from "./lines.ts";
 import {
@@ -51,9 +52,6 @@ const RPC_LIMITS: Readonly<RpcLimits> = {
   silence_ms_max: 60_000,
 };
 
-/** How long a call waits for its answer by default. */
-const CALL_TIMEOUT_MS_DEFAULT = 30_000;
-
 const PING = "rpc.ping";
 
 /**
@@ -85,17 +83,6 @@ export interface RpcPeerOptions {
   budget?: ByteBudget;
 }
 
-export interface CallOptions {
-  timeout_ms?: number;
-  /** Ends the call. Its reason is thrown. */
-  signal?: AbortSignal;
-}
-
-interface PendingCall {
-  succeed: (result: unknown) => void;
-  fail: (error: Error) => void;
-}
-
 export class RpcPeer {
   /** Resolves when nothing more can arrive: with the reason, or null after an orderly end. */
   readonly closed: Promise<SealwireError | null>;
@@ -115,8 +102,7 @@ export class RpcPeer {
   private isProven: boolean;
   private readonly bytes: ByteAccount;
   private onIdle: (() => void) | null = null;
-  private readonly calls = new Map<Id, PendingCall>();
-  private lastId = 0;
+  private readonly calls = new Calls();
   private sending = true;
   private readonly lineSender: LineSender;
 
@@ -149,36 +135,13 @@ export class RpcPeer {
    * `limit_exceeded` where too many calls are unanswered; the signal's reason.
    */
   call(method: string, params: object, options: CallOptions = {}): Promise<unknown> {
-    const { signal, timeout_ms = CALL_TIMEOUT_MS_DEFAULT } = options;
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason);
-      if (!this.receiving) return reject(connectionLost(null));
-      if (this.calls.size >= this.limits.requests_in_flight_max) {
-        return reject(this.limitExceeded("requests_in_flight_max"));
-      }
-      const id = ++this.lastId;
-      const settle = () => {
-        this.calls.delete(id);
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-      };
-      const fail = (error: Error) => {
-        settle();
-        reject(error);
-      };
-      const succeed = (result: unknown) => {
-        settle();
-        resolve(result);
-      };
-      const onTimeout = () => {
-        fail(new SealwireError("timeout", `no answer to ${method} within ${timeout_ms / 1000} s`));
-      };
-      const onAbort = () => fail(signal!.reason);
-      const timer = setTimeout(onTimeout, timeout_ms);
-      signal?.addEventListener("abort", onAbort);
-      this.calls.set(id, { succeed, fail });
-      this.send(formatRequest(id, method, params));
-    });
+    const { signal } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (!this.receiving) return Promise.reject(connectionLost(null));
+    if (this.calls.size >= this.limits.requests_in_flight_max) {
+      return Promise.reject(this.limitExceeded("requests_in_flight_max"));
+    }
+    return this.calls.start(method, options, (id) => this.send(formatRequest(id, method, params)));
   }
 
   /** Sends a notification, which has no answer. A peer that reads too slowly is dropped. */
@@ -286,14 +249,13 @@ export class RpcPeer {
         return this.onNotification(message.method, message.params);
       case "result":
         this.options.onResult?.(message.result);
-        // A call that was given up is not in the map any more.
-        return this.calls.get(message.id)?.succeed(message.result);
+        return this.calls.succeed(message.id, message.result);
       case "error":
         if (message.id === null) {
           this.closedByPeer = true;
           return this.destroy(message.error);
         }
-        return this.calls.get(message.id)?.fail(message.error);
+        return this.calls.fail(message.id, message.error);
       case "invalid":
         return this.send(formatError(message.id, message.error));
     }
@@ -383,7 +345,7 @@ export class RpcPeer {
     this.receiving = false;
     clearTimeout(this.lineTimer);
     clearTimeout(this.silenceTimer);
-    for (const call of this.calls.values()) call.fail(connectionLost(reason));
+    this.calls.failAll(connectionLost(reason));
     this.resolveClosed(reason);
   }
 

@@ -12,7 +12,8 @@ import {
 import { ReceiveFolder } from "../../lib/aes/transfer/receive_folder.ts";
 import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import type { ReceivedFile } from "../../lib/aes/transfer/receive.ts";
-import { FileSender, type SendEvents, type SentFile } from "../../lib/aes/transfer/send_files.ts";
+import { FileSender } from "../../lib/aes/transfer/send_files.ts";
+import type { SendEvents, SentFile } from "../../lib/aes/transfer/send_run.ts";
 import { sendAll, serveConnection } from "../../lib/aes/transfer/transfer.ts";
 import { walkFiles } from "../../lib/aes/transfer/walk_files.ts";
 import { isSealwireError, type SealwireError } from "../../lib/base/errors.ts";

@@ -6,7 +6,7 @@
  * After the first failure the channel releases and sends nothing more.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { internalError, SealwireError } from "../../base/errors.ts";
+import { SealwireError, toSealwireError } from "../../base/errors.ts";
 import { cutOff } from "./byte_reader.ts";
 import { RecordCipher } from "./cbc_hs256.ts";
 import { FRAME, type Frame, protocolError } from "./frames.ts";
@@ -21,9 +21,6 @@ export const STALL_MS = 30_000;
 const STALL_LOOKS = 10;
 
 export class Channel {
-  /** The IP literal and the port of the other end. */
-  readonly remoteHost: string;
-  readonly remotePort: number;
   private readonly writer: RecordWriter;
   private readonly reader: RecordReader;
   private readonly watchdog: ReturnType<typeof setInterval>;
@@ -41,8 +38,6 @@ export class Channel {
     const { connection, reader, keys } = handshaken;
     const stall_ms = options.stall_ms ?? STALL_MS;
     const onMove = () => this.moved_at_ms = performance.now();
-    this.remoteHost = connection.remoteHost;
-    this.remotePort = connection.remotePort;
     this.writer = new RecordWriter(connection, new RecordCipher(keys.sendKey), onMove);
     this.reader = new RecordReader(reader, new RecordCipher(keys.receiveKey), onMove);
     this.watchdog = setInterval(() => this.watch(stall_ms), stall_ms / STALL_LOOKS);
@@ -166,7 +161,7 @@ export class Channel {
   /** Ends the channel with the first failure, and returns that. */
   private fail(error: unknown): SealwireError {
     if (this.failure) return this.failure;
-    const failure = error instanceof SealwireError ? error : internalError(error);
+    const failure = toSealwireError(error);
     this.failure = failure;
     clearInterval(this.watchdog);
     this.incoming = [];

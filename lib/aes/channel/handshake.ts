@@ -77,10 +77,24 @@ export async function serverHandshake(
  *
  * @throws {SealwireError} `timeout`; what `handshake` throws.
  */
-export async function withHandshakeTimeout<Result>(
+export function withHandshakeTimeout<Result>(
   connection: Connection,
   handshake: () => Promise<Result>,
   timeout_ms = HANDSHAKE_TIMEOUT_MS,
+): Promise<Result> {
+  const message = `the other end did not finish the handshake within ${timeout_ms / 1000} s`;
+  return withTimeout(connection, { timeout_ms, message }, handshake);
+}
+
+/**
+ * Runs `work`. Destroys the connection after `timeout_ms`.
+ *
+ * @throws {SealwireError} `timeout`, with `message`; what `work` throws.
+ */
+export async function withTimeout<Result>(
+  connection: Connection,
+  { timeout_ms, message }: { readonly timeout_ms: number; readonly message: string },
+  work: () => Promise<Result>,
 ): Promise<Result> {
   let late = false;
   const timer = setTimeout(() => {
@@ -88,11 +102,9 @@ export async function withHandshakeTimeout<Result>(
     connection.destroy();
   }, timeout_ms);
   try {
-    return await handshake();
+    return await work();
   } catch (cause) {
     if (!late || !isSealwireError(cause, "connection_lost")) throw cause;
-    const limit_s = timeout_ms / 1000;
-    const message = `the other end did not finish the handshake within ${limit_s} s`;
     throw new SealwireError("timeout", message, { cause });
   } finally {
     clearTimeout(timer);

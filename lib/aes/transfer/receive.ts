@@ -4,7 +4,7 @@
  * for many files at once; and the hashing of what is there of files, for one after the other.
  */
 import type { ByteAccount } from "../../base/byte_budget.ts";
-import { internalError, SealwireError, systemErrorCode } from "../../base/errors.ts";
+import { SealwireError, systemErrorCode, toSealwireError } from "../../base/errors.ts";
 import type { Channel } from "../channel/channel.ts";
 import {
   decodeChunk,
@@ -333,10 +333,6 @@ class ItemReceiver {
       this.receiver.folder.release(offer.name, this);
     }
   }
-}
-
-function toSealwireError(error: unknown): SealwireError {
-  return error instanceof SealwireError ? error : internalError(error);
 }
 
 const DISK_FULL_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);

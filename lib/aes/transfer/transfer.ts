@@ -20,7 +20,7 @@ import { receiveItems, type Receiver } from "./receive.ts";
 import type { FileSender } from "./send_files.ts";
 import { sendMessage } from "./send_message.ts";
 
-const CONNECT_TIMEOUT_MS = 10_000;
+export const CONNECT_TIMEOUT_MS = 10_000;
 /** How often in a row a client connects again without making progress. */
 const RECONNECTS_MAX = 8;
 const RECONNECT_PAUSE_MIN_MS = 250;
@@ -120,7 +120,7 @@ async function openChannel(options: ChannelOptions): Promise<Channel> {
 }
 
 /** Runs `work`. An interruption calls `stop`, and its reason is thrown. */
-async function unlessInterrupted<Result>(
+export async function unlessInterrupted<Result>(
   interrupted: AbortSignal,
   stop: () => void,
   work: () => Promise<Result>,

@@ -1,6 +1,6 @@
 /** What the operator runs beside a server or without one. */
 import { randomUUID } from "node:crypto";
-import { hostname, networkInterfaces } from "node:os";
+import { hostname } from "node:os";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { readTextFile } from "../../base/files.ts";
 import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
@@ -29,6 +29,7 @@ import {
   TLOG_PROOF_CHARACTERS_MAX,
   TLOG_PROOF_FIRST_LINE,
 } from "../../ledger/tlog_proof.ts";
+import { ownAddresses } from "../../net/own_addresses.ts";
 import {
   formatAmount,
   parseAmount,
@@ -318,8 +319,6 @@ export async function openKeys(folder: string) {
 
 /** The names that this machine is reached by, for its certificate. */
 function hostNames(): string[] {
-  const addresses = Object.values(networkInterfaces()).flatMap((list) =>
-    (list ?? []).map(({ address }) => address)
-  );
+  const addresses = ownAddresses().map(({ address }) => address);
   return [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses])];
 }

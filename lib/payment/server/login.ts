@@ -144,7 +144,7 @@ export class Login {
 
   private enter(session: ServerSession, account: AccountName): LoggedIn {
     if (session.loggedIn !== null) throw alreadyLoggedIn();
-    if (session.closed) throw new SealwireError("connection_lost", "the connection was lost");
+    session.requireOpen();
     const asker = new LoggedIn(session, account);
     this.presence.enter(asker);
     session.loggedIn = asker;

@@ -1,4 +1,5 @@
 /** Settles, cancels and reports payments for one session. */
+import { BoundedMap } from "../../base/bounded_map.ts";
 import { SealwireError } from "../../base/errors.ts";
 import type { Members } from "../../base/parse.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
@@ -62,8 +63,13 @@ interface Quoted {
 }
 
 export class Payments {
-  private readonly delegations = new Map<string, Promise<Token<Delegation>>>();
-  private readonly itemTrees = new Map<readonly string[], ReturnType<typeof merkleTree>>();
+  private readonly delegations = new BoundedMap<string, Promise<Token<Delegation>>>(
+    DELEGATIONS_KEPT_MAX,
+  );
+  private readonly itemTrees = new BoundedMap<readonly string[], ReturnType<typeof merkleTree>>(
+    TREES_KEPT_MAX,
+  );
+
   constructor(
     private readonly options: PaymentsOptions,
     private readonly presence: Presence<LoggedIn>,
@@ -158,9 +164,7 @@ export class Payments {
    * therefore.
    */
   announceUnsigned(account: AccountName, index: number): void {
-    for (const hearer of this.presence.sessionsOf(account)) {
-      hearer.session.notifications.add(() => this.settledAnswer(hearer, index, {}));
-    }
+    this.notify(account, null, index, () => ({}));
   }
 
   /** Tells payer and payees of a payment that another process has recorded. */
@@ -169,8 +173,8 @@ export class Payments {
     const { id, index, payer } = entry;
     const stored = await this.options.ledger.payment(payer, id);
     if (stored === null) throw storeDamaged(`payment ${id} is missing in the database`);
-    const { signedText: order, delegationText: delegation, itemTexts } = stored;
-    const signed = order === null || delegation === null ? {} : { order, delegation };
+    const { itemTexts } = stored;
+    const signed = quotedOrder(stored);
     if (entry.type === "transfer") {
       this.notify(payer, null, index, () => signed);
       this.notify(entry.payee, null, index, () => signed);
@@ -183,7 +187,7 @@ export class Payments {
   }
 
   private isAnyHere(...parties: readonly Party[]): boolean {
-    return parties.some((party) => !this.presence.sessionsOf(party)[Symbol.iterator]().next().done);
+    return parties.some((party) => this.presence.isHere(party));
   }
 
   /** A delegation as it comes with an order; a day's orders share one. */
@@ -192,10 +196,7 @@ export class Payments {
     const known = this.delegations.get(text);
     if (known !== undefined) return known;
     const verified = verifyDelegation(text);
-    verified.then(
-      () => keepBounded(this.delegations, text, verified, DELEGATIONS_KEPT_MAX),
-      () => {},
-    );
+    verified.then(() => this.delegations.set(text, verified), () => {});
     return verified;
   }
 
@@ -249,7 +250,7 @@ export class Payments {
     let tree = this.itemTrees.get(items);
     if (tree === undefined) {
       tree = merkleTree(items);
-      keepBounded(this.itemTrees, items, tree, TREES_KEPT_MAX);
+      this.itemTrees.set(items, tree);
     }
     return { item: items[item]!, item_path: merklePath(tree, item) };
   }
@@ -294,21 +295,17 @@ export class Payments {
   private async answer(asker: LoggedIn, found: Found | null): Promise<PaymentAnswer> {
     if (found === null) return { state: "unknown" };
     if (found.kind === "cancelled") return { state: "cancelled" };
-    const { signedText, delegationText, itemTexts, index } = found.payment;
-    const signed = signedText === null || delegationText === null
-      ? {}
-      : { order: signedText, delegation: delegationText };
+    const { itemTexts, index } = found.payment;
     const items = found.kind === "batch"
       ? { items: itemTexts! }
       : found.item === null
       ? {}
       : this.itemOf(itemTexts!, found.item);
-    return await this.settledAnswer(asker, index, { ...signed, ...items });
+    return await this.settledAnswer(asker, index, { ...quotedOrder(found.payment), ...items });
   }
 }
 
-/** Sets `key` and drops the oldest past `size_max`. */
-function keepBounded<K, V>(map: Map<K, V>, key: K, value: V, size_max: number): void {
-  map.set(key, value);
-  if (map.size > size_max) map.delete(map.keys().next().value!);
+/** The order and its delegation. Nothing of a payment that nobody signed. */
+function quotedOrder({ signedText: order, delegationText: delegation }: StoredPayment): Quoted {
+  return order === null || delegation === null ? {} : { order, delegation };
 }

@@ -85,6 +85,11 @@ export class Presence<Session extends Listed> {
     return this.sessions.get(account as AccountName) ?? [];
   }
 
+  /** Whether the account has any session at this server. */
+  isHere(account: string): boolean {
+    return this.sessions.has(account as AccountName);
+  }
+
   find(account: AccountName): Published | null {
     return this.online.get(account) ?? null;
   }

@@ -43,13 +43,18 @@ export class ServerSession {
     this.notifications = new Notifications(this.peer, onInternalError);
   }
 
+  /** @throws {SealwireError} `connection_lost`. */
+  requireOpen(): void {
+    if (this.closed) throw new SealwireError("connection_lost", "the connection was lost");
+  }
+
   /**
    * Makes an answer that may be long, after those before it. A client that asks for hundreds at
    * once and reads none costs the memory of one: by the next its connection is over.
    */
   inTurn<T>(make: () => Promise<T>): Promise<T> {
     const answer = this.lastLongAnswer.then(() => {
-      if (this.closed) throw new SealwireError("connection_lost", "the connection was lost");
+      this.requireOpen();
       return make();
     });
     this.lastLongAnswer = answer.catch(() => {});
