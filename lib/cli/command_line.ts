@@ -16,12 +16,13 @@ import {
 import { usageOf } from "./help.ts";
 import { didYouMean, nearest } from "./suggestion.ts";
 
-/** `-5`, `-.5`, `-1,50`: what looks like a number is never an option. */
-const NEGATIVE_NUMBER = /^-[.,]?\d/;
 /**
- * Put before a negative number while `parseArgs` looks at it. No argument of a process holds it.
+ * What begins with a dash and is never an option: `-5`, `-.5`, `-1,50`; and base64url of 38 or 43
+ * characters, an invite or a fingerprint, of which one in 64 begins with a dash.
  */
-const NUMBER_MARK = "\0";
+const VALUE_WITH_DASH = /^-[.,]?\d|^-[\w-]{37}$|^-[\w-]{42}$/;
+/** Put before such a value while `parseArgs` looks at it. No argument of a process holds it. */
+const VALUE_MARK = "\0";
 
 /** An option as it was given. */
 interface GivenOption {
@@ -49,7 +50,7 @@ export interface Call {
 
 /** Takes a command line apart. It throws nothing: what is wrong with it shows later. */
 export function splitCommandLine(tool: Tool, args: readonly string[]): CommandLine {
-  const marked = args.map((arg) => NEGATIVE_NUMBER.test(arg) ? NUMBER_MARK + arg : arg);
+  const marked = args.map((arg) => VALUE_WITH_DASH.test(arg) ? VALUE_MARK + arg : arg);
   const options = Object.fromEntries(
     Object.entries(allOptions(tool)).map(([name, { value, short }]) => [
       name,
@@ -63,7 +64,7 @@ export function splitCommandLine(tool: Tool, args: readonly string[]): CommandLi
     allowPositionals: true,
     tokens: true,
   });
-  const unmarked = (text: string) => text.replace(NUMBER_MARK, "");
+  const unmarked = (text: string) => text.replace(VALUE_MARK, "");
   return {
     words: tokens.flatMap((token) => token.kind === "positional" ? [unmarked(token.value)] : []),
     options: tokens.flatMap((token) =>
@@ -303,7 +304,7 @@ function readOption(name: string, { value }: Option, given: GivenOption): string
     return "";
   }
   if (given.value === null) throw usageError(`--${name} takes a value: --${name} ${value}`);
-  const isOption = /^-./.test(given.value) && !NEGATIVE_NUMBER.test(given.value);
+  const isOption = /^-./.test(given.value) && !VALUE_WITH_DASH.test(given.value);
   if (!isOption || given.inline) return given.value;
   throw usageError(
     `--${name} takes a value, and "${given.value}" looks like an option: ` +

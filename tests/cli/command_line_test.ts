@@ -99,6 +99,15 @@ test("a negative number is a value, as an argument and as an option's", () => {
   assert.deepEqual(read("here", "move", "--", "-x").args, { host: "here", to: "-x" });
 });
 
+test("an invite and a fingerprint are values, also when they begin with a dash", () => {
+  const invite = "-htCif3ikUng6wAAAAAAAJbOZB5HZ4QasC4i_w";
+  const fingerprint = `--${"_".repeat(41)}`;
+  for (const value of [invite, fingerprint]) {
+    const { args, values } = read("here", "pay", "bob", value, "--as", "a", "--way", value);
+    assert.deepEqual([args.amount, values.way], [value, value]);
+  }
+});
+
 test("what is missing or too much is named, with what the command takes", () => {
   refused(["here", "pay", "bob", "--as", "a"], /^<amount> is missing: pay takes <payee> <amount>/);
   refused(["here", "pay", "bob", "5"], /^--as NAME is missing/);
