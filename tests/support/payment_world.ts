@@ -40,6 +40,11 @@ export function jsonLines({ stdout }: Outcome): Json[] {
   return stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Json);
 }
 
+/** The code of the error that a tool printed as its first JSON line. */
+export function errorCode(outcome: Outcome): string {
+  return (jsonLines(outcome)[0]!.error as { code: string }).code;
+}
+
 export class PaymentWorld {
   readonly folder = temporaryFolder();
   readonly serverKeys = join(this.folder, "server_keys");

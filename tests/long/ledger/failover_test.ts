@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Person, person } from "../../support/fixtures.ts";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { PostgresServer } from "../../support/postgres.ts";
 import { runTool } from "../../support/support.ts";
 import { WireClient } from "../../support/wire_client.ts";
@@ -135,7 +135,7 @@ async function startCode(world: PaymentWorld, ...more: string[]): Promise<string
     ...files,
     ...more,
   ]);
-  return (jsonLines(outcome)[0]!.error as { code: string }).code;
+  return errorCode(outcome);
 }
 
 test(
