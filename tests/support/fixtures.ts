@@ -49,6 +49,12 @@ import { temporaryFolder } from "./support.ts";
 
 /** The moment at which tests happen, in seconds since 1970. */
 export const NOW_S = 1_800_000_000;
+
+/** The true time, for servers that go by it. */
+export function now_s(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
 export const CERT: Sha256 = sha256Text("the server's certificate");
 const NONCE = encodeBase64url(new Uint8Array(32).fill(7));
 

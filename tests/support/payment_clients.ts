@@ -8,7 +8,7 @@ import { type AccountName, parseAccountName } from "../../lib/keys/rsa.ts";
 import { makeSessionKey, type SessionKeyPair } from "../../lib/protocol/delegation.ts";
 import type { PaymentClientOptions } from "../../lib/payment/client/payer.ts";
 import { ClientSession, type LoginOptions } from "../../lib/payment/client/session.ts";
-import { rsaPair } from "./fixtures.ts";
+import { now_s, rsaPair } from "./fixtures.ts";
 import type { PaymentWorld } from "./payment_world.ts";
 
 const sessionKeys = new Map<string, SessionKeyPair>();
@@ -18,10 +18,6 @@ export function sessionKeyOf(name: string): SessionKeyPair {
   const key = sessionKeys.get(name) ?? makeSessionKey();
   sessionKeys.set(name, key);
   return key;
-}
-
-export function now_s(): number {
-  return Math.floor(Date.now() / 1000);
 }
 
 /** Options of a client of `name`, who trusts the server and asks nobody. */

@@ -16,14 +16,13 @@ import {
   keysFolder,
   logKeyOf,
   NEW_LEDGER,
+  now_s,
   opening,
   orderOf,
   type Person,
   serverPair,
   signedOrder,
 } from "./fixtures.ts";
-
-const now_s = () => Math.floor(Date.now() / 1000);
 
 /** Opens the ledger in `store`, or makes one there. The keys are in `folder`. */
 export async function sharedLedger(

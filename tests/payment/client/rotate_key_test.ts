@@ -8,8 +8,8 @@ import { parseAccountName } from "../../../lib/keys/rsa.ts";
 import { makeSessionKey } from "../../../lib/protocol/delegation.ts";
 import { signRotation } from "../../../lib/protocol/rotation.ts";
 import { ClientSession } from "../../../lib/payment/client/session.ts";
-import { rsaPair } from "../../support/fixtures.ts";
-import { clientOptions, now_s } from "../../support/payment_clients.ts";
+import { now_s, rsaPair } from "../../support/fixtures.ts";
+import { clientOptions } from "../../support/payment_clients.ts";
 import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { type Outcome, temporaryFolder } from "../../support/support.ts";
 

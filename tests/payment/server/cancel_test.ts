@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../../../lib/base/errors.ts";
 import { CANCELS_MAX } from "../../../lib/payment/server/budgets.ts";
 import { sha256Text } from "../../../lib/protocol/token.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { rawToken } from "../../support/raw_tokens.ts";
 import {
@@ -17,7 +17,6 @@ import {
   type CancelTexts,
   idOf,
   minorUnits,
-  now_s,
   ORDER_HEADER,
   type SignedTexts,
 } from "../../support/wire_client.ts";

@@ -7,15 +7,9 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../../../lib/base/errors.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
-import {
-  idOf,
-  minorUnits,
-  now_s,
-  type SignedTexts,
-  WireClient,
-} from "../../support/wire_client.ts";
+import { idOf, minorUnits, type SignedTexts, WireClient } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };
