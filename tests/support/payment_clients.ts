@@ -22,7 +22,7 @@ export function sessionKeyOf(name: string): SessionKeyPair {
 
 /** Options of a client of `name`, who trusts the server and asks nobody. */
 export function clientOptions(
-  world: PaymentWorld,
+  world: Pick<PaymentWorld, "port" | "keysOf">,
   name: string,
   changed: Partial<PaymentClientOptions> = {},
 ): PaymentClientOptions {
@@ -32,7 +32,7 @@ export function clientOptions(
     keysFolder: world.keysOf(name),
     serverCertPath: null,
     account: parseAccountName(name),
-    pair: rsaPair("everyone"),
+    pair: changed.pair ?? rsaPair("everyone"),
     oldKeys: [],
     timeout_ms: 30_000,
     signal: new AbortController().signal,
