@@ -11,6 +11,7 @@ import { isSealwireError } from "../../../lib/base/errors.ts";
 import type { PaymentClient } from "../../../lib/payment/client/payer.ts";
 import { peakBytes } from "../../support/process_use.ts";
 import { flood, HOST, logIn, openSilent, payCent, startServer } from "../../support/siege.ts";
+import { until } from "../../support/support.ts";
 
 const OPTIONS = { timeout: 120_000, skip: process.platform !== "linux" };
 const STRANGER = "127.0.0.2";
@@ -142,7 +143,7 @@ test(
     const lock = new DatabaseSync(join(away.folder, "ledger.db"));
     lock.exec("BEGIN IMMEDIATE");
     const paying = payCent(erin, "frank");
-    await until(() => away.tool.stderrText.includes("store_unavailable"));
+    await until(() => away.tool.stderrText.includes("store_unavailable"), 30_000);
     assert.equal(await erin.session.currentBalance(), "10000.00");
     await delay(1_000);
     lock.exec("ROLLBACK");
@@ -156,8 +157,3 @@ test(
     await away.tool.stop("SIGKILL");
   },
 );
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 1_500 && !condition(); wait++) await delay(20);
-  assert.ok(condition());
-}
