@@ -2,6 +2,7 @@
  * A payment server as a real process, and clients as real processes, each with a keys folder of its
  * own.
  */
+import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -43,6 +44,13 @@ export function jsonLines({ stdout }: Outcome): Json[] {
 /** The code of the error that a tool printed as its first JSON line. */
 export function errorCode(outcome: Outcome): string {
   return (jsonLines(outcome)[0]!.error as { code: string }).code;
+}
+
+/** A run ended with `exit`, and printed the error `code` alone. Returns the error's sentence. */
+export function assertFails({ status, stdout }: Outcome, code: string, exit = 1): string {
+  const { error } = JSON.parse(stdout) as { error: Json };
+  assert.deepEqual([error?.code, status], [code, exit], stdout);
+  return String(error.message);
 }
 
 export class PaymentWorld {

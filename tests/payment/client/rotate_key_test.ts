@@ -8,8 +8,8 @@ import { parseAccountName } from "../../../lib/keys/rsa.ts";
 import { signRotation } from "../../../lib/protocol/rotation.ts";
 import { now_s, rsaPair } from "../../support/fixtures.ts";
 import { openSessionOf } from "../../support/payment_clients.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import { type Outcome, temporaryFolder } from "../../support/support.ts";
+import { assertFails, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { temporaryFolder } from "../../support/support.ts";
 
 let world: PaymentWorld;
 
@@ -23,11 +23,6 @@ after(async () => {
   assert.equal(valid, true);
   await world.stop();
 });
-
-function assertFails({ status, stdout }: Outcome, code: string, exit = 1): void {
-  const { error } = JSON.parse(stdout) as { error: Json };
-  assert.deepEqual([error?.code, status], [code, exit], stdout);
-}
 
 function pemFilesOf(name: string): string[] {
   return readdirSync(world.keysOf(name)).filter((file) => file.startsWith(`${name}_`)).filter(
