@@ -16,9 +16,7 @@
  * decides what a commit costs.
  */
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
-import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { loadOrMakeAccountKeys } from "../lib/keys/key_files.ts";
 import { parseAccountName } from "../lib/keys/rsa.ts";
@@ -28,6 +26,7 @@ import { clientOptions } from "../tests/support/payment_clients.ts";
 import { PaymentWorld } from "../tests/support/payment_world.ts";
 import { cheapPerson } from "../tests/support/soak.ts";
 import { type SignedTexts, WireClient } from "../tests/support/wire_client.ts";
+import { commitsPerSecond } from "./sqlite_alone.ts";
 
 const PAYMENTS_WARM_UP = 30;
 const PAYMENTS_TIMED = 300;
@@ -39,7 +38,6 @@ const PAUSE_MS = 25;
 const CLIENTS = 64;
 const ORDERS_PER_CLIENT = 150;
 const PIPELINED = 16;
-const COMMITS = 500;
 const CENT = parseAmount("0.01");
 
 const world = await PaymentWorld.start();
@@ -47,7 +45,9 @@ process.stdout.write(`${availableParallelism()} cores\n\n`);
 reportLatency(await measureLatency());
 await measureThroughput();
 await world.stop();
-process.stdout.write(`${"SQLite alone".padEnd(36)}${rate(COMMITS, commitAlone())} commits/s\n`);
+process.stdout.write(
+  `${"SQLite alone".padEnd(36)}${rate(commitsPerSecond(world.folder), 1)} commits/s\n`,
+);
 process.exit(0);
 
 /** Milliseconds of each direct payment, bob's client being a process of its own. */
@@ -118,20 +118,6 @@ async function callForEach({ wire, orders }: Payer, method: string): Promise<voi
     while (next < orders.length) await wire.peer.call(method, orders[next++]!);
   };
   await Promise.all(Array.from({ length: PIPELINED }, stream));
-}
-
-/** Seconds for so many durable transactions of one small row. */
-function commitAlone(): number {
-  const database = new DatabaseSync(join(world.folder, "commits.db"));
-  database.exec(
-    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (row TEXT)",
-  );
-  const insert = database.prepare("INSERT INTO rows VALUES (?)");
-  const began_ms = performance.now();
-  for (let commit = 0; commit < COMMITS; commit++) insert.run("row");
-  const took_s = (performance.now() - began_ms) / 1000;
-  database.close();
-  return took_s;
 }
 
 function rate(count: number, took_s: number): string {

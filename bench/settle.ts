@@ -9,22 +9,20 @@
  * `--entries`: how many entries the ledger has before the measurement (0). The database is in the
  * system's temporary folder (TMPDIR), whose disk decides what a commit costs.
  */
-import { generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
 import { compactVerify } from "jose";
 import { encodeBase64url, type Uuid } from "../lib/base/parse.ts";
 import { openLogKey } from "../lib/keys/log_key.ts";
-import { parseAccountName, type RsaKeyPair, rsaPublicKeyFromPem } from "../lib/keys/rsa.ts";
+import type { RsaKeyPair } from "../lib/keys/rsa.ts";
 import { watchedClock } from "../lib/ledger/clock.ts";
 import type { Ledger } from "../lib/ledger/ledger.ts";
 import { openLedger } from "../lib/ledger/open_ledger.ts";
 import { openSqlite } from "../lib/ledger/sqlite.ts";
-import { makeSessionKey, signDelegation } from "../lib/protocol/delegation.ts";
 import { merkleRoot } from "../lib/protocol/merkle.ts";
 import { type Amount, parseAmount, UNIT_DEFAULT } from "../lib/protocol/money.ts";
 import {
@@ -36,7 +34,9 @@ import {
   signOrder,
   verifySignedOrder,
 } from "../lib/protocol/order.ts";
-import { sha256Text } from "../lib/protocol/token.ts";
+import { now_s, serverPair } from "../tests/support/fixtures.ts";
+import { type Account, makeAccounts } from "./accounts.ts";
+import { commitsPerSecond } from "./sqlite_alone.ts";
 
 const STREAMS = 64;
 const ORDERS_PER_STREAM = 250;
@@ -45,10 +45,7 @@ const BATCH_PAYERS = 20;
 const BATCHES_PER_PAYER = 2;
 const BATCH_ITEMS = 1_000;
 const VERIFICATIONS_IN_FLIGHT = 128;
-const COMMITS = 500;
 const CENT = parseAmount("0.01");
-const CERT = sha256Text("certificate");
-const now_s = () => Math.floor(Date.now() / 1000);
 
 /** What one measurement found. */
 interface Measured {
@@ -63,35 +60,7 @@ interface SignedBatch {
   readonly items: readonly string[];
 }
 
-function rsaPair(): RsaKeyPair {
-  const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
-  const pem = publicKey.export({ type: "spki", format: "pem" }) as string;
-  return { publicKey: rsaPublicKeyFromPem(pem), privateKey };
-}
-
-/**
- * Accounts that share one RSA key: each would cost 0.2 s to make, and none of them is the other's
- * secret here.
- */
-async function makeAccounts(server: RsaKeyPair) {
-  const pair = rsaPair();
-  return await Promise.all(Array.from({ length: STREAMS }, async (_, index) => {
-    const account = parseAccountName(`payer-${index}`);
-    const session = makeSessionKey();
-    const delegation = await signDelegation(pair, {
-      account,
-      session: session.publicKey,
-      server: server.publicKey.thumbprint,
-      cert: CERT,
-      nonce: encodeBase64url(new Uint8Array(32)),
-    }, now_s());
-    return { account, key: pair.publicKey.thumbprint, session, delegation };
-  }));
-}
-
-type Accounts = Awaited<ReturnType<typeof makeAccounts>>;
-
-function common(server: RsaKeyPair, { account }: Accounts[number]) {
+function common(server: RsaKeyPair, { account }: Account) {
   return {
     id: randomUUID() as Uuid,
     server: server.publicKey.thumbprint,
@@ -102,7 +71,7 @@ function common(server: RsaKeyPair, { account }: Accounts[number]) {
 }
 
 /** The orders of each stream: each account pays its neighbour 0.01, again and again. */
-function signOrders(accounts: Accounts, server: RsaKeyPair): Promise<SignedOrder[][]> {
+function signOrders(accounts: readonly Account[], server: RsaKeyPair): Promise<SignedOrder[][]> {
   return Promise.all(accounts.map((payer, index) => {
     const payee = accounts[(index + 1) % accounts.length]!;
     return Promise.all(Array.from({ length: ORDERS_PER_STREAM }, async () => ({
@@ -121,7 +90,7 @@ function signOrders(accounts: Accounts, server: RsaKeyPair): Promise<SignedOrder
 }
 
 /** Batches that pay all the other accounts, again and again. */
-function signBatches(accounts: Accounts, server: RsaKeyPair): Promise<SignedBatch[][]> {
+function signBatches(accounts: readonly Account[], server: RsaKeyPair): Promise<SignedBatch[][]> {
   return Promise.all(
     accounts.slice(0, BATCH_PAYERS).map((payer) => {
       const payees = accounts.filter((account) => account !== payer);
@@ -160,7 +129,7 @@ async function timed_s(work: () => Promise<unknown> | void): Promise<number> {
 }
 
 /** Brings the ledger to `entries` with grants, which nobody has to sign. */
-async function fill(ledger: Ledger, accounts: Accounts, entries: number): Promise<void> {
+async function fill(ledger: Ledger, accounts: readonly Account[], entries: number): Promise<void> {
   const missing = Array.from({ length: Math.max(entries - ledger.size, 0) }, (_, index) => index);
   await forEach(missing, 4_000, (index) => {
     const payee = accounts[index % accounts.length]!.account;
@@ -226,23 +195,10 @@ async function measureVerification(orders: readonly SignedOrder[]): Promise<Meas
   return { what, per_s: orders.length / took_s, unit: "signatures" };
 }
 
-async function measureCommits(folder: string): Promise<Measured> {
-  const database = new DatabaseSync(join(folder, "commits.db"));
-  database.exec(
-    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (row TEXT)",
-  );
-  const insert = database.prepare("INSERT INTO rows VALUES (?)");
-  const took_s = await timed_s(() => {
-    for (let commit = 0; commit < COMMITS; commit++) insert.run("row");
-  });
-  database.close();
-  return { what: "SQLite alone, one small row a commit", per_s: COMMITS / took_s, unit: "commits" };
-}
-
 const { values } = parseArgs({ options: { entries: { type: "string", default: "0" } } });
 const folder = mkdtempSync(join(tmpdir(), "sealwire-bench-"));
 try {
-  const server = rsaPair();
+  const server = serverPair();
   const store = openSqlite(join(folder, "ledger.db"), { create: true });
   const ledger = await openLedger({
     store,
@@ -252,7 +208,7 @@ try {
     clock: watchedClock(),
     create: { unit: UNIT_DEFAULT, openingBalance: 100_000_000n, registration: "open" },
   });
-  const accounts = await makeAccounts(server);
+  const accounts = await makeAccounts("payer", STREAMS, server.publicKey.thumbprint);
   await Promise.all(
     accounts.map(({ delegation }) =>
       ledger.submit({ type: "open", delegation, id: randomUUID() as Uuid })
@@ -273,7 +229,11 @@ try {
     await measureSingles(ledger, orders, verify),
     await measureBatches(ledger, batches, verify),
     await measureVerification(orders.flat()),
-    await measureCommits(folder),
+    {
+      what: "SQLite alone, one small row a commit",
+      per_s: commitsPerSecond(folder),
+      unit: "commits",
+    },
   ];
   for (const { what, per_s, unit } of measurements) {
     console.log(`${what.padEnd(60)} ${per_s.toFixed(0).padStart(7)} ${unit}/s`);

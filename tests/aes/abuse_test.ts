@@ -3,7 +3,6 @@
  * to a server of its own, over a real socket, what the client of this project never does.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,7 +17,7 @@ import { SealwireError } from "../../lib/base/errors.ts";
 import { connectTcp } from "../../lib/net/net.ts";
 import { HOST, runClient } from "../support/aes.ts";
 import { LIMIT, MIB, type Server, startServer } from "../support/aes_tools.ts";
-import { CAN_LOOK_INTO_PROCESSES, residentBytes } from "../support/process_use.ts";
+import { CAN_LOOK_INTO_PROCESSES, peakBytes, residentBytes } from "../support/process_use.ts";
 import { spawnTool, temporaryFolder } from "../support/support.ts";
 import { offerByHand, refusalCode } from "../support/transfer.ts";
 
@@ -92,12 +91,6 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
     offset += part.length;
   }
   return whole;
-}
-
-/** The most memory that a process has held so far (VmHWM). */
-function peakBytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
 }
 
 test("records of a hundred thousand frames keep no other client waiting", LIMIT, async () => {

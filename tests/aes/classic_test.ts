@@ -14,7 +14,7 @@ import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import { receiveClassicMessage } from "../../lib/aes/classic.ts";
 import { isSealwireError } from "../../lib/base/errors.ts";
 import type { Connection } from "../../lib/net/net.ts";
-import { type Json, jsonLines } from "../support/payment_world.ts";
+import { errorCode, type Json, jsonLines } from "../support/payment_world.ts";
 import { runTool, spawnTool, temporaryFolder, type ToolProcess } from "../support/support.ts";
 
 const SLOW = { timeout: 60_000 };
@@ -168,7 +168,7 @@ test("100 MB are refused before they fill the memory, and the server serves on",
   const stdin = new Uint8Array(17 * 1024 * 1024);
   const args = ["-", "--classic", "--json", "--key", keyPath, "--port", String(port)];
   const long = await runTool("aes_client.ts", args, { stdin });
-  assert.equal((jsonLines(long)[0]!.error as { code: string }).code, "message_too_long");
+  assert.equal(errorCode(long), "message_too_long");
 });
 
 test("a classic client that sends nothing more and does not close is let go of", SLOW, async () => {

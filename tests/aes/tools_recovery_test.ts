@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { spawnTool, temporaryFolder } from "../support/support.ts";
+import { spawnTool, temporaryFolder, until } from "../support/support.ts";
 import {
   lastJson,
   LIMIT,
@@ -11,7 +11,6 @@ import {
   partialBytes,
   runClient,
   startServer,
-  until,
 } from "../support/aes_tools.ts";
 
 test(
@@ -26,7 +25,7 @@ test(
     const args = ["--port", String(server.port), "--key", key, "--file", path, "--json"];
     const client = spawnTool("aes_client.ts", args);
     const partials = join(server.folder, "received", ".partial");
-    await until(() => partialBytes(partials) > 4 * MIB);
+    await until(() => partialBytes(partials) > 4 * MIB, LIMIT.timeout, 5);
     assert.equal((await client.stop("SIGINT")).status, 130);
     assert.deepEqual(readdirSync(join(server.folder, "received")), [".partial"]);
     const again = await runClient(server, ["--file", path, "--json"]);

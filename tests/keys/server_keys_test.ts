@@ -92,19 +92,17 @@ test("the TLS key that is made is an ECDSA P-256 key of its own", SLOW, async ()
   assert.equal(createPrivateKey(keys.tlsKeyPem).asymmetricKeyType, "ec");
 });
 
+/** What openssl says of the hosts that the certificate in `folder` names. */
+function namedHosts(folder: string): string {
+  const args = ["-in", "server_cert.pem", "-noout", "-ext", "subjectAltName"];
+  return openssl(folder, "x509", ...args);
+}
+
 test("the certificate names the hosts; what it cannot name is warned of", SLOW, async () => {
   const folder = temporaryFolder();
   const hosts = ["Pay.Example", "192.0.2.1", "(none)", "pay.example"];
   const { warnings } = await load(folder, { hosts });
-  const text = openssl(
-    folder,
-    "x509",
-    "-in",
-    "server_cert.pem",
-    "-noout",
-    "-ext",
-    "subjectAltName",
-  );
+  const text = namedHosts(folder);
   assert.match(text, /DNS:pay\.example, IP Address:192\.0\.2\.1\n/);
   const path = join(folder, "server_cert.pem");
   assert.deepEqual(warnings, [`${path} does not name these hosts: (none)`]);
@@ -114,15 +112,7 @@ test("a machine of very many addresses gets a certificate that names a hundred",
   const folder = temporaryFolder();
   const hosts = Array.from({ length: 150 }, (_, index) => `10.0.0.${index}`);
   const { warnings } = await load(folder, { hosts });
-  const text = openssl(
-    folder,
-    "x509",
-    "-in",
-    "server_cert.pem",
-    "-noout",
-    "-ext",
-    "subjectAltName",
-  );
+  const text = namedHosts(folder);
   assert.equal(text.match(/IP Address/g)?.length, 100);
   assert.match(warnings[0]!, /10\.0\.0\.149/);
 });

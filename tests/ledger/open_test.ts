@@ -11,6 +11,7 @@ import { hashLeaf, verifyConsistency, verifyInclusion } from "../../lib/protocol
 import { countingStore, type Reads } from "../support/failing_store.ts";
 import {
   anchorPath,
+  commitRecord,
   copyLedger,
   databasePath,
   logKeyOf,
@@ -44,20 +45,13 @@ before(async () => {
   const root = encodeBase64url(tree.root) as Sha256;
   const store = openSqlite(databasePath(folder), { create: false });
   await store.transaction((transaction) =>
-    transaction.append({
-      head: seals.head({ ...head, size: ENTRIES, root }),
-      firstIndex: head.size,
-      entryTexts: texts,
-      tiles: fullTiles,
-      accounts: [],
-      postings: [],
-      payments: [],
-      delegations: new Map(),
-      rotations: new Map(),
-      requests: [],
-      refunds: [],
-      operatorIndexes: [],
-    })
+    transaction.append(
+      commitRecord(seals.head({ ...head, size: ENTRIES, root }), {
+        firstIndex: head.size,
+        entryTexts: texts,
+        tiles: fullTiles,
+      }),
+    )
   );
   await store.close();
 });

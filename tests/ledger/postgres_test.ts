@@ -18,7 +18,7 @@ import {
   orderNow,
   sharedLedger,
 } from "../support/shared_ledgers.ts";
-import { temporaryFolder } from "../support/support.ts";
+import { temporaryFolder, until } from "../support/support.ts";
 
 const alice = person("alice");
 const bob = person("bob");
@@ -26,6 +26,7 @@ const bob = person("bob");
 const { server: database, skip } = await tryPostgres();
 after(() => database?.stop());
 const options = { skip, timeout: 60_000 };
+const WAIT_MS = 20_000;
 
 interface Opened {
   readonly url: string;
@@ -67,14 +68,6 @@ async function terminate(url: string, kind: string): Promise<number> {
      WHERE datname = '${nameIn(url)}' AND application_name = 'sealwire ${kind}'`,
   );
   return rows.length;
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const until_ms = performance.now() + 20_000;
-  while (!await condition()) {
-    assert.ok(performance.now() < until_ms, "it does not come about");
-    await sleep(10);
-  }
 }
 
 async function throughProxy(): Promise<Opened & { proxy: CuttingProxy }> {
@@ -278,7 +271,7 @@ test(
     const before = database!.logText.length;
     const grants = Array.from({ length: 1_000 }, () => grant(bob, "0.01"));
     await Promise.all(grants.map((one) => counted.submit(one)));
-    await until(() => database!.logText.slice(before).includes("COMMIT"));
+    await until(() => database!.logText.slice(before).includes("COMMIT"), WAIT_MS);
     const log = database!.logText.slice(before);
     const statements = log.match(/^.*LOG: {2}(statement|execute).*$/gm) ?? [];
     assert.equal(statements.filter((line) => line.includes("COMMIT")).length, 1);
@@ -294,19 +287,19 @@ test("each server hears of the others' commits, and takes them in", options, asy
   const other = await sharedLedger(otherStore, folder);
   const heard: number[] = [];
   otherStore.onCommitted!((size) => heard.push(size));
-  await until(() => heard.includes(ledger.size));
+  await until(() => heard.includes(ledger.size), WAIT_MS);
   await ledger.submit(grant(bob, "1.00"));
-  await until(() => heard.includes(ledger.size));
+  await until(() => heard.includes(ledger.size), WAIT_MS);
   await other.refresh();
   assert.deepEqual(other.checkpoint, ledger.checkpoint);
 
   // What is committed while the listening session is away is heard of afterwards.
   heard.length = 0;
-  await until(async () => await terminate(url, "listen") > 0);
+  await until(async () => await terminate(url, "listen") > 0, WAIT_MS);
   await ledger.submit(grant(bob, "1.00"));
-  await until(() => heard.includes(ledger.size));
+  await until(() => heard.includes(ledger.size), WAIT_MS);
   await ledger.submit(grant(bob, "1.00"));
-  await until(() => heard.includes(ledger.size));
+  await until(() => heard.includes(ledger.size), WAIT_MS);
   await other.close();
   await otherStore.close();
   await close();
@@ -331,7 +324,7 @@ test(
       assert.ok(took_ms < 1_000, `${took_ms} ms`);
       await server!.start();
       const submission = grant(bob, "1.00");
-      await until(() => ledger.submit(submission).then(() => true, () => false));
+      await until(() => ledger.submit(submission).then(() => true, () => false), WAIT_MS);
     }
     assert.equal((await store.account(bob.name))!.balance, 1_000_200n);
     await close();

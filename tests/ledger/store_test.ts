@@ -10,7 +10,15 @@ import type { CommitRecord, LedgerReader, LedgerStore } from "../../lib/ledger/s
 import { TREASURY } from "../../lib/protocol/party.ts";
 import type { Sha256 } from "../../lib/base/parse.ts";
 import { auditedLedger, SIZE } from "../support/audited_ledger.ts";
-import { CERT, databasePath, NOW_S, person, serverPair, uuid } from "../support/fixtures.ts";
+import {
+  CERT,
+  commitRecord,
+  databasePath,
+  NOW_S,
+  person,
+  serverPair,
+  uuid,
+} from "../support/fixtures.ts";
 import { tryPostgres } from "../support/postgres.ts";
 import { grant } from "../support/settle_world.ts";
 import {
@@ -167,29 +175,16 @@ testBoth(
 );
 
 function record(changed: Partial<CommitRecord> = {}): CommitRecord {
-  return {
-    head: {
-      size: 1,
-      root: CERT,
-      time_s: NOW_S,
-      server: serverPair().publicKey.thumbprint,
-      unit: "EUR" as CommitRecord["head"]["unit"],
-      settings: { openingBalance: 2n ** 53n - 1n, registration: "closed" },
-      seal: "a seal",
-    },
-    firstIndex: 0,
-    entryTexts: [],
-    tiles: [],
-    accounts: [],
-    postings: [],
-    payments: [],
-    delegations: new Map(),
-    rotations: new Map(),
-    requests: [],
-    refunds: [],
-    operatorIndexes: [],
-    ...changed,
+  const head: CommitRecord["head"] = {
+    size: 1,
+    root: CERT,
+    time_s: NOW_S,
+    server: serverPair().publicKey.thumbprint,
+    unit: "EUR" as CommitRecord["head"]["unit"],
+    settings: { openingBalance: 2n ** 53n - 1n, registration: "closed" },
+    seal: "a seal",
   };
+  return commitRecord(head, changed);
 }
 
 testBoth("the largest numbers come back exactly", async (newPlace) => {

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync } from "node:fs";
 import net from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
@@ -35,6 +34,7 @@ import {
   server,
   TIMEOUT_MS,
 } from "../support/net.ts";
+import { openFiles } from "../support/process_use.ts";
 import { spawnTool, type ToolOptions, type ToolProcess } from "../support/support.ts";
 
 const stranger = makeCertificate(folder, "stranger");
@@ -184,10 +184,6 @@ async function openSilentPeers(port: number, count: number, drip: boolean): Prom
 function startEchoServer(options: ToolOptions = {}): ToolProcess {
   const files = ["server_cert.pem", "server_key.pem"].map((name) => join(folder, name));
   return spawnTool("tests/support/echo_server.ts", [...files, `${HANDSHAKE_TIMEOUT_MS}`], options);
-}
-
-function openFiles(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length;
 }
 
 describe("a TLS listener", () => {

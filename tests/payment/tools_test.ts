@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadServerPublicKey } from "../../lib/keys/key_files.ts";
 import { parseTlogProof } from "../../lib/ledger/tlog_proof.ts";
-import { jsonLines, PaymentWorld } from "../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../support/payment_world.ts";
 import { runTool } from "../support/support.ts";
 
 const SLOW = { timeout: 120_000 };
@@ -224,7 +224,7 @@ test(
     writeFileSync(file, "bob,9000\ncarol,9000\n");
     const refused = await world.client("alice", "pay", "--batch", file);
     assert.equal(refused.status, 1);
-    assert.equal((jsonLines(refused)[0]!.error as { code: string }).code, "insufficient_funds");
+    assert.equal(errorCode(refused), "insufficient_funds");
     assert.equal((await world.ask("bob", "balance")).balance, "10001.25");
     await world.stop();
   },
@@ -239,9 +239,9 @@ test("grant issues money beside a running server, once for an id", SLOW, async (
     assert.deepEqual(granted, { account: "bob", amount: "50.00", balance: "10050.00" });
   }
   const other = await world.operate("grant", "bob", "51", "--id", id);
-  assert.equal((jsonLines(other)[0]!.error as { code: string }).code, "order_conflict");
+  assert.equal(errorCode(other), "order_conflict");
   const nobody = await world.operate("grant", "nobody", "1");
-  assert.deepEqual([nobody.status, (jsonLines(nobody)[0]!.error as { code: string }).code], [
+  assert.deepEqual([nobody.status, errorCode(nobody)], [
     1,
     "unknown_account",
   ]);
@@ -274,7 +274,7 @@ test("--direct pays directly or not at all", SLOW, async () => {
   await world.register("alice", "bob");
   const refused = await world.client("alice", "pay", "bob", "4", "--direct");
   assert.equal(refused.status, 1);
-  assert.equal((jsonLines(refused)[0]!.error as { code: string }).code, "payee_unreachable");
+  assert.equal(errorCode(refused), "payee_unreachable");
   const bob = await world.listen("bob");
   assert.equal((await world.ask("alice", "pay", "bob", "4", "--direct")).path, "direct");
   assert.equal((await world.ask("alice", "pay", "bob", "4", "--via-server")).path, "server");
@@ -363,13 +363,13 @@ test(
     const started = await runTool("server.ts", ["0", "--keys", other, ...files]);
     assert.equal(started.status, 1);
     assert.equal(
-      (jsonLines(started)[0]!.error as { code: string }).code,
+      errorCode(started),
       "ledger_of_another_server",
     );
     const nowhere = join(world.folder, "no_keys");
     for (const command of [["grant", "bob", "1"], ["audit"]]) {
       const outcome = await runTool("server.ts", [...command, "--keys", nowhere, ...files]);
-      assert.deepEqual([outcome.status, (jsonLines(outcome)[0]!.error as { code: string }).code], [
+      assert.deepEqual([outcome.status, errorCode(outcome)], [
         1,
         "key_missing",
       ]);

@@ -6,8 +6,10 @@ import { ByteBudget } from "../../lib/base/byte_budget.ts";
 import { RpcPeer, type RpcPeerOptions } from "../../lib/rpc/peer.ts";
 import { closeAll, listening, OPTIONS } from "../support/net.ts";
 import { codeOf, connect, RawClient, request } from "../support/rpc.ts";
+import { until } from "../support/support.ts";
 
 const KIB = 1024;
+const WAIT_MS = 14_000;
 
 after(closeAll);
 
@@ -30,11 +32,6 @@ async function serve(budget: ByteBudget, options: Partial<RpcPeerOptions> = {}) 
   return { port: listener.port, peers };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 700 && !condition(); wait++) await delay(20);
-  assert.ok(condition());
-}
-
 describe("buffers", () => {
   test("of half lines are bounded together, and others are served", OPTIONS, async () => {
     const budget = new ByteBudget(1024 * KIB);
@@ -46,7 +43,7 @@ describe("buffers", () => {
       assert.ok(budget.size_bytes <= budget.bytes_max);
       assert.deepEqual(await honest.call("echo", { count }), { count });
     }
-    await until(() => budget.size_bytes > 0);
+    await until(() => budget.size_bytes > 0, WAIT_MS);
   });
 
   test(
@@ -75,7 +72,7 @@ describe("buffers", () => {
         }
         for (const raw of greedy) raw.connection.destroy();
         honest.destroy();
-        await until(() => budget.size_bytes === 0);
+        await until(() => budget.size_bytes === 0, WAIT_MS);
       }
     },
   );

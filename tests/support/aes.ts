@@ -1,6 +1,7 @@
 /**
  * What the tests of the AES pair share: a server and a client in this process, over real sockets.
  */
+import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { ByteReader } from "../../lib/aes/channel/byte_reader.ts";
 import { Channel } from "../../lib/aes/channel/channel.ts";
@@ -86,6 +87,20 @@ export async function openRawChannel(port: number): Promise<Channel> {
   const connection = await connectTcp({ host: HOST, port, timeout_ms: 5_000 });
   const handshaken = await clientHandshake(connection, PSK);
   return new Channel(handshaken, { stall_ms: TEST_STALL_MS });
+}
+
+/** Each of `misdeeds`, over a connection of its own, breaks the protocol and ends its connection. */
+export async function assertEndsEach(
+  server: TestServer,
+  misdeeds: readonly ((channel: Channel) => unknown)[],
+): Promise<void> {
+  for (const [index, misdeed] of misdeeds.entries()) {
+    const channel = await openRawChannel(server.port);
+    misdeed(channel);
+    await server.ended(index + 1);
+    assert.equal(server.endings[index]?.code, "protocol_error", `misdeed ${index}`);
+    channel.destroy(server.endings[index]!);
+  }
 }
 
 /** A server that speaks frames by hand with the first client that comes. */

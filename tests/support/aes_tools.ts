@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { whyNot } from "./other_runtime.ts";
 import {
   type Outcome,
@@ -64,9 +63,4 @@ export function runtimes(): Runtime[] {
 export function partialBytes(partials: string): number {
   const name = existsSync(partials) && readdirSync(partials).find((entry) => entry.length === 64);
   return name ? statSync(join(partials, name)).size : 0;
-}
-
-/** Waits until `condition` holds. */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(5);
 }

@@ -7,17 +7,14 @@
  */
 import type { Uuid } from "../../lib/base/parse.ts";
 import { parseAccountName } from "../../lib/keys/rsa.ts";
-import { deriveSealKey } from "../../lib/keys/log_key.ts";
-import { audit, type AuditOptions, type AuditResult } from "../../lib/ledger/audit.ts";
+import type { AuditOptions, AuditResult } from "../../lib/ledger/audit.ts";
 import type { Checkpoint } from "../../lib/ledger/checkpoint.ts";
-import { Seals } from "../../lib/ledger/seal.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
 import { TREASURY } from "../../lib/protocol/party.ts";
 import {
   amount,
   cancelOf,
   databasePath,
-  logKeyOf,
   openAccounts,
   orderOf,
   person,
@@ -28,6 +25,7 @@ import {
   temporaryLedger,
   uuid,
 } from "./fixtures.ts";
+import { auditStore } from "./shared_ledgers.ts";
 import { grant, openClassic, type OrderSubmission } from "./settle_world.ts";
 
 export const PAYMENT = 9;
@@ -35,7 +33,7 @@ export const BATCH = 11;
 export const GRANT = 12;
 export const CANCEL = 13;
 export const UNSIGNED = 15;
-export const GIVEN_BACK = 16;
+const GIVEN_BACK = 16;
 /** Entries in all. */
 export const SIZE = 317;
 
@@ -93,17 +91,8 @@ export async function auditFolder(
   changed: Partial<AuditOptions> = {},
 ): Promise<AuditResult> {
   const store = openSqlite(databasePath(folder), { create: false });
-  const { publicKey: log, privateKey } = logKeyOf(folder);
   try {
-    return await audit({
-      store,
-      server: serverPair().publicKey.thumbprint,
-      log,
-      seals: new Seals(deriveSealKey(privateKey)),
-      expected: [],
-      onProgress: () => {},
-      ...changed,
-    });
+    return await auditStore(store, folder, changed);
   } finally {
     await store.close();
   }

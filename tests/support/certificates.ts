@@ -1,7 +1,7 @@
 /** Self-signed certificates as `openssl` makes them. */
-import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { openssl } from "./openssl.ts";
 
 /** PEM. */
 export interface Certificate {
@@ -35,7 +35,7 @@ basicConstraints = CA:TRUE
  */
 export function makeCertificate(folder: string, name: string): Certificate {
   const files = ["-keyout", `${name}_key.pem`, "-out", `${name}_cert.pem`];
-  openssl(folder, ["req", "-x509", ...EC_KEY, ...files, "-subj", `/CN=${name}`, "-days", "30"]);
+  openssl(folder, "req", "-x509", ...EC_KEY, ...files, "-subj", `/CN=${name}`, "-days", "30");
   return readCertificate(folder, name);
 }
 
@@ -50,30 +50,26 @@ export function makeExpiredCertificate(
   writeFileSync(join(folder, "ca.cnf"), CA_CONFIG);
   writeFileSync(join(folder, "index.txt"), "");
   const files = ["-keyout", `${name}_key.pem`, "-out", `${name}.csr`];
-  openssl(folder, ["req", "-new", ...EC_KEY, ...files, "-subj", `/CN=${name}`]);
+  openssl(folder, "req", "-new", ...EC_KEY, ...files, "-subj", `/CN=${name}`);
   const signing = ["-config", "ca.cnf", "-selfsign", "-batch", "-notext"];
   const signed = ["-keyfile", `${name}_key.pem`, "-in", `${name}.csr`, "-out", `${name}_cert.pem`];
   const validity = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"];
   const extensions = version === 3 ? ["-extensions", "v3"] : [];
-  openssl(folder, ["ca", ...signing, ...signed, ...validity, ...extensions]);
+  openssl(folder, "ca", ...signing, ...signed, ...validity, ...extensions);
   return readCertificate(folder, name);
 }
 
 /** One that the key of `<issuer>_cert.pem` has signed. */
 export function makeIssuedCertificate(folder: string, name: string, issuer: string): Certificate {
   const files = ["-keyout", `${name}_key.pem`, "-out", `${name}.csr`];
-  openssl(folder, ["req", "-new", ...EC_KEY, ...files, "-subj", `/CN=${name}`]);
+  openssl(folder, "req", "-new", ...EC_KEY, ...files, "-subj", `/CN=${name}`);
   const signing = ["-CA", `${issuer}_cert.pem`, "-CAkey", `${issuer}_key.pem`, "-CAcreateserial"];
   const signed = ["-in", `${name}.csr`, "-out", `${name}_cert.pem`, "-days", "30"];
-  openssl(folder, ["x509", "-req", ...signing, ...signed]);
+  openssl(folder, "x509", "-req", ...signing, ...signed);
   return readCertificate(folder, name);
 }
 
 function readCertificate(folder: string, name: string): Certificate {
   const read = (suffix: string) => readFileSync(join(folder, `${name}_${suffix}.pem`), "utf8");
   return { cert: read("cert"), key: read("key") };
-}
-
-function openssl(folder: string, args: readonly string[]): void {
-  execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
 }

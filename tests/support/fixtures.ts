@@ -23,7 +23,7 @@ import {
   type OpenLedgerOptions,
 } from "../../lib/ledger/open_ledger.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
-import type { LedgerStore } from "../../lib/ledger/store.ts";
+import type { CommitRecord, LedgerStore } from "../../lib/ledger/store.ts";
 import type { Submission } from "../../lib/ledger/submission.ts";
 import { type Cancel, signCancel, type SignedCancel } from "../../lib/protocol/cancel.ts";
 import {
@@ -49,6 +49,12 @@ import { temporaryFolder } from "./support.ts";
 
 /** The moment at which tests happen, in seconds since 1970. */
 export const NOW_S = 1_800_000_000;
+
+/** The true time, for servers that go by it. */
+export function now_s(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
 export const CERT: Sha256 = sha256Text("the server's certificate");
 const NONCE = encodeBase64url(new Uint8Array(32).fill(7));
 
@@ -249,6 +255,28 @@ export class TestClock implements Clock {
   step(seconds: number): void {
     this.wall_ms += seconds * 1000;
   }
+}
+
+/** A commit of `head` that holds nothing but what is `changed`. */
+export function commitRecord(
+  head: CommitRecord["head"],
+  changed: Partial<CommitRecord>,
+): CommitRecord {
+  return {
+    head,
+    firstIndex: 0,
+    entryTexts: [],
+    tiles: [],
+    accounts: [],
+    postings: [],
+    payments: [],
+    delegations: new Map(),
+    rotations: new Map(),
+    requests: [],
+    refunds: [],
+    operatorIndexes: [],
+    ...changed,
+  };
 }
 
 /** A ledger on a real database file, with the clock in the test's hand. */

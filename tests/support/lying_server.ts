@@ -28,9 +28,9 @@ import type { LoginOptions } from "../../lib/payment/client/session.ts";
 import { openIdentity, type ServerIdentity } from "../../lib/payment/server/identity.ts";
 import { PaymentServer } from "../../lib/payment/server/server.ts";
 import { hashLeaf } from "../../lib/protocol/merkle.ts";
-import { amount, NEW_LEDGER, person } from "./fixtures.ts";
+import { amount, NEW_LEDGER, now_s, person } from "./fixtures.ts";
+import { clientOptions } from "./payment_clients.ts";
 import type { Json } from "./payment_world.ts";
-import { now_s } from "./payment_clients.ts";
 import { StoredLog } from "./stored_log.ts";
 import { temporaryFolder } from "./support.ts";
 import { type Line, Tap } from "./tap.ts";
@@ -248,27 +248,14 @@ export class Member {
   ) {}
 
   options(port: number, changed: Partial<PaymentClientOptions> = {}): PaymentClientOptions {
-    const { name: account, pair } = person(this.name);
-    return {
-      host: HOST,
-      port,
-      keysFolder: this.folder,
-      serverCertPath: null,
-      account,
-      pair,
+    return clientOptions({ port, keysOf: () => this.folder }, this.name, {
+      pair: person(this.name).pair,
       timeout_ms: 20_000,
-      signal: new AbortController().signal,
       notices: { note: () => {}, warn: (text) => this.warnings.push(text) },
       confirmServer: () => Promise.resolve(true),
-      remark: () => {},
-      alarm: () => {},
-      confirmKeyChange: () => Promise.resolve(false),
-      confirmPayees: null,
-      oldKeys: [],
-      now_s,
       linkTimeout_ms: LINK_TIMEOUT_MS,
       ...changed,
-    };
+    });
   }
 
   async open(

@@ -8,7 +8,7 @@ import { type AccountName, parseAccountName } from "../../lib/keys/rsa.ts";
 import { makeSessionKey, type SessionKeyPair } from "../../lib/protocol/delegation.ts";
 import type { PaymentClientOptions } from "../../lib/payment/client/payer.ts";
 import { ClientSession, type LoginOptions } from "../../lib/payment/client/session.ts";
-import { rsaPair } from "./fixtures.ts";
+import { now_s, rsaPair } from "./fixtures.ts";
 import type { PaymentWorld } from "./payment_world.ts";
 
 const sessionKeys = new Map<string, SessionKeyPair>();
@@ -20,13 +20,9 @@ export function sessionKeyOf(name: string): SessionKeyPair {
   return key;
 }
 
-export function now_s(): number {
-  return Math.floor(Date.now() / 1000);
-}
-
 /** Options of a client of `name`, who trusts the server and asks nobody. */
 export function clientOptions(
-  world: PaymentWorld,
+  world: Pick<PaymentWorld, "port" | "keysOf">,
   name: string,
   changed: Partial<PaymentClientOptions> = {},
 ): PaymentClientOptions {
@@ -36,7 +32,7 @@ export function clientOptions(
     keysFolder: world.keysOf(name),
     serverCertPath: null,
     account: parseAccountName(name),
-    pair: rsaPair("everyone"),
+    pair: changed.pair ?? rsaPair("everyone"),
     oldKeys: [],
     timeout_ms: 30_000,
     signal: new AbortController().signal,

@@ -2,6 +2,7 @@
  * A payment server as a real process, and clients as real processes, each with a keys folder of its
  * own.
  */
+import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -40,6 +41,18 @@ export function jsonLines({ stdout }: Outcome): Json[] {
   return stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Json);
 }
 
+/** The code of the error that a tool printed as its first JSON line. */
+export function errorCode(outcome: Outcome): string {
+  return (jsonLines(outcome)[0]!.error as { code: string }).code;
+}
+
+/** A run ended with `exit`, and printed the error `code` alone. Returns the error's sentence. */
+export function assertFails({ status, stdout }: Outcome, code: string, exit = 1): string {
+  const { error } = JSON.parse(stdout) as { error: Json };
+  assert.deepEqual([error?.code, status], [code, exit], stdout);
+  return String(error.message);
+}
+
 export class PaymentWorld {
   readonly folder = temporaryFolder();
   readonly serverKeys = join(this.folder, "server_keys");
@@ -69,26 +82,20 @@ export class PaymentWorld {
       more?: readonly string[];
     } = {},
   ): Promise<void> {
-    const { serverRuntime: runtime } = this.options;
-    const args = [String(this.port), "--json", "--quiet", "--host", "127.0.0.1", ...CROWD];
-    this.server = spawnTool("server.ts", [...args, ...this.serverFiles(), ...serverArgs, ...more], {
-      runtime,
-      env: this.options.env,
-      timeout_ms: 300_000,
-    });
+    this.server = this.spawnServer(this.port, [...CROWD, ...serverArgs, ...more]);
     this.port = Number((await this.server.nextJson()).port);
   }
 
   /** Starts one more server on the same ledger, with the same keys. `port` 0: the system chooses. */
   async startAnother(port = 0, ...more: readonly string[]): Promise<OtherServer> {
-    const { serverRuntime: runtime, serverArgs = [], env } = this.options;
-    const args = [String(port), "--json", "--quiet", "--host", "127.0.0.1", ...this.serverFiles()];
-    const process = spawnTool("server.ts", [...args, ...serverArgs, ...more], {
-      runtime,
-      env,
-      timeout_ms: 300_000,
-    });
+    const process = this.spawnServer(port, [...this.options.serverArgs ?? [], ...more]);
     return { process, port: Number((await process.nextJson()).port) };
+  }
+
+  private spawnServer(port: number, more: readonly string[]): ToolProcess {
+    const args = [String(port), "--json", "--quiet", "--host", "127.0.0.1", ...this.serverFiles()];
+    const { serverRuntime: runtime, env } = this.options;
+    return spawnTool("server.ts", [...args, ...more], { runtime, env, timeout_ms: 300_000 });
   }
 
   /** `server.ts audit` and the like, beside the running server or without it. */

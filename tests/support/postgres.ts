@@ -20,14 +20,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { arch, platform } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
-import { temporaryFolder } from "./support.ts";
+import { freePort, temporaryFolder } from "./support.ts";
 
 const PASSWORD = "a pass:word/with@odd?characters#%";
 const NOBODY = 65_534;
@@ -254,12 +252,4 @@ function prepareBinaries(folder: string): string {
   const bin = join(native, "bin");
   for (const file of ["postgres", "initdb", "pg_ctl"]) chmodSync(join(bin, file), 0o755);
   return bin;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }

@@ -6,8 +6,17 @@ export const CAN_LOOK_INTO_PROCESSES = process.platform === "linux";
 
 /** Bytes of memory that the process holds (VmRSS). */
 export function residentBytes(pid: number): number {
+  return statusBytes(pid, "VmRSS");
+}
+
+/** The most bytes of memory that the process has held so far (VmHWM). */
+export function peakBytes(pid: number): number {
+  return statusBytes(pid, "VmHWM");
+}
+
+function statusBytes(pid: number, name: string): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)![1]) * 1024;
 }
 
 /** Files and sockets that the process has open. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { chmodSync } from "node:fs";
 import process from "node:process";
-import { SealwireError } from "../../lib/base/errors.ts";
+import { isSealwireError, SealwireError } from "../../lib/base/errors.ts";
 import { temporaryFolder } from "./support.ts";
 
 /**
@@ -16,6 +16,17 @@ export async function refusalOf(work: () => unknown): Promise<SealwireError> {
     return error;
   }
   throw new assert.AssertionError({ message: "it was not refused" });
+}
+
+/** The code with which `work` was refused, or null. */
+export async function codeOf(work: Promise<unknown>): Promise<string | null> {
+  try {
+    await work;
+    return null;
+  } catch (error) {
+    if (isSealwireError(error)) return error.code;
+    throw error;
+  }
 }
 
 /** A folder in which this user, be it root, can write nothing. */

@@ -12,13 +12,12 @@
  */
 import { spawn } from "node:child_process";
 import { copyFileSync, mkdirSync } from "node:fs";
-import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { blocksOf, ROOT } from "./documents.ts";
-import { RUNTIME, temporaryFolder } from "./support.ts";
+import { freePort, RUNTIME, temporaryFolder } from "./support.ts";
 
 const RUN = RUNTIME === "deno"
   ? `"${process.execPath}" run --quiet --no-check -A`
@@ -247,13 +246,4 @@ async function freePorts(steps: readonly Step[]): Promise<Names> {
   const ports = new Map<string, string>();
   for (const port of new Set(named)) ports.set(port, String(await freePort()));
   return ports;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().on("error", reject).listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 }

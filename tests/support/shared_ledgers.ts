@@ -2,7 +2,7 @@
  * Ledgers by the real clock, for stores that have a clock of their own. Several of them may be on
  * one database, with the keys in one folder, as several servers have them.
  */
-import { audit, type AuditResult } from "../../lib/ledger/audit.ts";
+import { audit, type AuditOptions, type AuditResult } from "../../lib/ledger/audit.ts";
 import { deriveSealKey } from "../../lib/keys/log_key.ts";
 import { watchedClock } from "../../lib/ledger/clock.ts";
 import type { Ledger } from "../../lib/ledger/ledger.ts";
@@ -16,14 +16,13 @@ import {
   keysFolder,
   logKeyOf,
   NEW_LEDGER,
+  now_s,
   opening,
   orderOf,
   type Person,
   serverPair,
   signedOrder,
 } from "./fixtures.ts";
-
-const now_s = () => Math.floor(Date.now() / 1000);
 
 /** Opens the ledger in `store`, or makes one there. The keys are in `folder`. */
 export async function sharedLedger(
@@ -73,7 +72,11 @@ export async function orderNow(
   );
 }
 
-export async function auditStore(store: LedgerStore, folder: string): Promise<AuditResult> {
+export async function auditStore(
+  store: LedgerStore,
+  folder: string,
+  changed: Partial<AuditOptions> = {},
+): Promise<AuditResult> {
   const { publicKey: log, privateKey } = logKeyOf(folder);
   return await audit({
     store,
@@ -82,5 +85,6 @@ export async function auditStore(store: LedgerStore, folder: string): Promise<Au
     seals: new Seals(deriveSealKey(privateKey)),
     expected: [],
     onProgress: () => {},
+    ...changed,
   });
 }

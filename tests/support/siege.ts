@@ -1,13 +1,12 @@
 /** A payment server under attack: honest clients of this process, and strangers that harm it. */
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { parseAccountName } from "../../lib/keys/rsa.ts";
 import { PaymentClient } from "../../lib/payment/client/payer.ts";
 import { parseAmount } from "../../lib/protocol/money.ts";
-import { rsaPair } from "./fixtures.ts";
+import { clientOptions } from "./payment_clients.ts";
 import { spawnTool, temporaryFolder, type ToolOptions, type ToolProcess } from "./support.ts";
 
 export const HOST = "127.0.0.1";
@@ -40,24 +39,9 @@ export async function logIn(
   options: { register?: boolean; timeout_ms?: number } = {},
 ): Promise<PaymentClient> {
   const { register = true, timeout_ms = 20_000 } = options;
-  return await PaymentClient.open({
-    host: HOST,
-    port,
-    keysFolder: join(folder, `${name}_keys`),
-    serverCertPath: null,
-    account: parseAccountName(name),
-    pair: rsaPair("everyone"),
-    timeout_ms,
-    signal: new AbortController().signal,
-    notices: { note: () => {}, warn: () => {} },
-    confirmServer: () => Promise.resolve(true),
-    confirmKeyChange: () => Promise.resolve(true),
-    alarm: () => {},
-    remark: () => {},
-    oldKeys: [],
-    confirmPayees: null,
-    now_s: () => Math.floor(Date.now() / 1000),
-  }, { register });
+  const world = { port, keysOf: () => join(folder, `${name}_keys`) };
+  const changed = { timeout_ms, confirmServer: () => Promise.resolve(true) };
+  return await PaymentClient.open(clientOptions(world, name, changed), { register });
 }
 
 /** Pays one cent through the server. Returns how long it took. */
@@ -106,12 +90,4 @@ export function flood(port: number, localAddress: string): { stop(): Promise<num
       return count;
     },
   };
-}
-
-/** The memory that a process holds, and the most that it has held. */
-export function memoryBytes(pid: number): { now: number; peak: number } {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  const read = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)![1]) * 1024;
-  return { now: read("VmRSS"), peak: read("VmHWM") };
 }

@@ -1,13 +1,19 @@
 /**
- * What the tests share: temporary folders, and the tools run as real processes on the runtime that
- * runs the tests. Folders and processes left over when the tests end are removed and killed.
+ * What the tests share: temporary folders, waiting for something to come about, and the tools run
+ * as real processes on the runtime that runs the tests. Folders and processes left over when the
+ * tests end are removed and killed.
  */
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export type Runtime = "deno" | "bun";
@@ -42,6 +48,28 @@ export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "sealwire-test-"));
   folders.push(folder);
   return folder;
+}
+
+/** Waits until `condition` holds, which must be within `timeout_ms`; asks each `poll_ms`. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  timeout_ms = 10_000,
+  poll_ms = 20,
+): Promise<void> {
+  const until_ms = performance.now() + timeout_ms;
+  while (!await condition()) {
+    assert.ok(performance.now() < until_ms, "it does not come about");
+    await sleep(poll_ms);
+  }
+}
+
+/** A port of this machine that nobody listens at. */
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
 }
 
 /** How a process ended, and all that it printed. */

@@ -32,7 +32,7 @@ import {
 import { type SignedStatement, verifyStatement } from "../../lib/protocol/statement.ts";
 import { ALPN, type ProofAnswer, type SettledAnswer } from "../../lib/protocol/wire.ts";
 import { RpcPeer } from "../../lib/rpc/peer.ts";
-import { makeSalt, type Person } from "./fixtures.ts";
+import { makeSalt, now_s, type Person } from "./fixtures.ts";
 import type { Json, PaymentWorld } from "./payment_world.ts";
 import { formatAmount } from "../../lib/protocol/money.ts";
 import { partsOf, rawToken } from "./raw_tokens.ts";
@@ -58,10 +58,6 @@ export interface SignedTexts {
 export interface CancelTexts {
   readonly cancel: string;
   readonly delegation: string;
-}
-
-export function now_s(): number {
-  return Math.floor(Date.now() / 1000);
 }
 
 export class WireClient {

@@ -12,7 +12,7 @@ import {
   FRAME,
 } from "../../../lib/aes/channel/frames.ts";
 import { parseFileName } from "../../../lib/aes/transfer/names.ts";
-import { openRawChannel, runClient, startServer } from "../../support/aes.ts";
+import { assertEndsEach, openRawChannel, runClient, startServer } from "../../support/aes.ts";
 import { temporaryFolder } from "../../support/support.ts";
 import { offerByHand, partialPath, refusalCode, sendByHand, tree } from "../../support/transfer.ts";
 
@@ -141,13 +141,7 @@ test("a client that breaks the protocol is ended, and the server serves on", asy
       }
     },
   ];
-  for (const [index, misdeed] of misdeeds.entries()) {
-    const channel = await openRawChannel(server.port);
-    misdeed(channel);
-    await server.ended(index + 1);
-    assert.equal(server.endings[index]?.code, "protocol_error", `misdeed ${index}`);
-    channel.destroy(server.endings[index]!);
-  }
+  await assertEndsEach(server, misdeeds);
   assert.deepEqual(server.messages, []);
   assert.equal((await runClient(server.port, { message: "still there?" })).error, null);
   assert.deepEqual(server.messages, ["still there?"]);

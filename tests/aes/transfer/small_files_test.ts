@@ -32,7 +32,13 @@ import {
 import { readWhole } from "../../../lib/aes/transfer/send_file.ts";
 import { WINDOW_BYTES_MIN } from "../../../lib/aes/transfer/send_window.ts";
 import { checkPaths, type LocalFile, walkFiles } from "../../../lib/aes/transfer/walk_files.ts";
-import { openRawChannel, runClient, startProxy, startServer } from "../../support/aes.ts";
+import {
+  assertEndsEach,
+  openRawChannel,
+  runClient,
+  startProxy,
+  startServer,
+} from "../../support/aes.ts";
 import { temporaryFolder } from "../../support/support.ts";
 import { MIB, partialPath, refusalCode, sha256, tree } from "../../support/transfer.ts";
 
@@ -252,13 +258,7 @@ test("a small file whose frame is not what it says ends the connection, and noth
     (channel) => channel.send(FRAME.file, Uint8Array.of(0xff, 0xff), four),
     (channel) => channel.send(FRAME.file, Uint8Array.of(0, 30), new Uint8Array(61)),
   ];
-  for (const [index, misdeed] of misdeeds.entries()) {
-    const channel = await openRawChannel(server.port);
-    misdeed(channel);
-    await server.ended(index + 1);
-    assert.equal(server.endings[index]?.code, "protocol_error", `misdeed ${index}`);
-    channel.destroy(server.endings[index]!);
-  }
+  await assertEndsEach(server, misdeeds);
   assert.deepEqual(tree(out), []);
   await server.close();
 });

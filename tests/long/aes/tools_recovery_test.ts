@@ -5,15 +5,8 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
-import {
-  LIMIT,
-  MIB,
-  partialBytes,
-  runClient,
-  startServer,
-  until,
-} from "../../support/aes_tools.ts";
-import { spawnTool, temporaryFolder } from "../../support/support.ts";
+import { LIMIT, MIB, partialBytes, runClient, startServer } from "../../support/aes_tools.ts";
+import { spawnTool, temporaryFolder, until } from "../../support/support.ts";
 
 const KILLS = Math.min(20, Number(process.env.SEALWIRE_CRASHES ?? 20));
 
@@ -35,7 +28,7 @@ test(`killed ${KILLS} times at random, either end: the file arrives, and a kill 
     // At a random point of each part of the way, however fast this machine is.
     const target_bytes = size_bytes * (kill + randomInt(90) / 100) /
       (client_kills + server_kills + 1);
-    await until(() => partialBytes(partials) >= target_bytes);
+    await until(() => partialBytes(partials) >= target_bytes, LIMIT.timeout, 5);
     if (kill < client_kills) {
       client.kill("SIGKILL");
       await client.ended;

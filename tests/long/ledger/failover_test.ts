@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Person, person } from "../../support/fixtures.ts";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { PostgresServer } from "../../support/postgres.ts";
-import { runTool } from "../../support/support.ts";
+import { runTool, until } from "../../support/support.ts";
 import { WireClient } from "../../support/wire_client.ts";
 
 const [alice, bob] = [person("alice"), person("bob")];
@@ -25,6 +25,8 @@ const binaries = existsSync(INSTALLED)
   : undefined;
 const skip = binaries === undefined ? `no PostgreSQL in ${INSTALLED}` : false;
 const options = { skip, timeout: 240_000 };
+const WAIT_MS = 30_000;
+const POLL_MS = 100;
 
 /** An address of the database that can be moved to another machine. */
 class MovingAddress {
@@ -99,14 +101,6 @@ async function pairOfNodes() {
   return { primary, standby, world, second, payer, isReplicated, failOver, close };
 }
 
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const until_ms = performance.now() + 30_000;
-  while (!await condition()) {
-    assert.ok(performance.now() < until_ms, "it does not come about");
-    await sleep(100);
-  }
-}
-
 async function pay(payer: WireClient): Promise<void> {
   await payer.settle(payer.order(alice, bob, { amount: "1.00" }));
 }
@@ -118,10 +112,14 @@ async function codeOfPayment(
 ): Promise<string | null> {
   const order = by.order(payer, payee, { amount: "1.00" });
   let code: string | null = "store_unavailable";
-  await until(async () => {
-    code = await by.settle(order).then(() => null, (error) => (error as { code: string }).code);
-    return code !== "store_unavailable";
-  });
+  await until(
+    async () => {
+      code = await by.settle(order).then(() => null, (error) => (error as { code: string }).code);
+      return code !== "store_unavailable";
+    },
+    WAIT_MS,
+    POLL_MS,
+  );
   return code;
 }
 
@@ -135,7 +133,7 @@ async function startCode(world: PaymentWorld, ...more: string[]): Promise<string
     ...files,
     ...more,
   ]);
-  return (jsonLines(outcome)[0]!.error as { code: string }).code;
+  return errorCode(outcome);
 }
 
 test(
@@ -156,7 +154,7 @@ test(
     const before = paid;
     assert.ok(before > 10, `${before} payments before`);
     await failOver();
-    await until(() => Promise.resolve(paid > before + 10));
+    await until(() => Promise.resolve(paid > before + 10), WAIT_MS, POLL_MS);
     isDone = true;
     await paying;
     // The other server goes on too.
@@ -178,11 +176,15 @@ test(
   async () => {
     const { world, second, payer, isReplicated, failOver, close } = await pairOfNodes();
     await pay(payer);
-    await until(isReplicated);
+    await until(isReplicated, WAIT_MS, POLL_MS);
     await failOver();
     assert.equal(await codeOfPayment(payer), "failover_pending");
     // Reading goes on.
-    await until(() => payer.balance().then((balance) => balance === "9999.00", () => false));
+    await until(
+      () => payer.balance().then((balance) => balance === "9999.00", () => false),
+      WAIT_MS,
+      POLL_MS,
+    );
     const other = await WireClient.enter(world, bob, "session.login", {}, second.port);
     assert.equal(await codeOfPayment(other, [bob, alice]), "failover_pending");
     await world.server.stop();
@@ -202,7 +204,7 @@ test(
   async () => {
     const { standby, world, second, payer, isReplicated, failOver, close } = await pairOfNodes();
     await pay(payer);
-    await until(isReplicated);
+    await until(isReplicated, WAIT_MS, POLL_MS);
     // The standby stops receiving.
     await standby.run("ALTER SYSTEM SET primary_conninfo = ''");
     await standby.run("SELECT pg_reload_conf()");

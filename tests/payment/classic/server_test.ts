@@ -8,7 +8,7 @@ import { loadAccountKeys } from "../../../lib/keys/key_files.ts";
 import { parseAccountName } from "../../../lib/keys/rsa.ts";
 import { makeSessionKey } from "../../../lib/protocol/delegation.ts";
 import { ClassicPeer, OpensslClient, readList } from "../../support/classic_peer.ts";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { WireClient } from "../../support/wire_client.ts";
 
 const SLOW = { timeout: 60_000 };
@@ -344,7 +344,7 @@ test("a keyed account pays a classic one, which sees cents as cents", SLOW, asyn
   assert.deepEqual([paid.path, paid.balance], ["server", "9987.50"]);
   assert.equal(await balanceOf(peer), "10012.50");
   const memo = await world.client(keyed, "pay", name, "1", "--memo", "psst");
-  assert.equal((jsonLines(memo)[0]!.error as { code: string }).code, "no_payee_key");
+  assert.equal(errorCode(memo), "no_payee_key");
 });
 
 test(
@@ -382,7 +382,7 @@ test(
     assert.deepEqual([entry.payer, entry.payerKey, entry.orderSha256], [name, null, null]);
     wire.close();
     const receipt = await world.client(keyed, "receipt", String(row!.payment));
-    assert.equal((jsonLines(receipt)[0]!.error as { code: string }).code, "unknown_payment");
+    assert.equal(errorCode(receipt), "unknown_payment");
   },
 );
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { type Outcome, runTool, temporaryFolder } from "../../support/support.ts";
 
 const OPTIONS = { timeout: 240_000 };
@@ -124,7 +124,7 @@ test(
     assert.equal((await world.ask("alice", "cancel", fresh)).state, "cancelled");
     assert.equal((await world.ask("alice", "status", fresh)).state, "cancelled");
     const again = await world.client("alice", "pay", "bob", "1", "--id", fresh);
-    assert.equal((jsonLines(again)[0]!.error as Json).code, "cancelled");
+    assert.equal(errorCode(again), "cancelled");
     await world.stop();
   },
 );

@@ -8,6 +8,7 @@ import { sha256Text } from "../../../lib/protocol/token.ts";
 import { LyingServer, Member, OwnServer } from "../../support/lying_server.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { refusalOf } from "../../support/refusal.ts";
+import { until } from "../../support/support.ts";
 
 const OPTIONS = { timeout: 60_000 };
 
@@ -28,11 +29,6 @@ after(async () => {
   await liar.close();
   await server.stop();
 });
-
-/** Waits until `holds`. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 10));
-}
 
 /** Changes bob's last payment in what the server says of his history. */
 function lieAboutLast(change: (row: Json) => Json): void {
@@ -60,7 +56,7 @@ describe("a listener does not show a payment", () => {
       const bob = new Member(server, "bob");
       lieAboutLast(change);
       const online = await bob.listen(liar.port);
-      await until(() => bob.warnings.length > 0);
+      await until(() => bob.warnings.length > 0, OPTIONS.timeout);
       assert.match(bob.warnings[0]!, /cannot show what was paid/);
       const expected = (await paidTo("bob")).length;
       assert.ok(online.paid.length < expected);
@@ -68,7 +64,7 @@ describe("a listener does not show a payment", () => {
 
       liar.honest();
       await alice.pay("bob");
-      await until(() => online.paid.length === expected + 1);
+      await until(() => online.paid.length === expected + 1, OPTIONS.timeout);
       assert.deepEqual(online.paid.map(({ payment }) => payment), await paidTo("bob"));
       assert.equal(await Promise.race([online.ended, null]), null);
       await online.listening.close();
@@ -89,7 +85,7 @@ test("an index that the log has not is not remembered as shown", OPTIONS, async 
   const bob = new Member(server, "bob");
   lieAboutLast((row) => ({ ...row, index: Number.MAX_SAFE_INTEGER - 1 }));
   const online = await bob.listen(liar.port);
-  await until(() => bob.warnings.length > 0);
+  await until(() => bob.warnings.length > 0, OPTIONS.timeout);
   await online.listening.close();
   const path = join(bob.folder, "bob_shown.json");
   const shown = () => JSON.parse(readFileSync(path, "utf8")).servers[server.thumbprint];

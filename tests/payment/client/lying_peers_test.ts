@@ -7,7 +7,7 @@ import { parseAmount } from "../../../lib/protocol/money.ts";
 import { Listening } from "../../../lib/payment/client/payee.ts";
 import { type Answer, FakePayee, SILENT } from "../../support/fake_payee.ts";
 import { clientOptions } from "../../support/payment_clients.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { type Outcome, runTool } from "../../support/support.ts";
 import { Tap } from "../../support/tap.ts";
 
@@ -39,10 +39,6 @@ async function requireBalances(
 async function end(world: PaymentWorld): Promise<void> {
   await world.stop();
   assert.equal(jsonLines(await world.operate("audit"))[0]!.valid, true);
-}
-
-function errorCode(outcome: Outcome): unknown {
-  return (jsonLines(outcome)[0]!.error as Json).code;
 }
 
 /** What a payee may do with an order. Only the last does have it settled. */

@@ -15,11 +15,11 @@ import { RpcPeer } from "../../../lib/rpc/peer.ts";
 import { sealOffer } from "../../../lib/protocol/sealing.ts";
 import { sha256Text } from "../../../lib/protocol/token.ts";
 import { ed25519PairOfSeed } from "../../support/ed25519.ts";
-import { type Person, person } from "../../support/fixtures.ts";
+import { now_s, type Person, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { CAN_LOOK_INTO_PROCESSES, openFiles } from "../../support/process_use.ts";
 import { rawToken, withNextCharacter } from "../../support/raw_tokens.ts";
-import { idOf, now_s, ORDER_HEADER, type SignedTexts } from "../../support/wire_client.ts";
+import { idOf, ORDER_HEADER, type SignedTexts } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 120_000 };

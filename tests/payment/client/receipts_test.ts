@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { loadServerPublicKey } from "../../../lib/keys/key_files.ts";
 import { verifyReceipt } from "../../../lib/ledger/receipt.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { type Outcome, runTool, temporaryFolder } from "../../support/support.ts";
 
 const OPTIONS = { timeout: 120_000 };
@@ -74,7 +74,7 @@ async function assertValid(content: string, ...options: string[]): Promise<Json>
 async function assertRefused(outcome: Promise<Outcome>, code: string, status = 1): Promise<string> {
   const { stderr, ...ended } = await outcome;
   assert.equal(ended.status, status, stderr);
-  assert.equal((jsonLines({ stderr, ...ended })[0]!.error as Json).code, code, stderr);
+  assert.equal(errorCode({ stderr, ...ended }), code, stderr);
   return stderr;
 }
 

@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import type { Outcome } from "../../support/support.ts";
+import { assertFails, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { uuid } from "../../support/fixtures.ts";
 
 let world: PaymentWorld;
@@ -14,12 +13,6 @@ before(async () => {
 });
 
 after(() => world.stop());
-
-function assertFails({ status, stdout }: Outcome, code: string, exit = 1): string {
-  const { error } = JSON.parse(stdout) as { error: Json };
-  assert.deepEqual([error?.code, status], [code, exit], stdout);
-  return String(error.message);
-}
 
 async function pay(...args: string[]): Promise<string> {
   return String((await world.ask("alice", "pay", ...args)).payment);

@@ -16,16 +16,12 @@ import type { AccountName } from "../../../lib/keys/rsa.ts";
 import { parseAmount } from "../../../lib/protocol/money.ts";
 import { PaymentClient } from "../../../lib/payment/client/payer.ts";
 import { clientOptions } from "../../support/payment_clients.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import { type Outcome, runTool, type ToolProcess } from "../../support/support.ts";
+import { errorCode, type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { runTool, type ToolProcess } from "../../support/support.ts";
 import { Tap, type Verdict } from "../../support/tap.ts";
 
 const SLOW = { timeout: 120_000 };
 const POLL_MS = 10;
-
-function errorCode(outcome: Outcome): unknown {
-  return (jsonLines(outcome)[0]!.error as Json).code;
-}
 
 function checkpointPath(world: PaymentWorld, name: string): string {
   const { thumbprint } = loadServerPublicKey(join(world.serverKeys, "server_public.pem"));

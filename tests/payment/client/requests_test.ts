@@ -5,8 +5,8 @@ import { after, before, test } from "node:test";
 import type { Uuid } from "../../../lib/base/parse.ts";
 import { parseAccountName } from "../../../lib/keys/rsa.ts";
 import { openSession } from "../../support/payment_clients.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import { type Outcome, runTool } from "../../support/support.ts";
+import { assertFails, type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { runTool } from "../../support/support.ts";
 import { uuid } from "../../support/fixtures.ts";
 
 let world: PaymentWorld;
@@ -20,12 +20,6 @@ after(() => world.stop());
 
 async function ask(payee: string, ...args: string[]): Promise<Json> {
   return await world.ask(payee, "request", ...args);
-}
-
-function assertFails({ status, stdout }: Outcome, code: string, exit = 1): string {
-  const last = JSON.parse(stdout.trimEnd().split("\n").at(-1)!) as { error: Json };
-  assert.deepEqual([last.error?.code, status], [code, exit], stdout);
-  return String(last.error.message);
 }
 
 async function balanceOf(name: string): Promise<unknown> {
@@ -219,10 +213,9 @@ test("the QR code holds the link, fits 80 columns, and goes to a new file as SVG
   assert.ok(lines.length > 20 && lines.every((line) => line.length <= 80), stderr);
   assert.equal(await decodeBlocks(lines), link);
   assert.match(readFileSync(svg, "utf8"), /^<svg /);
-  assertFails(
-    await world.client("bob", "request", "alice", "1.00", "--svg", svg),
-    "target_exists",
-  );
+  const again = await world.client("bob", "request", "alice", "1.00", "--svg", svg);
+  const { error } = jsonLines(again).at(-1) as { error: Json };
+  assert.deepEqual([error?.code, again.status], ["target_exists", 1], again.stdout);
 });
 
 /** Reads a QR code from lines of half blocks, light on dark. */

@@ -7,9 +7,8 @@ import { SealwireError } from "../../../lib/base/errors.ts";
 import { encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
 import { formatEntry, type LedgerRollback } from "../../../lib/ledger/entry.ts";
 import { encodeBase64 } from "../../../lib/ledger/signed_note.ts";
-import { makeSalt, person } from "../../support/fixtures.ts";
+import { makeSalt, now_s, person } from "../../support/fixtures.ts";
 import { LyingServer, Member, OtherHistory, OwnServer, payBy } from "../../support/lying_server.ts";
-import { now_s } from "../../support/payment_clients.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { refusalOf } from "../../support/refusal.ts";
 

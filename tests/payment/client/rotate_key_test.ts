@@ -5,13 +5,11 @@ import { after, before, test } from "node:test";
 import { loadAccountKeys } from "../../../lib/keys/key_files.ts";
 import { adoptNextPair, openNextPair } from "../../../lib/keys/key_rotation.ts";
 import { parseAccountName } from "../../../lib/keys/rsa.ts";
-import { makeSessionKey } from "../../../lib/protocol/delegation.ts";
 import { signRotation } from "../../../lib/protocol/rotation.ts";
-import { ClientSession } from "../../../lib/payment/client/session.ts";
-import { rsaPair } from "../../support/fixtures.ts";
-import { clientOptions, now_s } from "../../support/payment_clients.ts";
-import { type Json, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
-import { type Outcome, temporaryFolder } from "../../support/support.ts";
+import { now_s, rsaPair } from "../../support/fixtures.ts";
+import { openSessionOf } from "../../support/payment_clients.ts";
+import { assertFails, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { temporaryFolder } from "../../support/support.ts";
 
 let world: PaymentWorld;
 
@@ -26,28 +24,15 @@ after(async () => {
   await world.stop();
 });
 
-function assertFails({ status, stdout }: Outcome, code: string, exit = 1): void {
-  const { error } = JSON.parse(stdout) as { error: Json };
-  assert.deepEqual([error?.code, status], [code, exit], stdout);
-}
-
 function pemFilesOf(name: string): string[] {
   return readdirSync(world.keysOf(name)).filter((file) => file.startsWith(`${name}_`)).filter(
     (file) => file.endsWith(".pem"),
   ).sort();
 }
 
-async function sessionOf(name: string): Promise<ClientSession> {
-  const pair = await loadAccountKeys(world.keysOf(name), parseAccountName(name));
-  return await ClientSession.open({
-    ...clientOptions(world, name, { pair }),
-    sessionKey: makeSessionKey(),
-  });
-}
-
 test("a replaced key: the account goes on, old memos stay readable, old sessions end", async () => {
   const payment = (await world.ask("alice", "pay", "bob", "1.00", "before")).payment;
-  const old = await sessionOf("bob");
+  const old = await openSessionOf(world, "bob");
   const privatePem = readFileSync(join(world.keysOf("bob"), "bob_private.pem"), "utf8");
   const listener = await world.listen("bob");
   const rotated = await world.ask("bob", "rotate-key");
@@ -105,7 +90,7 @@ test("a crash before the server heard: the old key goes on, and the same new one
 test("a crash after the server heard: the next command goes on with the new key", async () => {
   const folder = world.keysOf("dave");
   const name = parseAccountName("dave");
-  const session = await sessionOf("dave");
+  const session = await openSessionOf(world, "dave");
   const next = await openNextPair(folder, name);
   await session.rotate(
     await signRotation(await loadAccountKeys(folder, name), next, {

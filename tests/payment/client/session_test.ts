@@ -4,8 +4,8 @@ import { test } from "node:test";
 import type { AccountName } from "../../../lib/keys/rsa.ts";
 import { signOrder } from "../../../lib/protocol/order.ts";
 import type { ClientSession } from "../../../lib/payment/client/session.ts";
-import { amount, uuid } from "../../support/fixtures.ts";
-import { now_s, openSession, sessionKeyOf } from "../../support/payment_clients.ts";
+import { amount, now_s, uuid } from "../../support/fixtures.ts";
+import { openSession, sessionKeyOf } from "../../support/payment_clients.ts";
 import { PaymentWorld } from "../../support/payment_world.ts";
 
 const OPTIONS = { timeout: 120_000 };

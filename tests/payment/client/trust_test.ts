@@ -35,6 +35,16 @@ function register(port: number, keys: string, ...options: string[]): Promise<Out
   return runTool("client.ts", [HOST, String(port), ...account, "--json", ...options]);
 }
 
+/** At another address of the world's server. */
+function balanceElsewhere(
+  world: PaymentWorld,
+  keys: string,
+  ...options: string[]
+): Promise<Outcome> {
+  const account = ["balance", "--as", "dora", "--keys", keys];
+  return runTool("client.ts", ["localhost", String(world.port), ...account, ...options]);
+}
+
 function servers(keys: string, ...args: string[]): Promise<Outcome> {
   return runTool("client.ts", ["servers", ...args, "--keys", keys, "--json"]);
 }
@@ -137,22 +147,13 @@ describe("a server never seen before", () => {
     async () => {
       const world = await PaymentWorld.start();
       const keys = await trustingFolder(world);
-      const elsewhere = [
-        "localhost",
-        String(world.port),
-        "balance",
-        "--as",
-        "dora",
-        "--keys",
-        keys,
-      ];
-      const outcome = await runTool("client.ts", elsewhere);
+      const outcome = await balanceElsewhere(world, keys);
       assertDone(outcome);
       assert.match(
         outcome.stderr,
         /localhost:\d+ is the server that is trusted here as 127\.0\.0\.1:\d+/,
       );
-      const again = await runTool("client.ts", elsewhere);
+      const again = await balanceElsewhere(world, keys);
       assertDone(again);
       assert.equal(again.stderr, "");
       await world.stop();
@@ -295,17 +296,7 @@ describe("a statement that cannot be", () => {
       const refused = await register(world.port, keys);
       assertRefused(refused, "server_untrusted");
       assert.match(refused.stderr, why);
-      const elsewhere = [
-        "localhost",
-        String(world.port),
-        "balance",
-        "--as",
-        "dora",
-        "--keys",
-        keys,
-      ];
-      const alias = await runTool("client.ts", [...elsewhere, "--json"]);
-      assertRefused(alias, "server_untrusted");
+      assertRefused(await balanceElsewhere(world, keys, "--json"), "server_untrusted");
       await world.stop();
     });
   }

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { decodeBase64 } from "../../../lib/ledger/signed_note.ts";
 import { verifyConsistency } from "../../../lib/protocol/merkle.ts";
 import { person } from "../../support/fixtures.ts";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { runTool } from "../../support/support.ts";
 import { WireClient } from "../../support/wire_client.ts";
 
@@ -82,8 +82,7 @@ describe("a backup", () => {
     const { world } = await worldOfTwo();
     const taken = join(world.folder, "taken");
     writeFileSync(taken, "mine");
-    const codeOf = async (path: string) =>
-      (jsonLines(await world.operate("backup", path))[0]!.error as { code: string }).code;
+    const codeOf = async (path: string) => errorCode(await world.operate("backup", path));
     assert.equal(await codeOf(taken), "target_exists");
     assert.equal(await codeOf(world.db), "target_exists");
     assert.equal(await codeOf(join(world.folder, "none", "copy.db")), "folder_unwritable");

@@ -2,16 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { sha256Text } from "../../../lib/protocol/token.ts";
-import { type Person, person } from "../../support/fixtures.ts";
+import { now_s, type Person, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { partsOf, rawToken } from "../../support/raw_tokens.ts";
-import {
-  formatItem,
-  idOf,
-  now_s,
-  ORDER_HEADER,
-  type SignedTexts,
-} from "../../support/wire_client.ts";
+import { formatItem, idOf, ORDER_HEADER, type SignedTexts } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };

@@ -6,18 +6,17 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { isSealwireError } from "../../../lib/base/errors.ts";
 import { CANCELS_MAX } from "../../../lib/payment/server/budgets.ts";
 import { sha256Text } from "../../../lib/protocol/token.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { rawToken } from "../../support/raw_tokens.ts";
+import { codeOf } from "../../support/refusal.ts";
 import {
   CANCEL_HEADER,
   type CancelTexts,
   idOf,
   minorUnits,
-  now_s,
   ORDER_HEADER,
   type SignedTexts,
 } from "../../support/wire_client.ts";
@@ -321,17 +320,6 @@ test(
     assert.deepEqual(await bobs.call("payment.cancel", bobs.cancel(bob, randomUUID())), CANCELLED);
   },
 );
-
-/** The code with which `work` was refused, or null. */
-async function codeOf(work: Promise<unknown>): Promise<string | null> {
-  try {
-    await work;
-    return null;
-  } catch (error) {
-    if (isSealwireError(error)) return error.code;
-    throw error;
-  }
-}
 
 test("after all of this the sum is zero and the audit passes", OPTIONS, async () => {
   await wire.assertAuditPasses();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { tryPostgres } from "../../support/postgres.ts";
 import { runTool, temporaryFolder } from "../../support/support.ts";
 
@@ -34,13 +34,13 @@ test("a ledger moves to PostgreSQL and back, and clients notice nothing", option
     assert.ok(!JSON.stringify(outcome).includes(encodeURIComponent("with@odd")));
     assert.ok(!JSON.stringify(outcome).includes("with@odd"));
     const again = await runTool("server.ts", [...args, "--json"]);
-    assert.equal((jsonLines(again)[0]!.error as { code: string }).code, "ledger_moved");
+    assert.equal(errorCode(again), "ledger_moved");
 
     const old = await runTool("server.ts", [
       ...["0", "--json", "--host", "127.0.0.1", "--keys", world.serverKeys, "--db", from],
     ]);
     assert.equal(old.status, 1);
-    assert.equal((jsonLines(old)[0]!.error as { code: string }).code, "ledger_moved");
+    assert.equal(errorCode(old), "ledger_moved");
     await world.startServer({ more: ["--db", to] });
   }
   assert.equal((await world.ask("alice", "pay", "bob", "1.00")).balance, `${--balance}.00`);
@@ -56,7 +56,7 @@ test(
     const copy = async (from: string, to: string) => {
       const args = ["copy", "--json", "--keys", world.serverKeys, "--from", from, "--to", to];
       const outcome = await runTool("server.ts", args);
-      return [outcome.status, (jsonLines(outcome)[0]!.error as { code: string }).code];
+      return [outcome.status, errorCode(outcome)];
     };
     assert.deepEqual(await copy(world.db, other.db), [1, "store_unusable"]);
     assert.deepEqual(await copy(world.db, world.db), [2, "usage"]);

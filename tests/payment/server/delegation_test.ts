@@ -3,10 +3,10 @@ import { Buffer } from "node:buffer";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { sha256Text } from "../../../lib/protocol/token.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { rawToken } from "../../support/raw_tokens.ts";
-import { DELEGATION_HEADER, now_s, WireClient } from "../../support/wire_client.ts";
+import { DELEGATION_HEADER, WireClient } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };

@@ -6,16 +6,10 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { isSealwireError } from "../../../lib/base/errors.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
-import {
-  idOf,
-  minorUnits,
-  now_s,
-  type SignedTexts,
-  WireClient,
-} from "../../support/wire_client.ts";
+import { codeOf } from "../../support/refusal.ts";
+import { idOf, minorUnits, type SignedTexts, WireClient } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };
@@ -33,17 +27,6 @@ async function spent(work: () => Promise<unknown>): Promise<bigint> {
   const before = minorUnits(await alices.balance());
   await work();
   return before - minorUnits(await alices.balance());
-}
-
-/** The code with which `work` was refused, or null. */
-async function codeOf(work: Promise<unknown>): Promise<string | null> {
-  try {
-    await work;
-    return null;
-  } catch (error) {
-    if (isSealwireError(error)) return error.code;
-    throw error;
-  }
 }
 
 describe("an id is settled once", () => {

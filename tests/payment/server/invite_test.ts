@@ -1,7 +1,7 @@
 /** Registration by invite, with a real server and its tools. */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { jsonLines, PaymentWorld } from "../../support/payment_world.ts";
+import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { startServer } from "../../support/siege.ts";
 
 const OPTIONS = { timeout: 120_000 };
@@ -16,7 +16,7 @@ async function makeInvites(...args: string[]): Promise<string[]> {
 async function refusal(name: string, ...args: string[]): Promise<unknown> {
   const outcome = await world.client(name, "register", ...args);
   assert.equal(outcome.status, 1, outcome.stderr);
-  return (jsonLines(outcome)[0]!.error as { code: string }).code;
+  return errorCode(outcome);
 }
 
 test("nobody registers without a code, or with one that is made up", OPTIONS, async () => {

@@ -9,11 +9,11 @@ import { decodeBase64url } from "../../../lib/base/parse.ts";
 import { loadServerPublicKey } from "../../../lib/keys/key_files.ts";
 import { RESERVED_NAMES } from "../../../lib/ledger/settle.ts";
 import { sha256Text } from "../../../lib/protocol/token.ts";
-import { person } from "../../support/fixtures.ts";
+import { now_s, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
 import { partsOf } from "../../support/raw_tokens.ts";
 import { refusalOf } from "../../support/refusal.ts";
-import { now_s, RawClient, WireClient } from "../../support/wire_client.ts";
+import { RawClient, WireClient } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
 const OPTIONS = { timeout: 60_000 };

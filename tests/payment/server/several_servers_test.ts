@@ -6,6 +6,7 @@ import { LEASE_S, RENEW_INTERVAL_MS } from "../../../lib/ledger/shared_presence.
 import { person } from "../../support/fixtures.ts";
 import { type Json, PaymentWorld } from "../../support/payment_world.ts";
 import { tryPostgres } from "../../support/postgres.ts";
+import { until } from "../../support/support.ts";
 import { WireClient } from "../../support/wire_client.ts";
 
 const [alice, bob] = [person("alice"), person("bob")];
@@ -28,14 +29,6 @@ async function threeServers() {
     assert.equal(audited.status, 0, audited.stderr);
   };
   return { world, url, second, third, alices, bobs, stop };
-}
-
-async function until(condition: () => boolean | Promise<boolean>, timeout_ms = 10_000) {
-  const until_ms = performance.now() + timeout_ms;
-  while (!await condition()) {
-    assert.ok(performance.now() < until_ms, "it does not come about");
-    await sleep(20);
-  }
 }
 
 /** What `client` is told with the next `payment.settled`. */

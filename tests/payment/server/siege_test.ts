@@ -9,15 +9,9 @@ import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { isSealwireError } from "../../../lib/base/errors.ts";
 import type { PaymentClient } from "../../../lib/payment/client/payer.ts";
-import {
-  flood,
-  HOST,
-  logIn,
-  memoryBytes,
-  openSilent,
-  payCent,
-  startServer,
-} from "../../support/siege.ts";
+import { peakBytes } from "../../support/process_use.ts";
+import { flood, HOST, logIn, openSilent, payCent, startServer } from "../../support/siege.ts";
+import { until } from "../../support/support.ts";
 
 const OPTIONS = { timeout: 120_000, skip: process.platform !== "linux" };
 const STRANGER = "127.0.0.2";
@@ -48,7 +42,7 @@ describe("while one address floods the door with silence", () => {
       await client.end();
     }
     const count = await attack.stop();
-    const { peak } = memoryBytes(server.tool.pid);
+    const peak = peakBytes(server.tool.pid);
     context.diagnostic(
       `${count} connections; median ${quiet[25]} then ${during[25]} ms; ${peak} bytes`,
     );
@@ -88,7 +82,7 @@ test(
       crowd.push(...await openSilent(server.port, `127.0.0.${address}`, 500));
     }
     await payMany(10);
-    const { peak } = memoryBytes(server.tool.pid);
+    const peak = peakBytes(server.tool.pid);
     for (const socket of crowd) socket.destroy();
     assert.ok(peak < MEMORY_BYTES_MAX, `${peak}`);
   },
@@ -109,7 +103,7 @@ test("half lines before login are cut at 8 KiB", OPTIONS, async () => {
   }));
   await payMany(10);
   for (const socket of crowd) socket.destroy();
-  const { peak } = memoryBytes(server.tool.pid);
+  const peak = peakBytes(server.tool.pid);
   assert.ok(peak < MEMORY_BYTES_MAX, `${peak}`);
 });
 
@@ -149,7 +143,7 @@ test(
     const lock = new DatabaseSync(join(away.folder, "ledger.db"));
     lock.exec("BEGIN IMMEDIATE");
     const paying = payCent(erin, "frank");
-    await until(() => away.tool.stderrText.includes("store_unavailable"));
+    await until(() => away.tool.stderrText.includes("store_unavailable"), 30_000);
     assert.equal(await erin.session.currentBalance(), "10000.00");
     await delay(1_000);
     lock.exec("ROLLBACK");
@@ -163,8 +157,3 @@ test(
     await away.tool.stop("SIGKILL");
   },
 );
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 1_500 && !condition(); wait++) await delay(20);
-  assert.ok(condition());
-}

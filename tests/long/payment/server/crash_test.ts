@@ -16,16 +16,11 @@ import { verifyConsistency } from "../../../../lib/protocol/merkle.ts";
 import { formatAmount } from "../../../../lib/protocol/money.ts";
 import type { HistoryAnswer } from "../../../../lib/protocol/wire.ts";
 import type { Person } from "../../../support/fixtures.ts";
+import { now_s } from "../../../support/fixtures.ts";
 import { type Json, jsonLines, PaymentWorld } from "../../../support/payment_world.ts";
 import { cheapPerson } from "../../../support/soak.ts";
 import type { ToolProcess } from "../../../support/support.ts";
-import {
-  idOf,
-  minorUnits,
-  now_s,
-  type SignedTexts,
-  WireClient,
-} from "../../../support/wire_client.ts";
+import { idOf, minorUnits, type SignedTexts, WireClient } from "../../../support/wire_client.ts";
 
 const CRASHES = Number(process.env.SEALWIRE_CRASHES ?? 50);
 const PAYERS = 32;
