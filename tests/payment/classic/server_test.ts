@@ -10,6 +10,7 @@ import { makeSessionKey } from "../../../lib/protocol/delegation.ts";
 import { ClassicPeer, OpensslClient, readList } from "../../support/classic_peer.ts";
 import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
 import { WireClient } from "../../support/wire_client.ts";
+import { until } from "../../support/support.ts";
 
 const SLOW = { timeout: 60_000 };
 
@@ -486,7 +487,7 @@ test(
     database.close();
     const answer = await other.ask("one#1#two");
     assert.equal(answer, null);
-    assert.match(damaged.server.stderrText, /nothing more is signed/);
+    await until(() => /nothing more is signed/.test(damaged.server.stderrText));
     assert.equal((await damaged.stop()).status, 0);
   },
 );
