@@ -257,6 +257,7 @@ class Replay {
   }
 
   private async compareTiles(fullTiles: readonly FullTile[]): Promise<void> {
+    if (fullTiles.length === 0) return;
     this.tiles += fullTiles.length;
     const stored = await this.options.store.tiles(fullTiles);
     for (const [at, { level, index, hashes, root }] of fullTiles.entries()) {
