@@ -45,7 +45,8 @@ export async function copyLedger(
           "another ledger is there already: copy to an empty database",
         );
       }
-      await new Copy(from, transaction, head, onProgress).run();
+      const total = counts.entries + counts.postings + counts.endings;
+      await new Copy(from, transaction, head, total, onProgress).run();
     });
     const copied = await to.counts();
     for (const [table, count] of Object.entries(counts)) {
@@ -75,12 +76,12 @@ export async function copyToNewFile(
 class Copy {
   private readonly empty: CommitRecord;
   private done = 0;
-  private total = 0;
 
   constructor(
     private readonly from: LedgerStore,
     private readonly to: LedgerTransaction,
     private readonly head: Sealed<Head>,
+    private readonly total: number,
     private readonly onProgress: CopyProgress,
   ) {
     this.empty = {
@@ -100,8 +101,6 @@ class Copy {
   }
 
   async run(): Promise<void> {
-    const { entries, postings, endings } = await this.from.counts();
-    this.total = entries + postings + endings;
     await this.entries();
     await this.accounts();
     await this.postings();
