@@ -28,47 +28,76 @@ export interface ViewOptions {
   readonly payment: (payer: Party, id: Uuid) => Promise<StoredPayment | null>;
 }
 
-/** @throws {SealwireError} `store_damaged`, `store_unavailable`. */
+/**
+ * Reads all kinds of rows at once: one round trip, and one more for payments that are given back.
+ *
+ * @throws {SealwireError} `store_damaged`, `store_unavailable`.
+ */
 export async function readView(
   reader: LedgerReader,
   submissions: readonly Submission[],
   options: ViewOptions,
 ): Promise<LedgerView> {
-  const { seals } = options;
+  const [accounts, endings, requests, pendingRequests, refundTargets] = await Promise.all([
+    readAccounts(reader, submissions, options),
+    readEndings(reader, submissions, options),
+    readRequests(reader, submissions, options),
+    readPendingRequests(reader, submissions, options),
+    readRefundTargets(reader, submissions, options),
+  ]);
+  return { accounts, endings, requests, pendingRequests, refundTargets };
+}
+
+async function readAccounts(
+  reader: LedgerReader,
+  submissions: readonly Submission[],
+  { seals }: ViewOptions,
+): Promise<LedgerView["accounts"]> {
   const accounts = await reader.accounts(submissions.flatMap(accountsOf));
   for (const account of accounts.values()) seals.checkAccount(account);
+  return accounts;
+}
+
+async function readEndings(
+  reader: LedgerReader,
+  submissions: readonly Submission[],
+  { seals }: ViewOptions,
+): Promise<LedgerView["endings"]> {
   const endings = new Map<string, Ending>();
   for (const ending of await reader.endings(submissions.flatMap((one) => idOf(one) ?? []))) {
     seals.checkEnding(ending);
     endings.set(endingKey(ending.payer, ending.id), ending);
   }
-  return {
-    accounts,
-    endings,
-    ...await readRequests(reader, submissions, options),
-    refundTargets: await readRefundTargets(reader, submissions, options),
-  };
+  return endings;
 }
 
 async function readRequests(
   reader: LedgerReader,
   submissions: readonly Submission[],
-  { seals, time_s }: ViewOptions,
-): Promise<Pick<LedgerView, "requests" | "pendingRequests">> {
-  const ids = submissions.flatMap((one) => requestOf(one) ?? []);
+  { seals }: ViewOptions,
+): Promise<LedgerView["requests"]> {
   const requests = new Map<string, PaymentRequest>();
-  for (const request of ids.length === 0 ? [] : await reader.requests(ids)) {
+  const ids = submissions.flatMap((one) => requestOf(one) ?? []);
+  if (ids.length === 0) return requests;
+  for (const request of await reader.requests(ids)) {
     seals.checkRequest(request);
     requests.set(requestKey(request.payee, request.id), request);
   }
+  return requests;
+}
+
+async function readPendingRequests(
+  reader: LedgerReader,
+  submissions: readonly Submission[],
+  { time_s }: ViewOptions,
+): Promise<LedgerView["pendingRequests"]> {
+  const pending = new Map<AccountName, PendingRequests>();
   const payees = submissions.flatMap((one) => one.type === "request" ? one.request.payee : []);
-  const pendingRequests = new Map<AccountName, PendingRequests>();
-  if (payees.length > 0) {
-    for (const [payee, payers] of await reader.pendingRequests(payees, time_s)) {
-      pendingRequests.set(payee, countPending(payers));
-    }
+  if (payees.length === 0) return pending;
+  for (const [payee, payers] of await reader.pendingRequests(payees, time_s)) {
+    pending.set(payee, countPending(payers));
   }
-  return { requests, pendingRequests };
+  return pending;
 }
 
 /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
@@ -76,7 +105,7 @@ async function readRefundTargets(
   reader: LedgerReader,
   submissions: readonly Submission[],
   { seals, payment: readPayment }: ViewOptions,
-): Promise<Map<string, RefundTarget>> {
+): Promise<LedgerView["refundTargets"]> {
   const targets = new Map<string, RefundTarget>();
   const references = submissions.flatMap((one) => refundOf(one) ?? []);
   if (references.length === 0) return targets;
@@ -85,12 +114,12 @@ async function readRefundTargets(
     seals.checkRefund(refund);
     totals.set(refundKey(refund.reference), refund.total);
   }
-  for (const reference of references) {
+  await Promise.all(references.map(async (reference) => {
     const key = refundKey(reference);
     const payment = await readPayment(reference.payer, reference.id);
     const paid = payment && paidBy(payment, reference.item);
     if (paid) targets.set(key, { ...paid, reference, refunded: totals.get(key) ?? 0n });
-  }
+  }));
   return targets;
 }
 
