@@ -13,12 +13,9 @@ import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { PRIVATE_FILE_MODE, removeIfThere, writeError } from "../base/files.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
-import type { Amount, Unit } from "../protocol/money.ts";
 import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
-import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -43,11 +40,20 @@ import {
   type StoredAccount,
   type StoredPayment,
 } from "./store.ts";
+import {
+  accountOf,
+  countsOf,
+  endingOf,
+  headOf,
+  NO_ITEM,
+  postingOf,
+  refundOf,
+  requestOf,
+} from "./stored_rows.ts";
+import type { PaymentRequest, RefundTotal } from "./submission.ts";
 import type { TileId } from "./tiles.ts";
 
 const BUSY_RETRY_MS = 2;
-/** In the place of an item's index: the payment is none of a batch. */
-const NO_ITEM = -1;
 /** Pages that a backup copies between two turns of the event loop. */
 const BACKUP_PAGES = 1_000;
 
@@ -406,14 +412,7 @@ class SqliteStore extends SqliteReader implements LedgerStore {
          (SELECT count(*) FROM requests WHERE state = 'paid') AS paid_requests,
          (SELECT count(*) FROM refunds) AS refunds`,
     )!;
-    return Promise.resolve({
-      entries: Number(row.entries),
-      postings: Number(row.postings),
-      endings: Number(row.endings),
-      tiles: Number(row.tiles),
-      paidRequests: Number(row.paid_requests),
-      refunds: Number(row.refunds),
-    });
+    return Promise.resolve(countsOf(row));
   }
 
   async snapshot<T>(read: () => Promise<T>): Promise<T> {
@@ -590,63 +589,10 @@ function createNew(path: string): void {
   }
 }
 
-function headOf(row: Row): Sealed<Head> {
-  return {
-    size: Number(row.size),
-    root: row.root as Sha256,
-    time_s: Number(row.time_s),
-    server: row.server as Sha256,
-    unit: row.unit as Unit,
-    settings: {
-      openingBalance: row.opening_balance as bigint,
-      registration: row.registration as Registration,
-    },
-    seal: String(row.seal),
-  };
-}
-
-function accountOf(row: Row): Sealed<Account> {
-  return {
-    name: row.name as Party,
-    key: row.key as Sha256 | null,
-    balance: row.balance as bigint,
-    opened: Number(row.opened),
-    keyed: Number(row.keyed),
-    changed: Number(row.changed),
-    seal: String(row.seal),
-  };
-}
-
 function storedAccountOf(row: Row): Sealed<StoredAccount> {
   return {
     ...accountOf(row),
     jwk: row.jwk === null ? null : parseStored(row.jwk) as RsaPublicJwk,
-  };
-}
-
-function endingOf(row: Row): Sealed<EndingRow> {
-  return {
-    payer: row.payer as Party,
-    id: row.id as Uuid,
-    state: row.state as Ending["state"],
-    contentSha256: row.content_sha256 as Sha256,
-    index: Number(row.entry_index),
-    seal: String(row.seal),
-  };
-}
-
-function requestOf(row: Row): Sealed<PaymentRequest> {
-  return {
-    payee: row.payee as AccountName,
-    id: row.id as Uuid,
-    payer: row.payer as AccountName | null,
-    amount: row.amount as Amount,
-    memo: row.memo as string | null,
-    created_s: Number(row.created_s),
-    expires_s: Number(row.expires_s),
-    state: row.state as PaymentRequest["state"],
-    index: Number(row.entry_index),
-    seal: String(row.seal),
   };
 }
 
@@ -656,28 +602,6 @@ function paymentOf(row: Row): NewPayment {
     signedText: row.signed_text as string | null,
     delegationSha256: row.delegation_sha256 as Sha256 | null,
     itemTexts: itemsOf(row),
-  };
-}
-
-function postingOf(row: Row): Posting {
-  return {
-    account: row.account as Party,
-    index: Number(row.entry_index),
-    balance: row.balance as bigint,
-  };
-}
-
-function refundOf(row: Row): Sealed<RefundTotal> {
-  const item = Number(row.item);
-  return {
-    reference: {
-      payer: row.payer as AccountName,
-      id: row.id as Uuid,
-      item: item === NO_ITEM ? null : item,
-    },
-    total: row.total as bigint,
-    changed: Number(row.changed),
-    seal: String(row.seal),
   };
 }
 
