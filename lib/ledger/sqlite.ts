@@ -16,6 +16,7 @@ import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
 import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
 import type { Account, Posting } from "./settle.ts";
+import { appendRecord } from "./sqlite_append.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -455,124 +456,8 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 
   append(record: CommitRecord): Promise<void> {
-    this.appendEntries(record);
-    this.appendAccounts(record);
-    this.appendPayments(record);
-    this.appendRequests(record);
+    appendRecord(this.statements, record);
     return Promise.resolve();
-  }
-
-  private appendEntries({ head, firstIndex, entryTexts, tiles, operatorIndexes }: CommitRecord) {
-    const { size, root, time_s, server, unit, settings, seal } = head;
-    this.statements.run(
-      "INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-      BigInt(size),
-      root,
-      BigInt(time_s),
-      server,
-      unit,
-      settings.openingBalance,
-      settings.registration,
-      seal,
-    );
-    for (const [offset, text] of entryTexts.entries()) {
-      this.statements.run("INSERT INTO entries VALUES (?, ?)", BigInt(firstIndex + offset), text);
-    }
-    for (const { level, index, hashes, root: tileRoot } of tiles) {
-      this.statements.run(
-        "INSERT INTO tiles VALUES (?, ?, ?, ?)",
-        BigInt(level),
-        BigInt(index),
-        hashes,
-        tileRoot,
-      );
-    }
-    for (const index of operatorIndexes) {
-      this.statements.run("INSERT INTO operator_entries VALUES (?)", BigInt(index));
-    }
-  }
-
-  private appendAccounts({ accounts, postings }: CommitRecord): void {
-    for (const { name, key, jwk, balance, opened, keyed, changed, seal } of accounts) {
-      // An account that exists and keeps its key keeps the JWK that is stored.
-      this.statements.run(
-        `INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
-         SET key = excluded.key, jwk = coalesce(excluded.jwk, jwk), balance = excluded.balance,
-           keyed = excluded.keyed, changed = excluded.changed, seal = excluded.seal`,
-        name,
-        key,
-        jwk ? JSON.stringify(jwk) : null,
-        balance,
-        BigInt(opened),
-        BigInt(keyed),
-        BigInt(changed),
-        seal,
-      );
-    }
-    for (const { account, index, balance } of postings) {
-      this.statements.run(
-        "INSERT INTO postings VALUES (?, ?, ?)",
-        account,
-        BigInt(index),
-        balance,
-      );
-    }
-  }
-
-  private appendRequests({ requests, refunds, rotations }: CommitRecord): void {
-    for (const request of requests) {
-      this.statements.run(
-        `INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (payee, id)
-         DO UPDATE SET state = excluded.state, entry_index = excluded.entry_index,
-           seal = excluded.seal`,
-        request.payee,
-        request.id,
-        request.payer,
-        request.amount,
-        request.memo,
-        BigInt(request.created_s),
-        BigInt(request.expires_s),
-        request.state,
-        BigInt(request.index),
-        request.seal,
-      );
-    }
-    for (const { reference: { payer, id, item }, total, changed, seal } of refunds) {
-      this.statements.run(
-        `INSERT INTO refunds VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (payer, id, item)
-         DO UPDATE SET total = excluded.total, changed = excluded.changed, seal = excluded.seal`,
-        payer,
-        id,
-        BigInt(item ?? NO_ITEM),
-        total,
-        BigInt(changed),
-        seal,
-      );
-    }
-    for (const [sha256, text] of rotations) {
-      this.statements.run("INSERT OR IGNORE INTO rotations VALUES (?, ?)", sha256, text);
-    }
-  }
-
-  private appendPayments({ payments, delegations }: CommitRecord): void {
-    for (const [sha256, text] of delegations) {
-      this.statements.run("INSERT OR IGNORE INTO delegations VALUES (?, ?)", sha256, text);
-    }
-    for (const payment of payments) {
-      const { payer, id, state, contentSha256, index, signedText, delegationSha256 } = payment;
-      this.statements.run(
-        "INSERT INTO payments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        payer,
-        id,
-        state,
-        contentSha256,
-        BigInt(index),
-        signedText,
-        delegationSha256,
-        payment.itemTexts === null ? null : JSON.stringify(payment.itemTexts),
-        payment.seal,
-      );
-    }
   }
 }
 
