@@ -19,7 +19,7 @@ import {
   type RsaKeyPair,
   type RsaPublicKey,
 } from "../keys/rsa.ts";
-import { Members, type Sha256 } from "../base/parse.ts";
+import type { Sha256 } from "../base/parse.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
 
 /** The longest life of a delegation. */
@@ -54,9 +54,7 @@ const DELEGATION = defineToken<Delegation>({
   alg: "PS256",
   typ: "sealwire-delegation+jws",
   characters_max: DELEGATION_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "delegation", "bad_token");
-    claims.constant("v", 1);
+  parse(claims) {
     const delegation: Delegation = {
       account: parseAccountName(claims.raw("account")),
       key: parseRsaPublicJwk(claims.raw("key")),
@@ -74,7 +72,6 @@ const DELEGATION = defineToken<Delegation>({
     return delegation;
   },
   toJson: ({ account, key, session, server, cert, nonce, iat, exp }) => ({
-    v: 1,
     account,
     key: key.jwk,
     session: ed25519Jwk(session),

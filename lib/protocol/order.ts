@@ -98,8 +98,7 @@ const ORDER = defineToken<Order>({
   alg: "EdDSA",
   typ: "sealwire-order+jws",
   characters_max: ORDER_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "order", "bad_token");
+  parse(claims) {
     const order: Order = {
       ...parseCommon(claims),
       payee: parseParty(claims.raw("payee")),
@@ -113,7 +112,6 @@ const ORDER = defineToken<Order>({
     return order;
   },
   toJson: ({ id, server, payer, payee, payeeKey, amount, iat, exp, memo, request, refundOf }) => ({
-    v: 1,
     id,
     server,
     payer,
@@ -146,8 +144,7 @@ const BATCH = defineToken<BatchOrder>({
   alg: "EdDSA",
   typ: "sealwire-batch+jws",
   characters_max: BATCH_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "batch order", "bad_token");
+  parse(claims) {
     return {
       ...parseCommon(claims),
       count: claims.integer("count", 1, BATCH_ITEMS_MAX),
@@ -156,7 +153,6 @@ const BATCH = defineToken<BatchOrder>({
     };
   },
   toJson: ({ id, server, payer, count, total, itemsRoot, iat, exp }) => ({
-    v: 1,
     id,
     server,
     payer,
@@ -169,7 +165,6 @@ const BATCH = defineToken<BatchOrder>({
 });
 
 function parseCommon(claims: Members): OrderCommon {
-  claims.constant("v", 1);
   const common: OrderCommon = {
     id: claims.uuid("id"),
     server: claims.sha256("server"),
