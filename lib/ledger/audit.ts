@@ -11,7 +11,7 @@ import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../bas
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
 import { verifySignedCancel } from "../protocol/cancel.ts";
-import { CLOCK_LEAD_S_MAX, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { isFromFuture, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash } from "../protocol/merkle.ts";
 import { type Amount, formatAmount, type Unit } from "../protocol/money.ts";
 import {
@@ -328,7 +328,7 @@ class Replay {
       "the rotation is another one",
     );
     const { claims } = rotation;
-    require(claims.iat <= entry.time + CLOCK_LEAD_S_MAX, "the rotation is from the future");
+    require(!isFromFuture(claims.iat, entry.time), "the rotation is from the future");
     const same = claims.account === entry.account && claims.server === server &&
       claims.replaces === entry.replaces && claims.key.thumbprint === entry.key;
     require(same, "the rotation gives another key");

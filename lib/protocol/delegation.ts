@@ -123,6 +123,11 @@ export async function verifyDelegation(text: unknown): Promise<Token<Delegation>
   return token;
 }
 
+/** Whether what a peer signed at `iat` is further ahead of our clock than {@linkcode CLOCK_LEAD_S_MAX}. */
+export function isFromFuture(iat: number, now_s: number): boolean {
+  return iat > now_s + CLOCK_LEAD_S_MAX;
+}
+
 /** The server and moment that a delegation must be valid for. */
 export interface DelegationContext {
   readonly server: Sha256;
@@ -148,7 +153,7 @@ export function delegationFlaw(
 ): DelegationFlaw | undefined {
   if (delegation.server !== context.server) return "wrong_server";
   if (context.now_s >= delegation.exp) return "delegation_expired";
-  if (delegation.iat > context.now_s + CLOCK_LEAD_S_MAX) return "delegation_not_yet_valid";
+  if (isFromFuture(delegation.iat, context.now_s)) return "delegation_not_yet_valid";
   return undefined;
 }
 

@@ -6,6 +6,7 @@
 import {
   CLOCK_LEAD_S_MAX,
   type Delegation,
+  isFromFuture,
   type SessionKeyPair,
   verifyDelegation,
 } from "./delegation.ts";
@@ -229,7 +230,7 @@ export function untimely(
   time_s: number,
 ): "order_expired" | "order_from_future" | undefined {
   if (time_s >= order.exp) return "order_expired";
-  if (order.iat > time_s + CLOCK_LEAD_S_MAX) return "order_from_future";
+  if (isFromFuture(order.iat, time_s)) return "order_from_future";
   return undefined;
 }
 
