@@ -6,6 +6,7 @@
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { BoundedMap } from "../base/bounded_map.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
@@ -143,7 +144,9 @@ class Replay {
   private isMoved = false;
   private readonly usedInvites = new Set<Uuid>();
   private readonly accounts = new Map<Party, Replayed>();
-  private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
+  private readonly delegations = new BoundedMap<string, ReturnType<typeof verifyDelegation>>(
+    DELEGATIONS_KEPT_MAX,
+  );
   private postings = 0;
   /** The replayed entry whose postings are being compared. */
   private posting: number | null = null;
@@ -561,9 +564,6 @@ class Replay {
     if (verified === undefined) {
       verified = verifyDelegation(text);
       this.delegations.set(text, verified);
-      if (this.delegations.size > DELEGATIONS_KEPT_MAX) {
-        this.delegations.delete(this.delegations.keys().next().value!);
-      }
     }
     return verified;
   }

@@ -4,6 +4,7 @@
  * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
+import { BoundedMap } from "../base/bounded_map.ts";
 import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { retry } from "../base/retry.ts";
@@ -103,7 +104,7 @@ export interface LedgerOptions {
 /** Opened by `openLedger` in `open_ledger.ts`. */
 export class Ledger {
   private readonly queue = new CommitQueue((submissions) => this.commit(submissions));
-  private readonly recentTexts = new Map<number, string>();
+  private readonly recentTexts = new BoundedMap<number, string>(RECENT_TEXTS_MAX);
   /** Why nothing may be committed any more. */
   private trouble: SealwireError | null = null;
   private clockWasUnsteady = false;
@@ -582,10 +583,6 @@ export class Ledger {
 
   private remember(texts: readonly string[], firstIndex: number): void {
     for (const [offset, text] of texts.entries()) this.recentTexts.set(firstIndex + offset, text);
-    for (const index of this.recentTexts.keys()) {
-      if (this.recentTexts.size <= RECENT_TEXTS_MAX) return;
-      this.recentTexts.delete(index);
-    }
   }
 }
 
