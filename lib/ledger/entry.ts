@@ -378,7 +378,7 @@ export function isRegistration(value: unknown): value is Registration {
 }
 
 /** @throws {SealwireError} `bad_entry`. */
-export function parseRegistration(value: unknown): Registration {
+function parseRegistration(value: unknown): Registration {
   if (isRegistration(value)) return value;
   throw new SealwireError("bad_entry", "registration is open, invite or closed");
 }

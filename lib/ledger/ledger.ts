@@ -602,7 +602,7 @@ export function signedCheckpoint(
 }
 
 /** Tiles of `store` as a proof needs them. */
-export function tileReader(store: LedgerReader): ReadTiles {
+function tileReader(store: LedgerReader): ReadTiles {
   return async (ids) => {
     const tiles = await store.tiles(ids);
     return tiles.map((hashes, at) => {

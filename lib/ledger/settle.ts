@@ -674,7 +674,7 @@ class Book {
 }
 
 /** The treasury before it has paid anyone. */
-export function treasury(server: Sha256): Account {
+function treasury(server: Sha256): Account {
   return { name: TREASURY, key: server, balance: 0n, opened: 0, keyed: 0, changed: 0 };
 }
 

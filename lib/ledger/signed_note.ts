@@ -28,7 +28,7 @@ import {
 import { sameHash } from "../protocol/merkle.ts";
 
 /** Signature lines that a reader accepts; the specification asks for no fewer. */
-export const NOTE_SIGNATURES_MAX = 16;
+const NOTE_SIGNATURES_MAX = 16;
 /** Sixteen post-quantum signatures fit, each up to 6.2 kB in base64, and a short text. */
 export const NOTE_CHARACTERS_MAX = 131_072;
 const SIGNATURE_START = "— ";

@@ -30,7 +30,6 @@ export const NONCE_BYTES = 32;
 /** Room for a 4096-bit key and its signature. */
 const DELEGATION_CHARACTERS_MAX = 4096;
 
-export type SessionPublicKey = Ed25519PublicKey;
 export type SessionKeyPair = Ed25519KeyPair;
 
 export interface Delegation {
@@ -38,7 +37,7 @@ export interface Delegation {
   /** The account's RSA key, which signs this. */
   readonly key: RsaPublicKey;
   /** The Ed25519 key that may sign the account's orders. */
-  readonly session: SessionPublicKey;
+  readonly session: Ed25519PublicKey;
   /** Thumbprint of the server's RSA key (RFC 7638). */
   readonly server: Sha256;
   /** SHA-256 of the server's TLS certificate, DER, as the client sees it. */

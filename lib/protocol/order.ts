@@ -128,7 +128,7 @@ const ORDER = defineToken<Order>({
 });
 
 /** @throws {SealwireError} the members' own code, `bad_name`. */
-export function parseReference(members: Members): PaymentReference {
+function parseReference(members: Members): PaymentReference {
   return {
     payer: parseAccountName(members.raw("payer")),
     id: members.uuid("id"),
@@ -136,7 +136,7 @@ export function parseReference(members: Members): PaymentReference {
   };
 }
 
-export function referenceToJson({ payer, id, item }: PaymentReference): object {
+function referenceToJson({ payer, id, item }: PaymentReference): object {
   return { payer, id, ...(item === null ? {} : { index: item }) };
 }
 
