@@ -36,6 +36,7 @@ import {
   type Cancelled,
   type Entry,
   explains,
+  isOperatorFact,
   type LedgerRollback,
   parseEntry,
   type Settings,
@@ -207,7 +208,7 @@ class Replay {
     require(entry.index === this.size, `it says that it is entry ${entry.index}`);
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
     this.time_s = entry.time;
-    if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
+    if (isOperatorFact(entry)) this.operatorIndexes.push(entry.index);
     require(
       this.isMoved === (entry.type === "ledger.continued"),
       this.isMoved ? "it follows the move of the ledger" : "it continues what was not moved",

@@ -8,7 +8,7 @@ import { SealwireError } from "../base/errors.ts";
 import { encodeBase64url } from "../base/parse.ts";
 import { hashLeaf } from "../protocol/merkle.ts";
 import type { Party } from "../protocol/party.ts";
-import { parseEntry } from "./entry.ts";
+import { isOperatorFact, parseEntry } from "./entry.ts";
 import { storeDamaged } from "./seal.ts";
 import type { Posting } from "./settle.ts";
 import { openSqlite } from "./sqlite.ts";
@@ -127,7 +127,7 @@ class Copy {
       const appended = tree.appended(entryTexts.map(hashLeaf));
       tree = appended.tree;
       const operatorIndexes = entryTexts.flatMap((text, at) =>
-        parseEntry(text).type.startsWith("ledger.") ? firstIndex + at : []
+        isOperatorFact(parseEntry(text)) ? firstIndex + at : []
       );
       const tiles = appended.fullTiles;
       await this.append(entryTexts.length, { firstIndex, entryTexts, tiles, operatorIndexes });
