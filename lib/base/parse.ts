@@ -18,8 +18,19 @@ const SHA256_BYTES = 32;
  * canonical, that is encodes to itself again.
  */
 export function decodeBase64url(text: string): Uint8Array | null {
-  const bytes = Buffer.from(text, "base64url");
-  return bytes.toString("base64url") === text ? bytes : null;
+  return decodeCanonical(text, "base64url");
+}
+
+/**
+ * Decodes base64 with padding (RFC 4648, section 4). Returns null unless the text is canonical.
+ */
+export function decodeBase64(text: string): Uint8Array | null {
+  return decodeCanonical(text, "base64");
+}
+
+function decodeCanonical(text: string, encoding: "base64" | "base64url"): Uint8Array | null {
+  const bytes = Buffer.from(text, encoding);
+  return bytes.toString(encoding) === text ? bytes : null;
 }
 
 export function isUuid(value: unknown): value is Uuid {
@@ -28,6 +39,10 @@ export function isUuid(value: unknown): value is Uuid {
 
 export function encodeBase64url(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url");
+}
+
+export function encodeBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
 }
 
 /** Whether a value is the base64url of 32 bytes, as of a SHA-256. */

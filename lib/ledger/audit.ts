@@ -6,12 +6,13 @@
  * It reads in short snapshots, so it runs beside a server without holding back the database's log.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { BoundedMap } from "../base/bounded_map.ts";
 import { isSealwireError, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { ed25519Jwk, type Ed25519PublicKey } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicKey } from "../keys/rsa.ts";
 import { verifySignedCancel } from "../protocol/cancel.ts";
-import { CLOCK_LEAD_S_MAX, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
+import { isFromFuture, requireValidFor, verifyDelegation } from "../protocol/delegation.ts";
 import { hashLeaf, sameHash } from "../protocol/merkle.ts";
 import { type Amount, formatAmount, type Unit } from "../protocol/money.ts";
 import {
@@ -35,6 +36,7 @@ import {
   type Cancelled,
   type Entry,
   explains,
+  isOperatorFact,
   type LedgerRollback,
   parseEntry,
   type Settings,
@@ -143,7 +145,9 @@ class Replay {
   private isMoved = false;
   private readonly usedInvites = new Set<Uuid>();
   private readonly accounts = new Map<Party, Replayed>();
-  private readonly delegations = new Map<string, ReturnType<typeof verifyDelegation>>();
+  private readonly delegations = new BoundedMap<string, ReturnType<typeof verifyDelegation>>(
+    DELEGATIONS_KEPT_MAX,
+  );
   private postings = 0;
   /** The replayed entry whose postings are being compared. */
   private posting: number | null = null;
@@ -204,7 +208,7 @@ class Replay {
     require(entry.index === this.size, `it says that it is entry ${entry.index}`);
     require((entry.type === "ledger.open") === (entry.index === 0), "only entry 0 opens a ledger");
     this.time_s = entry.time;
-    if (entry.type.startsWith("ledger.")) this.operatorIndexes.push(entry.index);
+    if (isOperatorFact(entry)) this.operatorIndexes.push(entry.index);
     require(
       this.isMoved === (entry.type === "ledger.continued"),
       this.isMoved ? "it follows the move of the ledger" : "it continues what was not moved",
@@ -257,6 +261,7 @@ class Replay {
   }
 
   private async compareTiles(fullTiles: readonly FullTile[]): Promise<void> {
+    if (fullTiles.length === 0) return;
     this.tiles += fullTiles.length;
     const stored = await this.options.store.tiles(fullTiles);
     for (const [at, { level, index, hashes, root }] of fullTiles.entries()) {
@@ -327,7 +332,7 @@ class Replay {
       "the rotation is another one",
     );
     const { claims } = rotation;
-    require(claims.iat <= entry.time + CLOCK_LEAD_S_MAX, "the rotation is from the future");
+    require(!isFromFuture(claims.iat, entry.time), "the rotation is from the future");
     const same = claims.account === entry.account && claims.server === server &&
       claims.replaces === entry.replaces && claims.key.thumbprint === entry.key;
     require(same, "the rotation gives another key");
@@ -560,9 +565,6 @@ class Replay {
     if (verified === undefined) {
       verified = verifyDelegation(text);
       this.delegations.set(text, verified);
-      if (this.delegations.size > DELEGATIONS_KEPT_MAX) {
-        this.delegations.delete(this.delegations.keys().next().value!);
-      }
     }
     return verified;
   }

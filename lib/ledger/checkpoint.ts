@@ -11,10 +11,10 @@
  * same checkpoint.
  */
 import { SealwireError } from "../base/errors.ts";
-import type { Sha256 } from "../base/parse.ts";
+import { decodeBase64, encodeBase64, type Sha256 } from "../base/parse.ts";
 import type { Ed25519KeyPair, Ed25519PublicKey } from "../keys/ed25519.ts";
 import { EMPTY_ROOT, HASH_BYTES, sameHash } from "../protocol/merkle.ts";
-import { decodeBase64, encodeBase64, openNote, signNote } from "./signed_note.ts";
+import { openNote, signNote } from "./signed_note.ts";
 
 const DECIMAL = /^(?:0|[1-9][0-9]*)$/;
 

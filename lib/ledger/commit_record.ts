@@ -3,6 +3,7 @@ import type { Sha256 } from "../base/parse.ts";
 import type { RsaPublicJwk } from "../keys/rsa.ts";
 import { formatBatchItem } from "../protocol/order.ts";
 import { TREASURY } from "../protocol/party.ts";
+import { isOperatorFact } from "./entry.ts";
 import type { Seals } from "./seal.ts";
 import type { Settlement } from "./settle.ts";
 import type { CommitRecord, Head, NewPayment } from "./store.ts";
@@ -42,7 +43,7 @@ export function commitRecord(
     rotations: rotationTexts(settlement),
     requests: settlement.requests.map((request) => seals.request(request)),
     refunds: settlement.refunds.map((refund) => seals.refund(refund)),
-    operatorIndexes: entries.flatMap(({ type, index }) => type.startsWith("ledger.") ? index : []),
+    operatorIndexes: entries.filter(isOperatorFact).map(({ index }) => index),
   };
 }
 

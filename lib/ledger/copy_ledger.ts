@@ -8,7 +8,7 @@ import { SealwireError } from "../base/errors.ts";
 import { encodeBase64url } from "../base/parse.ts";
 import { hashLeaf } from "../protocol/merkle.ts";
 import type { Party } from "../protocol/party.ts";
-import { parseEntry } from "./entry.ts";
+import { isOperatorFact, parseEntry } from "./entry.ts";
 import { storeDamaged } from "./seal.ts";
 import type { Posting } from "./settle.ts";
 import { openSqlite } from "./sqlite.ts";
@@ -45,7 +45,8 @@ export async function copyLedger(
           "another ledger is there already: copy to an empty database",
         );
       }
-      await new Copy(from, transaction, head, onProgress).run();
+      const total = counts.entries + counts.postings + counts.endings;
+      await new Copy(from, transaction, head, total, onProgress).run();
     });
     const copied = await to.counts();
     for (const [table, count] of Object.entries(counts)) {
@@ -75,12 +76,12 @@ export async function copyToNewFile(
 class Copy {
   private readonly empty: CommitRecord;
   private done = 0;
-  private total = 0;
 
   constructor(
     private readonly from: LedgerStore,
     private readonly to: LedgerTransaction,
     private readonly head: Sealed<Head>,
+    private readonly total: number,
     private readonly onProgress: CopyProgress,
   ) {
     this.empty = {
@@ -100,8 +101,6 @@ class Copy {
   }
 
   async run(): Promise<void> {
-    const { entries, postings, endings } = await this.from.counts();
-    this.total = entries + postings + endings;
     await this.entries();
     await this.accounts();
     await this.postings();
@@ -128,7 +127,7 @@ class Copy {
       const appended = tree.appended(entryTexts.map(hashLeaf));
       tree = appended.tree;
       const operatorIndexes = entryTexts.flatMap((text, at) =>
-        parseEntry(text).type.startsWith("ledger.") ? firstIndex + at : []
+        isOperatorFact(parseEntry(text)) ? firstIndex + at : []
       );
       const tiles = appended.fullTiles;
       await this.append(entryTexts.length, { firstIndex, entryTexts, tiles, operatorIndexes });

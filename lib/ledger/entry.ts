@@ -177,6 +177,11 @@ export type Fact =
 
 export type Entry<F extends Fact = Fact> = F & EntryCommon;
 
+/** Whether the operator made an entry that says `fact`. */
+export function isOperatorFact({ type }: Fact): boolean {
+  return type.startsWith("ledger.");
+}
+
 const INVITE_CHARACTERS_MAX = 64;
 const ENTRY_CHARACTERS_MAX = 1024;
 const MOVED_TO_CHARACTERS_MAX = 200;
@@ -378,7 +383,7 @@ export function isRegistration(value: unknown): value is Registration {
 }
 
 /** @throws {SealwireError} `bad_entry`. */
-export function parseRegistration(value: unknown): Registration {
+function parseRegistration(value: unknown): Registration {
   if (isRegistration(value)) return value;
   throw new SealwireError("bad_entry", "registration is open, invite or closed");
 }

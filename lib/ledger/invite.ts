@@ -21,7 +21,7 @@ const NONCE_BYTES = 10;
 const BALANCE_BYTES = 6;
 const MAC_BYTES = 12;
 const CODE_BYTES = NONCE_BYTES + BALANCE_BYTES + MAC_BYTES;
-export const INVITE_CHARACTERS = Math.ceil(CODE_BYTES * 4 / 3);
+const INVITE_CHARACTERS = Math.ceil(CODE_BYTES * 4 / 3);
 /** The highest opening balance that a code can carry, in minor units. */
 export const INVITE_BALANCE_MAX = 2n ** BigInt(BALANCE_BYTES * 8) - 1n;
 

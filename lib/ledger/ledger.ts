@@ -4,15 +4,16 @@
  * The log key signs only what is committed, so no crash and no repeated transaction leaves two signed roots of one size.
  */
 import { randomBytes } from "node:crypto";
+import { BoundedMap } from "../base/bounded_map.ts";
 import { isSealwireError, isWorthRetrying, SealwireError } from "../base/errors.ts";
 import { decodeBase64url, encodeBase64url, type Sha256, type Uuid } from "../base/parse.ts";
 import { retry } from "../base/retry.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
 import { type AccountName, parseRsaPublicJwk, type RsaPublicJwk } from "../keys/rsa.ts";
 import { parseDelegation } from "../protocol/delegation.ts";
-import { hashLeaf, merkleRoot, sameHash, verifyInclusion } from "../protocol/merkle.ts";
+import { hashLeaf, sameHash, verifyInclusion } from "../protocol/merkle.ts";
 import type { Unit } from "../protocol/money.ts";
-import { isBatch, parseBatchItem, parseOrder, SALT_BYTES } from "../protocol/order.ts";
+import { SALT_BYTES } from "../protocol/order.ts";
 import { type Party, TREASURY } from "../protocol/party.ts";
 import { parseRotation } from "../protocol/rotation.ts";
 import { sha256Text } from "../protocol/token.ts";
@@ -24,8 +25,9 @@ import { commitRecord } from "./commit_record.ts";
 import { explains, formatEntry, type LedgerRollback, parseEntry, type Settings } from "./entry.ts";
 import type { Origin } from "./fair_queue.ts";
 import { type Invite, makeInvite, openInvite } from "./invite.ts";
+import { readView } from "./read_view.ts";
 import { type Seals, storeDamaged } from "./seal.ts";
-import { type LedgerView, type PendingRequests, settle, type Settlement } from "./settle.ts";
+import { settle, type Settlement } from "./settle.ts";
 import type {
   Head,
   LedgerReader,
@@ -35,20 +37,7 @@ import type {
   StoredAccount,
   StoredPayment,
 } from "./store.ts";
-import {
-  accountsOf,
-  type Ending,
-  endingKey,
-  idOf,
-  type Outcome,
-  type PaymentRequest,
-  refundKey,
-  refundOf,
-  type RefundTarget,
-  requestKey,
-  requestOf,
-  type Submission,
-} from "./submission.ts";
+import type { Outcome, PaymentRequest, Submission } from "./submission.ts";
 import { type LogTree, type ReadTiles } from "./tiles.ts";
 
 /** Entries that are read at a time when another process has extended the log. */
@@ -115,7 +104,7 @@ export interface LedgerOptions {
 /** Opened by `openLedger` in `open_ledger.ts`. */
 export class Ledger {
   private readonly queue = new CommitQueue((submissions) => this.commit(submissions));
-  private readonly recentTexts = new Map<number, string>();
+  private readonly recentTexts = new BoundedMap<number, string>(RECENT_TEXTS_MAX);
   /** Why nothing may be committed any more. */
   private trouble: SealwireError | null = null;
   private clockWasUnsteady = false;
@@ -478,66 +467,14 @@ export class Ledger {
     time_s: number,
     submissions: readonly Submission[],
   ): Promise<Settlement> {
-    const { seals } = this.options;
-    const accounts = await transaction.accounts(submissions.flatMap(accountsOf));
-    for (const account of accounts.values()) seals.checkAccount(account);
-    const endings = new Map<string, Ending>();
-    for (const ending of await transaction.endings(submissions.flatMap((one) => idOf(one) ?? []))) {
-      seals.checkEnding(ending);
-      endings.set(endingKey(ending.payer, ending.id), ending);
-    }
+    const view = await readView(transaction, submissions, {
+      time_s,
+      seals: this.options.seals,
+      payment: (payer, id) => this.payment(payer, id),
+    });
     const { size: firstIndex, server, unit, settings } = head;
     const context = { time_s, firstIndex, server, unit, settings, isMoved, makeSalt };
-    const view = {
-      accounts,
-      endings,
-      ...await this.requestView(transaction, time_s, submissions),
-      refundTargets: await this.refundTargets(transaction, submissions),
-    };
     return settle(context, view, submissions);
-  }
-
-  private async requestView(
-    transaction: LedgerTransaction,
-    time_s: number,
-    submissions: readonly Submission[],
-  ): Promise<Pick<LedgerView, "requests" | "pendingRequests">> {
-    const ids = submissions.flatMap((one) => requestOf(one) ?? []);
-    const requests = new Map<string, PaymentRequest>();
-    for (const request of ids.length === 0 ? [] : await transaction.requests(ids)) {
-      this.options.seals.checkRequest(request);
-      requests.set(requestKey(request.payee, request.id), request);
-    }
-    const payees = submissions.flatMap((one) => one.type === "request" ? one.request.payee : []);
-    const pendingRequests = new Map<AccountName, PendingRequests>();
-    if (payees.length > 0) {
-      for (const [payee, payers] of await transaction.pendingRequests(payees, time_s)) {
-        pendingRequests.set(payee, countPending(payers));
-      }
-    }
-    return { requests, pendingRequests };
-  }
-
-  /** The payments that `submissions` give back. A payment that has ended never changes, so it is read as committed. */
-  private async refundTargets(
-    transaction: LedgerTransaction,
-    submissions: readonly Submission[],
-  ): Promise<Map<string, RefundTarget>> {
-    const targets = new Map<string, RefundTarget>();
-    const references = submissions.flatMap((one) => refundOf(one) ?? []);
-    if (references.length === 0) return targets;
-    const totals = new Map<string, bigint>();
-    for (const refund of await transaction.refundTotals(references)) {
-      this.options.seals.checkRefund(refund);
-      totals.set(refundKey(refund.reference), refund.total);
-    }
-    for (const reference of references) {
-      const key = refundKey(reference);
-      const payment = await this.payment(reference.payer, reference.id);
-      const paid = payment && paidBy(payment, reference.item);
-      if (paid) targets.set(key, { ...paid, reference, refunded: totals.get(key) ?? 0n });
-    }
-    return targets;
   }
 
   private async append(
@@ -646,10 +583,6 @@ export class Ledger {
 
   private remember(texts: readonly string[], firstIndex: number): void {
     for (const [offset, text] of texts.entries()) this.recentTexts.set(firstIndex + offset, text);
-    for (const index of this.recentTexts.keys()) {
-      if (this.recentTexts.size <= RECENT_TEXTS_MAX) return;
-      this.recentTexts.delete(index);
-    }
   }
 }
 
@@ -669,7 +602,7 @@ export function signedCheckpoint(
 }
 
 /** Tiles of `store` as a proof needs them. */
-export function tileReader(store: LedgerReader): ReadTiles {
+function tileReader(store: LedgerReader): ReadTiles {
   return async (ids) => {
     const tiles = await store.tiles(ids);
     return tiles.map((hashes, at) => {
@@ -722,34 +655,6 @@ function thumbprintOf(jwk: RsaPublicJwk | null): Sha256 | null | undefined {
     if (!isSealwireError(error, "bad_key")) throw error;
     return undefined;
   }
-}
-
-function countPending(payers: readonly (AccountName | null)[]): PendingRequests {
-  const byPayer = new Map<AccountName, number>();
-  for (const payer of payers) {
-    if (payer !== null) byPayer.set(payer, (byPayer.get(payer) ?? 0) + 1);
-  }
-  return { total: payers.length, byPayer };
-}
-
-/** What a stored payment paid by an order; null for what is cancelled, unsigned, or no such item. */
-function paidBy(
-  { state, signedText, itemTexts }: StoredPayment,
-  item: number | null,
-): Pick<RefundTarget, "payee" | "amount" | "isRefund"> | null {
-  if (state !== "settled" || signedText === null) return null;
-  const { claims } = parseOrder(signedText);
-  if (!isBatch(claims)) {
-    if (item !== null) return null;
-    return { payee: claims.payee, amount: claims.amount, isRefund: claims.refundOf !== null };
-  }
-  const text = item === null ? undefined : itemTexts?.[item];
-  if (text === undefined) return null;
-  if (merkleRoot(itemTexts!) !== claims.itemsRoot) {
-    throw storeDamaged(`the items of batch ${claims.id} were changed in the database`);
-  }
-  const { payee, amount } = parseBatchItem(text);
-  return { payee, amount, isRefund: false };
 }
 
 function undecided(cause: unknown): SealwireError {

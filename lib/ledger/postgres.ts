@@ -22,17 +22,9 @@ import { listen } from "./postgres_listener.ts";
 import { PostgresPool } from "./postgres_pool.ts";
 import { PostgresPresence } from "./postgres_presence.ts";
 import {
-  accountOf,
   arrayOf,
-  bigintOf,
-  endingOf,
-  headOf,
   historyOf,
-  NO_ITEM,
   paymentOf,
-  postingOf,
-  refundOf,
-  requestOf,
   storedAccountOf,
   storedPaymentOf,
 } from "./postgres_rows.ts";
@@ -57,6 +49,17 @@ import {
   type StoredAccount,
   type StoredPayment,
 } from "./store.ts";
+import {
+  accountOf,
+  bigintOf,
+  countsOf,
+  endingOf,
+  headOf,
+  NO_ITEM,
+  postingOf,
+  refundOf,
+  requestOf,
+} from "./stored_rows.ts";
 import type { PaymentRequest, RefundTotal } from "./submission.ts";
 import type { TileId } from "./tiles.ts";
 
@@ -415,14 +418,7 @@ class PostgresStore extends PostgresReader implements LedgerStore {
          (SELECT count(*) FROM sealwire.requests WHERE state = 'paid') AS paid_requests,
          (SELECT count(*) FROM sealwire.refunds) AS refunds`,
     );
-    return {
-      entries: Number(row!.entries),
-      postings: Number(row!.postings),
-      endings: Number(row!.endings),
-      tiles: Number(row!.tiles),
-      paidRequests: Number(row!.paid_requests),
-      refunds: Number(row!.refunds),
-    };
+    return countsOf(row!);
   }
 
   async snapshot<T>(read: () => Promise<T>): Promise<T> {

@@ -1,9 +1,10 @@
 /**
  * Writes one commit: at most a dozen statements, sent together, for any number of payments.
  */
-import { arrayOf, bytesArrayOf, NO_ITEM } from "./postgres_rows.ts";
+import { arrayOf, bytesArrayOf } from "./postgres_rows.ts";
 import type { PostgresSession } from "./postgres_session.ts";
 import type { CommitRecord } from "./store.ts";
+import { NO_ITEM } from "./stored_rows.ts";
 
 /**
  * Servers on this database hear of each commit on this channel. The payload is the log's new size.

@@ -1,29 +1,15 @@
 /**
- * Converts rows to the ledger's values and back. Each column travels as one array, so a commit of a
- * thousand payments takes a few statements. Numbers of 64 bits travel as text, never as a float.
+ * Converts PostgreSQL's rows to the ledger's values and back, beside what `stored_rows.ts` does for
+ * either database. Each column travels as one array, so a commit of a thousand payments takes a few
+ * statements. Numbers of 64 bits travel as text, never as a float.
  */
 import { Buffer } from "node:buffer";
-import type { Sha256, Uuid } from "../base/parse.ts";
-import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
-import type { Amount, Unit } from "../protocol/money.ts";
-import type { Party } from "../protocol/party.ts";
-import type { Registration } from "./entry.ts";
+import type { Sha256 } from "../base/parse.ts";
+import type { RsaPublicJwk } from "../keys/rsa.ts";
 import type { PostgresRow, PostgresValue } from "./postgres_session.ts";
 import { storeDamaged } from "./seal.ts";
-import type { Account, Posting } from "./settle.ts";
-import type {
-  EndingRow,
-  Head,
-  HistoryRow,
-  NewPayment,
-  Sealed,
-  StoredAccount,
-  StoredPayment,
-} from "./store.ts";
-import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
-
-/** Stands for an item's index when the payment is not part of a batch. */
-export const NO_ITEM = -1;
+import type { HistoryRow, NewPayment, Sealed, StoredAccount, StoredPayment } from "./store.ts";
+import { accountOf, bigintOf, endingOf } from "./stored_rows.ts";
 
 /** An array as PostgreSQL writes it (documentation, 8.15.2). */
 export function arrayOf(values: Iterable<string | number | bigint | null>): string {
@@ -40,46 +26,8 @@ export function bytesArrayOf(values: Iterable<Uint8Array>): string {
   return arrayOf(Array.from(values, (bytes) => `\\x${Buffer.from(bytes).toString("hex")}`));
 }
 
-export function headOf(row: PostgresRow): Sealed<Head> {
-  return {
-    size: Number(row.size),
-    root: row.root as Sha256,
-    time_s: Number(row.time_s),
-    server: row.server as Sha256,
-    unit: row.unit as Unit,
-    settings: {
-      openingBalance: bigintOf(row.opening_balance),
-      registration: row.registration as Registration,
-    },
-    seal: String(row.seal),
-  };
-}
-
-export function accountOf(row: PostgresRow): Sealed<Account> {
-  return {
-    name: row.name as Party,
-    key: row.key as Sha256 | null,
-    balance: bigintOf(row.balance),
-    opened: Number(row.opened),
-    keyed: Number(row.keyed),
-    changed: Number(row.changed),
-    seal: String(row.seal),
-  };
-}
-
 export function storedAccountOf(row: PostgresRow): Sealed<StoredAccount> {
   return { ...accountOf(row), jwk: row.jwk === null ? null : parsed(row.jwk) as RsaPublicJwk };
-}
-
-export function endingOf(row: PostgresRow): Sealed<EndingRow> {
-  return {
-    payer: row.payer as Party,
-    id: row.id as Uuid,
-    state: row.state as Ending["state"],
-    contentSha256: row.content_sha256 as Sha256,
-    index: Number(row.entry_index),
-    seal: String(row.seal),
-  };
 }
 
 export function storedPaymentOf(row: PostgresRow): Sealed<StoredPayment> {
@@ -107,47 +55,6 @@ export function historyOf(row: PostgresRow): HistoryRow {
     itemTexts: itemsOf(row),
     balance: bigintOf(row.balance),
   };
-}
-
-export function postingOf(row: PostgresRow): Posting {
-  return {
-    account: row.account as Party,
-    index: Number(row.entry_index),
-    balance: bigintOf(row.balance),
-  };
-}
-
-export function requestOf(row: PostgresRow): Sealed<PaymentRequest> {
-  return {
-    payee: row.payee as AccountName,
-    id: row.id as Uuid,
-    payer: row.payer as AccountName | null,
-    amount: bigintOf(row.amount) as Amount,
-    memo: row.memo as string | null,
-    created_s: Number(row.created_s),
-    expires_s: Number(row.expires_s),
-    state: row.state as PaymentRequest["state"],
-    index: Number(row.entry_index),
-    seal: String(row.seal),
-  };
-}
-
-export function refundOf(row: PostgresRow): Sealed<RefundTotal> {
-  const item = Number(row.item);
-  return {
-    reference: {
-      payer: row.payer as AccountName,
-      id: row.id as Uuid,
-      item: item === NO_ITEM ? null : item,
-    },
-    total: bigintOf(row.total),
-    changed: Number(row.changed),
-    seal: String(row.seal),
-  };
-}
-
-export function bigintOf(value: PostgresValue | undefined): bigint {
-  return BigInt(value as string);
 }
 
 function itemsOf(row: PostgresRow): string[] | null {

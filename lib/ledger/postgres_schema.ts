@@ -123,7 +123,7 @@ const MIGRATIONS: readonly string[] = [
 ];
 
 /** Of the tables that this program reads. */
-export const SCHEMA_VERSION = MIGRATIONS.length;
+const SCHEMA_VERSION = MIGRATIONS.length;
 
 /**
  * Makes the tables where there are none (`create`), and brings them up to date. Several servers may

@@ -6,10 +6,10 @@
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName } from "../keys/rsa.ts";
 import {
-  CLOCK_LEAD_S_MAX,
   type Delegation,
   type DelegationFlaw,
   delegationFlaw,
+  isFromFuture,
 } from "../protocol/delegation.ts";
 import { type Amount, AMOUNT_MAX, formatAmount, type Unit } from "../protocol/money.ts";
 import {
@@ -343,7 +343,7 @@ function rotate(book: Book, submission: Submission & { type: "rotate" }): Outcom
   // The signature was verified before the commit, under a key that an earlier submission may have
   // replaced since.
   if (account.key !== oldKey || claims.replaces !== account.keyed) return refused("wrong_key");
-  if (claims.iat > book.context.time_s + CLOCK_LEAD_S_MAX) return refused("order_from_future");
+  if (isFromFuture(claims.iat, book.context.time_s)) return refused("order_from_future");
   const index = book.rotate(submission.signed, {
     type: "account.key",
     account: claims.account,
@@ -392,10 +392,6 @@ function closeRequest(book: Book, submission: Submission & { type: "close-reques
   return book.keepRequest({ ...request, state });
 }
 
-function fromFuture(iat: number, time_s: number): RefusalReason | undefined {
-  return iat > time_s + CLOCK_LEAD_S_MAX ? "order_from_future" : undefined;
-}
-
 /** Only the payer's signed word ends an id unpaid. */
 function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcome {
   const { cancel: { claims, sha256 }, delegation } = submission.signed;
@@ -405,8 +401,9 @@ function cancel(book: Book, submission: Submission & { type: "cancel" }): Outcom
   }
   const ending = book.ending(claims.payer, claims.id);
   if (ending !== undefined) return { state: ending.state, index: ending.index, again: true };
-  const flaw = book.flaw(delegation.claims) ?? fromFuture(claims.iat, book.context.time_s);
+  const flaw = book.flaw(delegation.claims);
   if (flaw !== undefined) return refused(flaw);
+  if (isFromFuture(claims.iat, book.context.time_s)) return refused("order_from_future");
   return book.cancel(submission, sha256, {
     type: "cancel",
     id: claims.id,
@@ -677,7 +674,7 @@ class Book {
 }
 
 /** The treasury before it has paid anyone. */
-export function treasury(server: Sha256): Account {
+function treasury(server: Sha256): Account {
   return { name: TREASURY, key: server, balance: 0n, opened: 0, keyed: 0, changed: 0 };
 }
 

@@ -16,6 +16,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, sign, verify } from "node:crypto";
 import { SealwireError } from "../base/errors.ts";
+import { decodeBase64, encodeBase64 } from "../base/parse.ts";
 import {
   ED25519_KEY_BYTES,
   ED25519_SIGNATURE_BYTES,
@@ -27,7 +28,7 @@ import {
 import { sameHash } from "../protocol/merkle.ts";
 
 /** Signature lines that a reader accepts; the specification asks for no fewer. */
-export const NOTE_SIGNATURES_MAX = 16;
+const NOTE_SIGNATURES_MAX = 16;
 /** Sixteen post-quantum signatures fit, each up to 6.2 kB in base64, and a short text. */
 export const NOTE_CHARACTERS_MAX = 131_072;
 const SIGNATURE_START = "— ";
@@ -175,17 +176,4 @@ function isNoteText(text: string): boolean {
 
 function badNote(why: string): SealwireError {
   return new SealwireError("bad_checkpoint", `the checkpoint ${why}`);
-}
-
-/**
- * The bytes of canonical base64 with padding (RFC 4648, section 4), or null: what re-encodes to
- * itself.
- */
-export function decodeBase64(text: string): Uint8Array | null {
-  const bytes = Buffer.from(text, "base64");
-  return encodeBase64(bytes) === text ? bytes : null;
-}
-
-export function encodeBase64(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
 }

@@ -13,12 +13,10 @@ import { SealwireError, systemErrorCode } from "../base/errors.ts";
 import { PRIVATE_FILE_MODE, removeIfThere, writeError } from "../base/files.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";
 import type { AccountName, RsaPublicJwk } from "../keys/rsa.ts";
-import type { Amount, Unit } from "../protocol/money.ts";
 import type { PaymentReference } from "../protocol/order.ts";
 import type { Party } from "../protocol/party.ts";
-import type { Registration } from "./entry.ts";
 import type { Account, Posting } from "./settle.ts";
-import type { Ending, PaymentRequest, RefundTotal } from "./submission.ts";
+import { appendRecord } from "./sqlite_append.ts";
 import { BUSY_TIMEOUT_MS, openLedgerFile } from "./sqlite_file.ts";
 import {
   parseStored,
@@ -43,11 +41,20 @@ import {
   type StoredAccount,
   type StoredPayment,
 } from "./store.ts";
+import {
+  accountOf,
+  countsOf,
+  endingOf,
+  headOf,
+  NO_ITEM,
+  postingOf,
+  refundOf,
+  requestOf,
+} from "./stored_rows.ts";
+import type { PaymentRequest, RefundTotal } from "./submission.ts";
 import type { TileId } from "./tiles.ts";
 
 const BUSY_RETRY_MS = 2;
-/** In the place of an item's index: the payment is none of a batch. */
-const NO_ITEM = -1;
 /** Pages that a backup copies between two turns of the event loop. */
 const BACKUP_PAGES = 1_000;
 
@@ -406,14 +413,7 @@ class SqliteStore extends SqliteReader implements LedgerStore {
          (SELECT count(*) FROM requests WHERE state = 'paid') AS paid_requests,
          (SELECT count(*) FROM refunds) AS refunds`,
     )!;
-    return Promise.resolve({
-      entries: Number(row.entries),
-      postings: Number(row.postings),
-      endings: Number(row.endings),
-      tiles: Number(row.tiles),
-      paidRequests: Number(row.paid_requests),
-      refunds: Number(row.refunds),
-    });
+    return Promise.resolve(countsOf(row));
   }
 
   async snapshot<T>(read: () => Promise<T>): Promise<T> {
@@ -456,124 +456,8 @@ class SqliteTransaction extends SqliteReader implements LedgerTransaction {
   }
 
   append(record: CommitRecord): Promise<void> {
-    this.appendEntries(record);
-    this.appendAccounts(record);
-    this.appendPayments(record);
-    this.appendRequests(record);
+    appendRecord(this.statements, record);
     return Promise.resolve();
-  }
-
-  private appendEntries({ head, firstIndex, entryTexts, tiles, operatorIndexes }: CommitRecord) {
-    const { size, root, time_s, server, unit, settings, seal } = head;
-    this.statements.run(
-      "INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-      BigInt(size),
-      root,
-      BigInt(time_s),
-      server,
-      unit,
-      settings.openingBalance,
-      settings.registration,
-      seal,
-    );
-    for (const [offset, text] of entryTexts.entries()) {
-      this.statements.run("INSERT INTO entries VALUES (?, ?)", BigInt(firstIndex + offset), text);
-    }
-    for (const { level, index, hashes, root: tileRoot } of tiles) {
-      this.statements.run(
-        "INSERT INTO tiles VALUES (?, ?, ?, ?)",
-        BigInt(level),
-        BigInt(index),
-        hashes,
-        tileRoot,
-      );
-    }
-    for (const index of operatorIndexes) {
-      this.statements.run("INSERT INTO operator_entries VALUES (?)", BigInt(index));
-    }
-  }
-
-  private appendAccounts({ accounts, postings }: CommitRecord): void {
-    for (const { name, key, jwk, balance, opened, keyed, changed, seal } of accounts) {
-      // An account that exists and keeps its key keeps the JWK that is stored.
-      this.statements.run(
-        `INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
-         SET key = excluded.key, jwk = coalesce(excluded.jwk, jwk), balance = excluded.balance,
-           keyed = excluded.keyed, changed = excluded.changed, seal = excluded.seal`,
-        name,
-        key,
-        jwk ? JSON.stringify(jwk) : null,
-        balance,
-        BigInt(opened),
-        BigInt(keyed),
-        BigInt(changed),
-        seal,
-      );
-    }
-    for (const { account, index, balance } of postings) {
-      this.statements.run(
-        "INSERT INTO postings VALUES (?, ?, ?)",
-        account,
-        BigInt(index),
-        balance,
-      );
-    }
-  }
-
-  private appendRequests({ requests, refunds, rotations }: CommitRecord): void {
-    for (const request of requests) {
-      this.statements.run(
-        `INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (payee, id)
-         DO UPDATE SET state = excluded.state, entry_index = excluded.entry_index,
-           seal = excluded.seal`,
-        request.payee,
-        request.id,
-        request.payer,
-        request.amount,
-        request.memo,
-        BigInt(request.created_s),
-        BigInt(request.expires_s),
-        request.state,
-        BigInt(request.index),
-        request.seal,
-      );
-    }
-    for (const { reference: { payer, id, item }, total, changed, seal } of refunds) {
-      this.statements.run(
-        `INSERT INTO refunds VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (payer, id, item)
-         DO UPDATE SET total = excluded.total, changed = excluded.changed, seal = excluded.seal`,
-        payer,
-        id,
-        BigInt(item ?? NO_ITEM),
-        total,
-        BigInt(changed),
-        seal,
-      );
-    }
-    for (const [sha256, text] of rotations) {
-      this.statements.run("INSERT OR IGNORE INTO rotations VALUES (?, ?)", sha256, text);
-    }
-  }
-
-  private appendPayments({ payments, delegations }: CommitRecord): void {
-    for (const [sha256, text] of delegations) {
-      this.statements.run("INSERT OR IGNORE INTO delegations VALUES (?, ?)", sha256, text);
-    }
-    for (const payment of payments) {
-      const { payer, id, state, contentSha256, index, signedText, delegationSha256 } = payment;
-      this.statements.run(
-        "INSERT INTO payments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        payer,
-        id,
-        state,
-        contentSha256,
-        BigInt(index),
-        signedText,
-        delegationSha256,
-        payment.itemTexts === null ? null : JSON.stringify(payment.itemTexts),
-        payment.seal,
-      );
-    }
   }
 }
 
@@ -590,63 +474,10 @@ function createNew(path: string): void {
   }
 }
 
-function headOf(row: Row): Sealed<Head> {
-  return {
-    size: Number(row.size),
-    root: row.root as Sha256,
-    time_s: Number(row.time_s),
-    server: row.server as Sha256,
-    unit: row.unit as Unit,
-    settings: {
-      openingBalance: row.opening_balance as bigint,
-      registration: row.registration as Registration,
-    },
-    seal: String(row.seal),
-  };
-}
-
-function accountOf(row: Row): Sealed<Account> {
-  return {
-    name: row.name as Party,
-    key: row.key as Sha256 | null,
-    balance: row.balance as bigint,
-    opened: Number(row.opened),
-    keyed: Number(row.keyed),
-    changed: Number(row.changed),
-    seal: String(row.seal),
-  };
-}
-
 function storedAccountOf(row: Row): Sealed<StoredAccount> {
   return {
     ...accountOf(row),
     jwk: row.jwk === null ? null : parseStored(row.jwk) as RsaPublicJwk,
-  };
-}
-
-function endingOf(row: Row): Sealed<EndingRow> {
-  return {
-    payer: row.payer as Party,
-    id: row.id as Uuid,
-    state: row.state as Ending["state"],
-    contentSha256: row.content_sha256 as Sha256,
-    index: Number(row.entry_index),
-    seal: String(row.seal),
-  };
-}
-
-function requestOf(row: Row): Sealed<PaymentRequest> {
-  return {
-    payee: row.payee as AccountName,
-    id: row.id as Uuid,
-    payer: row.payer as AccountName | null,
-    amount: row.amount as Amount,
-    memo: row.memo as string | null,
-    created_s: Number(row.created_s),
-    expires_s: Number(row.expires_s),
-    state: row.state as PaymentRequest["state"],
-    index: Number(row.entry_index),
-    seal: String(row.seal),
   };
 }
 
@@ -656,28 +487,6 @@ function paymentOf(row: Row): NewPayment {
     signedText: row.signed_text as string | null,
     delegationSha256: row.delegation_sha256 as Sha256 | null,
     itemTexts: itemsOf(row),
-  };
-}
-
-function postingOf(row: Row): Posting {
-  return {
-    account: row.account as Party,
-    index: Number(row.entry_index),
-    balance: row.balance as bigint,
-  };
-}
-
-function refundOf(row: Row): Sealed<RefundTotal> {
-  const item = Number(row.item);
-  return {
-    reference: {
-      payer: row.payer as AccountName,
-      id: row.id as Uuid,
-      item: item === NO_ITEM ? null : item,
-    },
-    total: row.total as bigint,
-    changed: Number(row.changed),
-    seal: String(row.seal),
   };
 }
 

@@ -5,7 +5,7 @@
  * server) is safe.
  *
  * A store does not judge what it holds: each row on which a decision rests carries a seal, which
- * `ledger.ts` checks.
+ * `ledger.ts` and `read_view.ts` check.
  */
 import { SealwireError } from "../base/errors.ts";
 import type { Sha256, Uuid } from "../base/parse.ts";

@@ -18,6 +18,7 @@
  * has for it, up to the edge in memory. So every proof that is given out is right.
  */
 import { Buffer } from "node:buffer";
+import { BoundedMap } from "../base/bounded_map.ts";
 import { SealwireError } from "../base/errors.ts";
 import {
   consistencyRanges,
@@ -134,7 +135,7 @@ function* splitHashes(bytes: Uint8Array): Generator<Uint8Array> {
  * names one content, so a tile of a transaction that was rolled back does no harm.
  */
 class TileCache {
-  readonly #tiles = new Map<string, Tile>();
+  readonly #tiles = new BoundedMap<string, Tile>(TILES_CACHED_MAX);
 
   get(root: Uint8Array): Tile | undefined {
     const key = this.#key(root);
@@ -148,7 +149,6 @@ class TileCache {
 
   add(tile: Tile): void {
     this.#tiles.set(this.#key(tileRoot(tile)), tile);
-    if (this.#tiles.size > TILES_CACHED_MAX) this.#tiles.delete(this.#tiles.keys().next().value!);
   }
 
   #key(root: Uint8Array): string {

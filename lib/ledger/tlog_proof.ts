@@ -15,9 +15,10 @@
  * `verifyInclusion` (protocol/merkle.ts) verify it. The format does not authenticate `extra`.
  */
 import { SealwireError } from "../base/errors.ts";
+import { decodeBase64, encodeBase64 } from "../base/parse.ts";
 import { HASH_BYTES, PATH_STEPS_MAX } from "../protocol/merkle.ts";
 import { parseDecimal } from "./checkpoint.ts";
-import { decodeBase64, encodeBase64, NOTE_CHARACTERS_MAX } from "./signed_note.ts";
+import { NOTE_CHARACTERS_MAX } from "./signed_note.ts";
 
 export const TLOG_PROOF_FIRST_LINE = "c2sp.org/tlog-proof@v1";
 const EXTRA_START = "extra ";

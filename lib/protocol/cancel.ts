@@ -4,7 +4,7 @@
  */
 import { type AccountName, parseAccountName } from "../keys/rsa.ts";
 import type { Ed25519KeyPair } from "../keys/ed25519.ts";
-import { Members, type Sha256, type Uuid } from "../base/parse.ts";
+import type { Sha256, Uuid } from "../base/parse.ts";
 import { CLOCK_LEAD_S_MAX, type Delegation, verifyDelegation } from "./delegation.ts";
 import { SealwireError } from "../base/errors.ts";
 import { defineToken, parseToken, signToken, type Token, verifyToken } from "./token.ts";
@@ -31,9 +31,7 @@ const CANCEL = defineToken<Cancel>({
   alg: "EdDSA",
   typ: "sealwire-cancel+jws",
   characters_max: CANCEL_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "cancel", "bad_token");
-    claims.constant("v", 1);
+  parse(claims) {
     return {
       id: claims.uuid("id"),
       server: claims.sha256("server"),
@@ -41,7 +39,7 @@ const CANCEL = defineToken<Cancel>({
       iat: claims.time_s("iat"),
     };
   },
-  toJson: ({ id, server, payer, iat }) => ({ v: 1, id, server, payer, iat }),
+  toJson: ({ id, server, payer, iat }) => ({ id, server, payer, iat }),
 });
 
 export function signCancel(cancel: Cancel, session: Ed25519KeyPair): Promise<Token<Cancel>> {

@@ -309,12 +309,8 @@ export function merkleTree(texts: readonly string[]): MerkleTree {
   return levels;
 }
 
-export function treeRoot(tree: MerkleTree): Sha256 {
-  return encodeBase64url(tree.at(-1)![0]!) as Sha256;
-}
-
 export function merkleRoot(texts: readonly string[]): Sha256 {
-  return treeRoot(merkleTree(texts));
+  return encodeBase64url(merkleTree(texts).at(-1)![0]!) as Sha256;
 }
 
 /**

@@ -6,6 +6,7 @@
 import {
   CLOCK_LEAD_S_MAX,
   type Delegation,
+  isFromFuture,
   type SessionKeyPair,
   verifyDelegation,
 } from "./delegation.ts";
@@ -98,8 +99,7 @@ const ORDER = defineToken<Order>({
   alg: "EdDSA",
   typ: "sealwire-order+jws",
   characters_max: ORDER_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "order", "bad_token");
+  parse(claims) {
     const order: Order = {
       ...parseCommon(claims),
       payee: parseParty(claims.raw("payee")),
@@ -113,7 +113,6 @@ const ORDER = defineToken<Order>({
     return order;
   },
   toJson: ({ id, server, payer, payee, payeeKey, amount, iat, exp, memo, request, refundOf }) => ({
-    v: 1,
     id,
     server,
     payer,
@@ -129,7 +128,7 @@ const ORDER = defineToken<Order>({
 });
 
 /** @throws {SealwireError} the members' own code, `bad_name`. */
-export function parseReference(members: Members): PaymentReference {
+function parseReference(members: Members): PaymentReference {
   return {
     payer: parseAccountName(members.raw("payer")),
     id: members.uuid("id"),
@@ -137,7 +136,7 @@ export function parseReference(members: Members): PaymentReference {
   };
 }
 
-export function referenceToJson({ payer, id, item }: PaymentReference): object {
+function referenceToJson({ payer, id, item }: PaymentReference): object {
   return { payer, id, ...(item === null ? {} : { index: item }) };
 }
 
@@ -146,8 +145,7 @@ const BATCH = defineToken<BatchOrder>({
   alg: "EdDSA",
   typ: "sealwire-batch+jws",
   characters_max: BATCH_CHARACTERS_MAX,
-  parse(value) {
-    const claims = new Members(value, "batch order", "bad_token");
+  parse(claims) {
     return {
       ...parseCommon(claims),
       count: claims.integer("count", 1, BATCH_ITEMS_MAX),
@@ -156,7 +154,6 @@ const BATCH = defineToken<BatchOrder>({
     };
   },
   toJson: ({ id, server, payer, count, total, itemsRoot, iat, exp }) => ({
-    v: 1,
     id,
     server,
     payer,
@@ -169,7 +166,6 @@ const BATCH = defineToken<BatchOrder>({
 });
 
 function parseCommon(claims: Members): OrderCommon {
-  claims.constant("v", 1);
   const common: OrderCommon = {
     id: claims.uuid("id"),
     server: claims.sha256("server"),
@@ -234,7 +230,7 @@ export function untimely(
   time_s: number,
 ): "order_expired" | "order_from_future" | undefined {
   if (time_s >= order.exp) return "order_expired";
-  if (order.iat > time_s + CLOCK_LEAD_S_MAX) return "order_from_future";
+  if (isFromFuture(order.iat, time_s)) return "order_from_future";
   return undefined;
 }
 

@@ -16,7 +16,7 @@ import { decodeBase64url, encodeBase64url, Members } from "../base/parse.ts";
 /** The longest memo, as UTF-8. */
 export const MEMO_BYTES_MAX = 140;
 /** The longest sealed offer: an order with its memo and a delegation, once more in base64url. */
-export const OFFER_CHARACTERS_MAX = 24_576;
+const OFFER_CHARACTERS_MAX = 24_576;
 
 const ALGORITHMS = { alg: "RSA-OAEP-256", enc: "A256GCM" } as const;
 const OPEN_OPTIONS = {

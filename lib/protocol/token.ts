@@ -11,7 +11,10 @@
 import { createHash, type KeyObject } from "node:crypto";
 import { CompactSign, compactVerify } from "jose";
 import { SealwireError } from "../base/errors.ts";
-import { decodeBase64url, encodeBase64url, type Sha256 } from "../base/parse.ts";
+import { decodeBase64url, encodeBase64url, Members, type Sha256 } from "../base/parse.ts";
+
+/** The claim `v`, which comes first in every kind. */
+const VERSION = 1;
 
 /** One kind of token: its header, and its claims as a type and as JSON. */
 export interface TokenKind<Claims> {
@@ -22,9 +25,9 @@ export interface TokenKind<Claims> {
   /** The constant first segment: base64url of `{"alg":…,"typ":…}`. */
   readonly header: string;
   readonly characters_max: number;
-  /** Parses the claims; throws when they are not of this kind. */
-  parse(claims: unknown): Claims;
-  /** The claims as JSON, members in the canonical order. */
+  /** Parses the claims after the version; throws when they are not of this kind. */
+  parse(claims: Members): Claims;
+  /** The claims as JSON, members in the canonical order after the version. */
   toJson(claims: Claims): object;
 }
 
@@ -53,7 +56,7 @@ export async function signToken<C>(
   claims: C,
   key: SigningKey,
 ): Promise<Token<C>> {
-  const payload = JSON.stringify(kind.toJson(claims));
+  const payload = payloadOf(kind, claims);
   const text = await new CompactSign(new TextEncoder().encode(payload))
     .setProtectedHeader({ alg: kind.alg, typ: kind.typ })
     .sign(key);
@@ -88,9 +91,15 @@ export function parseToken<C>(kind: TokenKind<C>, text: unknown): Token<C> {
   } catch (cause) {
     throw new SealwireError("bad_token", `${kind.name}: the payload is not JSON`, { cause });
   }
-  const claims = kind.parse(parsed);
-  if (JSON.stringify(kind.toJson(claims)) !== json) throw bad("the payload is not canonical");
+  const members = new Members(parsed, kind.name, "bad_token");
+  members.constant("v", VERSION);
+  const claims = kind.parse(members);
+  if (payloadOf(kind, claims) !== json) throw bad("the payload is not canonical");
   return { text, sha256: sha256Text(text), claims };
+}
+
+function payloadOf<C>(kind: TokenKind<C>, claims: C): string {
+  return JSON.stringify({ v: VERSION, ...kind.toJson(claims) });
 }
 
 /** @throws {SealwireError} `bad_signature`. */

@@ -155,7 +155,7 @@ test(
         await sleep(100);
       }
     })();
-    const payments = 150;
+    const payments = 500;
     for (let paid = 0; paid < payments; paid++) {
       const submission = grant(bob, "0.01");
       while (true) {

@@ -4,8 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { encodeBase64 } from "../../lib/base/parse.ts";
 import { signCheckpoint } from "../../lib/ledger/checkpoint.ts";
-import { encodeBase64, formatVerifierKey } from "../../lib/ledger/signed_note.ts";
+import { formatVerifierKey } from "../../lib/ledger/signed_note.ts";
 import { hashLeaf } from "../../lib/protocol/merkle.ts";
 import { ed25519PairOfSeed } from "../support/ed25519.ts";
 import { buildVerifier, type Claim, whyNoGo } from "../support/go_sumdb.ts";

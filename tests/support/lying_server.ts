@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { SealwireError } from "../../lib/base/errors.ts";
-import type { Sha256 } from "../../lib/base/parse.ts";
+import { encodeBase64, type Sha256 } from "../../lib/base/parse.ts";
 import {
   type Checkpoint,
   type Log,
@@ -17,7 +17,6 @@ import {
 import { watchedClock } from "../../lib/ledger/clock.ts";
 import type { Ledger } from "../../lib/ledger/ledger.ts";
 import { openLedger } from "../../lib/ledger/open_ledger.ts";
-import { encodeBase64 } from "../../lib/ledger/signed_note.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
 import type { LedgerStore } from "../../lib/ledger/store.ts";
 import type { Listener } from "../../lib/net/net.ts";

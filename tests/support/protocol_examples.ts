@@ -7,7 +7,7 @@
  */
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { encodeBase64url, type Sha256, type Uuid } from "../../lib/base/parse.ts";
+import { encodeBase64, encodeBase64url, type Sha256, type Uuid } from "../../lib/base/parse.ts";
 import type { Ed25519KeyPair } from "../../lib/keys/ed25519.ts";
 import { type AccountName, parseAccountName, type RsaKeyPair } from "../../lib/keys/rsa.ts";
 import { logOrigin, signCheckpoint } from "../../lib/ledger/checkpoint.ts";
@@ -20,7 +20,7 @@ import {
   type LedgerView,
   settle,
 } from "../../lib/ledger/settle.ts";
-import { encodeBase64, formatVerifierKey } from "../../lib/ledger/signed_note.ts";
+import { formatVerifierKey } from "../../lib/ledger/signed_note.ts";
 import { type Ending, endingKey, type Submission } from "../../lib/ledger/submission.ts";
 import { emptyTree, type LogTree } from "../../lib/ledger/tiles.ts";
 import { signCancel } from "../../lib/protocol/cancel.ts";

@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import tls from "node:tls";
 import type { TLSSocket } from "node:tls";
-import type { Sha256 } from "../../lib/base/parse.ts";
+import { decodeBase64, type Sha256 } from "../../lib/base/parse.ts";
 import { certificateSha256 } from "../../lib/keys/certificate.ts";
 import {
   type Checkpoint,
@@ -20,7 +20,6 @@ import {
 } from "../../lib/ledger/checkpoint.ts";
 import { type Entry, parseEntry } from "../../lib/ledger/entry.ts";
 import { formatReceipt, type VerifiedReceipt, verifyReceipt } from "../../lib/ledger/receipt.ts";
-import { decodeBase64 } from "../../lib/ledger/signed_note.ts";
 import { connectTls } from "../../lib/net/net.ts";
 import {
   hashLeaf,

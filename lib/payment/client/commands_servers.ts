@@ -8,8 +8,8 @@ import { certificateFingerprint } from "../../keys/certificate.ts";
 import { parseRsaPublicJwk } from "../../keys/rsa.ts";
 import { logOrigin } from "../../ledger/checkpoint.ts";
 import type { LedgerRollback } from "../../ledger/entry.ts";
-import { encodeBase64, formatVerifierKey } from "../../ledger/signed_note.ts";
-import { decodeBase64url } from "../../base/parse.ts";
+import { formatVerifierKey } from "../../ledger/signed_note.ts";
+import { decodeBase64url, encodeBase64 } from "../../base/parse.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import {

@@ -9,11 +9,11 @@
  */
 import { BoundedMap } from "../../base/bounded_map.ts";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import { decodeBase64url, type Members } from "../../base/parse.ts";
+import { decodeBase64, decodeBase64url, type Members } from "../../base/parse.ts";
 import { retry } from "../../base/retry.ts";
 import { type Checkpoint, type Log, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import { explains, type LedgerRollback, parseEntry } from "../../ledger/entry.ts";
-import { decodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 import {
   hashLeaf,
   PATH_STEPS_MAX,

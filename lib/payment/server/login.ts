@@ -2,11 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
 import { SealwireError } from "../../base/errors.ts";
-import type { Members, Uuid } from "../../base/parse.ts";
+import { encodeBase64, type Members, type Uuid } from "../../base/parse.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { type Checkpoint, logOrigin, verifyCheckpoint } from "../../ledger/checkpoint.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import { encodeBase64, NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
+import { NOTE_CHARACTERS_MAX } from "../../ledger/signed_note.ts";
 import { addressGroup } from "../../net/net.ts";
 import { type Delegation, requireValidFor, verifyDelegation } from "../../protocol/delegation.ts";
 import type { Token } from "../../protocol/token.ts";

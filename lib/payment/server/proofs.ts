@@ -1,9 +1,8 @@
 /** Makes the parts of answers that prove entries. */
 import { explains } from "../../ledger/entry.ts";
 import type { Ledger, ProvenEntry } from "../../ledger/ledger.ts";
-import { encodeBase64 } from "../../ledger/signed_note.ts";
 import { SealwireError } from "../../base/errors.ts";
-import type { Members } from "../../base/parse.ts";
+import { encodeBase64, type Members } from "../../base/parse.ts";
 import type { ProofAnswer } from "../../protocol/wire.ts";
 import type { LoggedIn, ServerSession } from "./session.ts";
 

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SealwireError } from "../../../lib/base/errors.ts";
+import { encodeBase64 } from "../../../lib/base/parse.ts";
 import { signCheckpoint } from "../../../lib/ledger/checkpoint.ts";
-import { encodeBase64, signNote } from "../../../lib/ledger/signed_note.ts";
+import { signNote } from "../../../lib/ledger/signed_note.ts";
 import { sha256Text } from "../../../lib/protocol/token.ts";
 import { ed25519PairOfSeed } from "../../support/ed25519.ts";
 import {

@@ -4,9 +4,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { type SealwireError } from "../../../lib/base/errors.ts";
-import { encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
+import { encodeBase64, encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
 import { signCheckpoint } from "../../../lib/ledger/checkpoint.ts";
-import { encodeBase64 } from "../../../lib/ledger/signed_note.ts";
 import { ed25519PairOfSeed } from "../../support/ed25519.ts";
 import {
   LyingServer,

@@ -4,9 +4,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SealwireError } from "../../../lib/base/errors.ts";
-import { encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
+import { encodeBase64, encodeBase64url, type Sha256 } from "../../../lib/base/parse.ts";
 import { formatEntry, type LedgerRollback } from "../../../lib/ledger/entry.ts";
-import { encodeBase64 } from "../../../lib/ledger/signed_note.ts";
 import { makeSalt, now_s, person } from "../../support/fixtures.ts";
 import { LyingServer, Member, OtherHistory, OwnServer, payBy } from "../../support/lying_server.ts";
 import type { Json } from "../../support/payment_world.ts";

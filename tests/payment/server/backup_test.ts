@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { copyFileSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { decodeBase64 } from "../../../lib/ledger/signed_note.ts";
+import { decodeBase64 } from "../../../lib/base/parse.ts";
 import { verifyConsistency } from "../../../lib/protocol/merkle.ts";
 import { person } from "../../support/fixtures.ts";
 import { errorCode, jsonLines, PaymentWorld } from "../../support/payment_world.ts";
