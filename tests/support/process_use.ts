@@ -1,5 +1,6 @@
 /** What a process uses, as far as the system says: Linux does. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
 
 export const CAN_LOOK_INTO_PROCESSES = process.platform === "linux";
@@ -22,4 +23,17 @@ function statusBytes(pid: number, name: string): number {
 /** Files and sockets that the process has open. */
 export function openFiles(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+/** Sockets that the process has open. */
+export function openSockets(pid: number): number {
+  const folder = `/proc/${pid}/fd`;
+  return readdirSync(folder).filter((file) => {
+    try {
+      return readlinkSync(join(folder, file)).startsWith("socket:");
+    } catch {
+      // It has been closed meanwhile.
+      return false;
+    }
+  }).length;
 }

@@ -17,8 +17,9 @@ import { sha256Text } from "../../../lib/protocol/token.ts";
 import { ed25519PairOfSeed } from "../../support/ed25519.ts";
 import { now_s, type Person, person } from "../../support/fixtures.ts";
 import type { Json } from "../../support/payment_world.ts";
-import { CAN_LOOK_INTO_PROCESSES, openFiles } from "../../support/process_use.ts";
+import { CAN_LOOK_INTO_PROCESSES, openSockets } from "../../support/process_use.ts";
 import { rawToken, withNextCharacter } from "../../support/raw_tokens.ts";
+import { until } from "../../support/support.ts";
 import { idOf, ORDER_HEADER, type SignedTexts } from "../../support/wire_client.ts";
 import { WireWorld } from "../../support/wire_world.ts";
 
@@ -318,14 +319,13 @@ class Stranger {
   }
 }
 
-const files_before = CAN_LOOK_INTO_PROCESSES ? openFiles(listener.pid) : 0;
+const sockets_before = CAN_LOOK_INTO_PROCESSES ? openSockets(listener.pid) : 0;
 
 /** Returns when the door has noticed that they are gone. */
 async function allLeave(strangers: readonly Stranger[]): Promise<void> {
   for (const stranger of strangers) stranger.leave();
   if (!CAN_LOOK_INTO_PROCESSES) return await delay(500);
-  const until_ms = Date.now() + 10_000;
-  while (openFiles(listener.pid) > files_before && Date.now() < until_ms) await delay(10);
+  await until(() => openSockets(listener.pid) <= sockets_before);
 }
 
 describe("the door", () => {

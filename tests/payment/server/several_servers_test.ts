@@ -1,11 +1,11 @@
 /** Several servers on one PostgreSQL are one system: who asks which of them makes no difference. */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { LEASE_S, RENEW_INTERVAL_MS } from "../../../lib/ledger/shared_presence.ts";
+import { RENEW_INTERVAL_MS } from "../../../lib/ledger/shared_presence.ts";
 import { person } from "../../support/fixtures.ts";
 import { type Json, PaymentWorld } from "../../support/payment_world.ts";
 import { tryPostgres } from "../../support/postgres.ts";
+import { online, presence, threeServers } from "../../support/several_servers.ts";
 import { until } from "../../support/support.ts";
 import { WireClient } from "../../support/wire_client.ts";
 
@@ -15,22 +15,6 @@ const { server: database, skip } = await tryPostgres();
 after(() => database?.stop());
 const options = { skip, timeout: 120_000 };
 
-/** Three servers, with accounts of alice and bob. */
-async function threeServers() {
-  const url = await database!.newDatabase();
-  const world = await PaymentWorld.start({ db: url });
-  const [second, third] = await Promise.all([world.startAnother(), world.startAnother()]);
-  const alices = await WireClient.enter(world, alice, "account.register");
-  const bobs = await WireClient.enter(world, bob, "account.register");
-  const stop = async () => {
-    const stops = [world.server, second.process, third.process].map((server) => server.stop());
-    for (const { status, stderr } of await Promise.all(stops)) assert.equal(status, 0, stderr);
-    const audited = await world.operate("audit");
-    assert.equal(audited.status, 0, audited.stderr);
-  };
-  return { world, url, second, third, alices, bobs, stop };
-}
-
 /** What `client` is told with the next `payment.settled`. */
 async function nextSettled(client: WireClient): Promise<Json> {
   await until(() => client.notifications.some(({ method }) => method === "payment.settled"));
@@ -38,18 +22,11 @@ async function nextSettled(client: WireClient): Promise<Json> {
   return client.notifications.splice(at, 1)[0]!.params;
 }
 
-const presence = (port: number) => ({ presence: { host: "127.0.0.1", port } });
-
-async function online(client: WireClient): Promise<string[]> {
-  const { online } = await client.call("directory.list") as { online: { name: string }[] };
-  return online.map(({ name }) => name);
-}
-
 test(
   "a payment settled at one server is announced to payee and payer at the others",
   options,
   async () => {
-    const { world, second, third, alices, stop } = await threeServers();
+    const { world, second, third, alices, stop } = await threeServers(database!);
     const payee = await WireClient.enter(world, bob, "session.login", {}, second.port);
     const payer = await WireClient.enter(world, alice, "session.login", {}, third.port);
     const order = alices.order(alice, bob, { amount: "12.50" });
@@ -77,7 +54,7 @@ test(
 );
 
 test("what is settled while a server cannot hear is announced afterwards", options, async () => {
-  const { world, url, second, alices, stop } = await threeServers();
+  const { world, url, second, alices, stop } = await threeServers(database!);
   const payee = await WireClient.enter(world, bob, "session.login", {}, second.port);
   const name = new URL(url).pathname.slice(1);
   const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -96,7 +73,7 @@ test(
   "the directory of each server has the listeners of all, and payers find them",
   options,
   async () => {
-    const { world, second, third, alices, stop } = await threeServers();
+    const { world, second, third, alices, stop } = await threeServers(database!);
     const at = (port: number, place: number) =>
       WireClient.enter(world, bob, "session.login", presence(place), port);
     const listener = await at(second.port, 4_000);
@@ -119,7 +96,7 @@ test(
 );
 
 test("subscribers hear of listeners at other servers", options, async () => {
-  const { world, second, stop } = await threeServers();
+  const { world, second, stop } = await threeServers(database!);
   const watcher = await WireClient.enter(world, alice, "session.login", { watch: true });
   const listener = await WireClient.enter(
     world,
@@ -136,23 +113,6 @@ test("subscribers hear of listeners at other servers", options, async () => {
   listener.close();
   await until(() => heard(0));
   await stop();
-});
-
-test("the listeners of a server that dies are offline when its leases end", options, async () => {
-  const { world, second, alices, stop } = await threeServers();
-  await WireClient.enter(world, bob, "session.login", presence(4_000), second.port);
-  await sleep(RENEW_INTERVAL_MS + 500);
-  assert.deepEqual(await online(alices), ["bob"]);
-  await second.process.stop("SIGKILL");
-  assert.deepEqual(await online(alices), ["bob"]);
-  await until(async () => (await online(alices)).length === 0, LEASE_S * 1_000 + 2_000);
-  // A server that stops gives its places back at once.
-  const fourth = await world.startAnother(second.port);
-  await WireClient.enter(world, bob, "session.login", presence(4_000), fourth.port);
-  assert.deepEqual(await online(alices), ["bob"]);
-  assert.equal((await fourth.process.stop()).status, 0);
-  assert.deepEqual(await online(alices), []);
-  await stop().catch((error) => assert.match(String(error), /null !== 0|SIGKILL/));
 });
 
 test(
@@ -188,7 +148,7 @@ test(
   "one order sent to three servers at once settles once, and all prove the same entry",
   options,
   async () => {
-    const { world, second, third, alices, bobs, stop } = await threeServers();
+    const { world, second, third, alices, bobs, stop } = await threeServers(database!);
     const sessions = [
       alices,
       await WireClient.enter(world, alice, "session.login", {}, second.port),
