@@ -58,7 +58,7 @@ async function requireToolsWork(
   };
   const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as Json;
   assert.equal(run(server, "--version").version, version);
-  assert.match(String(run(client, "--help").help), /receipt <payment-id>/);
+  assert.match(String(run(client, "receipt", "--help").help), /receipt <payment-id>/);
 
   const [binary, ...start] = server;
   const serving = spawn(binary, [...start, "0", "--host", "127.0.0.1", "--json", "--quiet"], {

@@ -9,7 +9,9 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import tls from "node:tls";
+import { setTimeout as delay } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
+import { retryAfterMs } from "../../lib/base/errors.ts";
 import { decodeBase64, type Sha256 } from "../../lib/base/parse.ts";
 import { certificateSha256 } from "../../lib/keys/certificate.ts";
 import {
@@ -121,6 +123,19 @@ export class WireClient {
     const answer = await this.peer.call(method, params, { timeout_ms: TIMEOUT_MS }) as Json;
     this.keepCheckpoint(answer);
     return answer;
+  }
+
+  /** The same, asked again each time when the server says to wait. */
+  async callInTime(method: string, params: object): Promise<Json> {
+    while (true) {
+      try {
+        return await this.call(method, params);
+      } catch (error) {
+        const wait_ms = retryAfterMs(error);
+        if (wait_ms === null) throw error;
+        await delay(wait_ms);
+      }
+    }
   }
 
   private keepCheckpoint({ size, checkpoint }: Json): void {

@@ -176,7 +176,7 @@ class Payer {
     for (let start = 0; start < this.attempts.length; start += CALLS_AT_ONCE) {
       const asked = this.attempts.slice(start, start + CALLS_AT_ONCE);
       await Promise.all(asked.map(async ({ id, entry }) => {
-        const answer = await client.call("payment.status", { id });
+        const answer = await client.callInTime("payment.status", { id });
         if (entry !== null) assert.equal(answer.entry, entry, `of ${id}`);
         states.set(id, answer.state);
       }));
@@ -217,7 +217,7 @@ async function requireAnchorBehind(world: PaymentWorld, server: Sha256): Promise
 async function paymentsOf(client: WireClient): Promise<Map<string, number>> {
   const seen = new Map<string, number>();
   for (let after: number | null = 0; after !== null;) {
-    const page = await client.call("payment.history", { after }) as unknown as HistoryAnswer;
+    const page = await client.callInTime("payment.history", { after }) as unknown as HistoryAnswer;
     for (const { payer, payment, payee, amount } of page.rows) {
       const key = `${payer}/${payment}/${payee}/${amount}`;
       seen.set(key, (seen.get(key) ?? 0) + 1);
@@ -235,7 +235,7 @@ async function requireLinked(client: WireClient, { texts }: SeenCheckpoints): Pr
   for (let start = 0; start < sizes.length; start += CALLS_AT_ONCE) {
     await Promise.all(
       sizes.slice(start, start + CALLS_AT_ONCE).map(async (from) => {
-        const { path } = await client.call("ledger.consistency", { from, to: newest.size });
+        const { path } = await client.callInTime("ledger.consistency", { from, to: newest.size });
         const hashes = (path as string[]).map((step) => decodeBase64(step)!);
         verifyConsistency(client.checkpointOf(from), newest, hashes);
       }),
