@@ -61,7 +61,7 @@ export async function withClient(
 }
 
 /** All that the account needs to log in. Throws what {@linkcode loadAccountKeys} throws. */
-export async function loginOptions(
+async function loginOptions(
   context: CommandContext,
   account: AccountName,
 ): Promise<PaymentClientOptions> {

@@ -156,7 +156,7 @@ function localTime(time_s: number): string {
 }
 
 /** The start of a payment's id, and of a batch the item. */
-export function shortId(payment: string): string {
+function shortId(payment: string): string {
   const [id, item] = payment.split("/");
   const start = id!.slice(0, SHORT_ID_CHARACTERS);
   return item === undefined ? start : `${start}/${item}`;

@@ -17,7 +17,6 @@ import { readRequestMemo } from "./payee.ts";
 import type { PaymentClient, PaymentClientOptions } from "./payer.ts";
 import { formatPaymentLink, parsePaymentLink, type PaymentLink } from "./payment_link.ts";
 
-export const LIFE_S_DEFAULT = 7 * 86_400;
 const LIFE_S_MIN = 60;
 const SECONDS_OF_UNIT: Readonly<Record<string, number>> = { m: 60, h: 3_600, d: 86_400 };
 /** Light squares around a QR code: ISO/IEC 18004 asks for four. */
