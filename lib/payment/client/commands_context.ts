@@ -1,13 +1,13 @@
 /** What the client's commands share: where the server is, who acts, and how a command reaches the server. */
 import type { KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
-import process from "node:process";
 import {
   internalError,
   isSealwireError,
   SealwireError,
   systemErrorCode,
 } from "../../base/errors.ts";
+import { isAtTerminal } from "../../cli/line_prompt.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadAccountKeys } from "../../keys/key_files.ts";
 import { adoptNextPair, hasNextPair, loadOldKeys } from "../../keys/key_rotation.ts";
@@ -150,21 +150,16 @@ export function clientOptions(
   };
 }
 
-/** Whether a person is there to be asked. */
-export function isAtTerminal(): boolean {
-  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
-}
-
 /** First payment to a key: shows who it is and what remains, and asks. */
 async function confirmPayees(
-  { out, ask }: CommandContext,
+  context: CommandContext,
   { payees, total, balance }: FirstPayment,
 ): Promise<boolean> {
   const names = payees.slice(0, PAYEES_SHOWN_MAX).map(({ name, key }) =>
     `  ${name}  ${key ?? "a classic account, which has no key and proves nothing"}`
   );
   const more = payees.length - names.length;
-  out.block([
+  context.out.block([
     "Not paid from here before, with this key:",
     ...names,
     ...(more > 0 ? [`  and ${more} more`] : []),
@@ -172,7 +167,7 @@ async function confirmPayees(
       formatAmount(toMinor(balance) - toMinor(total))
     }.`,
   ]);
-  return (await ask("Pay (yes/no)? "))?.toLowerCase() === "yes";
+  return await agrees(context, "Pay");
 }
 
 /** Decimal text with two decimals in minor units. */
@@ -213,8 +208,7 @@ async function confirmServer(
     `  ${fingerprint}`,
     "Compare it with what the operator says.",
   ]);
-  const answer = await context.ask("Trust it (yes/no)? ");
-  if (answer?.toLowerCase() === "yes") return true;
+  if (await agrees(context, "Trust it")) return true;
   throw new SealwireError("server_untrusted", "not trusted");
 }
 
@@ -232,8 +226,12 @@ async function confirmNewKey(
 }
 
 /** Whether a person agrees. Without a terminal there is nobody to ask, and the script has decided. */
-export async function confirm({ ask }: CommandContext, question: string): Promise<boolean> {
-  if (!isAtTerminal()) return true;
+export async function confirm(context: CommandContext, question: string): Promise<boolean> {
+  return !isAtTerminal() || await agrees(context, question);
+}
+
+/** Asks a person, who must write `yes` out. */
+async function agrees({ ask }: CommandContext, question: string): Promise<boolean> {
   return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
 }
 
