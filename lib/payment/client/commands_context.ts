@@ -15,7 +15,7 @@ import type { AccountName, RsaKeyPair } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { Address } from "./commands_addresses.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
-import { formatAmount } from "../../protocol/money.ts";
+import { formatAmount, parseOpeningBalance } from "../../protocol/money.ts";
 import { type FirstPayment, PaymentClient, type PaymentClientOptions } from "./payer.ts";
 
 /** New payees of a batch that are shown one by one. */
@@ -163,16 +163,11 @@ async function confirmPayees(
     "Not paid from here before, with this key:",
     ...names,
     ...(more > 0 ? [`  and ${more} more`] : []),
-    `Amount ${total}; balance ${balance}, and after it ${
-      formatAmount(toMinor(balance) - toMinor(total))
+    `Amount ${formatAmount(total)}; balance ${balance}, and after it ${
+      formatAmount(parseOpeningBalance(balance) - total)
     }.`,
   ]);
   return await agrees(context, "Pay");
-}
-
-/** Decimal text with two decimals in minor units. */
-function toMinor(text: string): bigint {
-  return BigInt(text.replace(".", ""));
 }
 
 /** How any command reaches the server. */

@@ -103,8 +103,8 @@ export interface Notices {
 /** A payment to keys that were never paid before. */
 export interface FirstPayment {
   readonly payees: readonly { readonly name: AccountName; readonly key: Sha256 | null }[];
-  /** What is to be paid, as decimal text. */
-  readonly total: string;
+  /** What is to be paid, in minor units. */
+  readonly total: bigint;
   /** What the payer has, as decimal text. */
   readonly balance: string;
 }
@@ -397,7 +397,7 @@ export class PaymentClient {
     if (fresh.length > 0 && confirmPayees !== null) {
       const balance = await this.current.currentBalance();
       const payees = fresh.map((name) => ({ name, key: keys.get(name) ?? null }));
-      if (!await confirmPayees({ payees, total: formatAmount(total as Amount), balance })) {
+      if (!await confirmPayees({ payees, total, balance })) {
         throw new SealwireError("not_confirmed", "not confirmed, so nothing was paid");
       }
       this.payees.pin(this.server, keys);
