@@ -230,11 +230,6 @@ async function agrees({ ask }: CommandContext, question: string): Promise<boolea
   return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
 }
 
-/** Seconds since 1970 as `2026-01-31T12:00:00Z`. */
-export function formatTime(time_s: number): string {
-  return new Date(time_s * 1000).toISOString().replace(".000", "");
-}
-
 /** The text of a file, or of standard input for `-`. */
 export function readInput(what: string, path: string): string {
   try {
