@@ -543,12 +543,17 @@ export class PaymentClient {
    * @throws {SealwireError} the server's refusal; `connection_lost` and the like.
    */
   async cancelId(id: Uuid): Promise<PaymentState> {
-    const { account, now_s } = this.options;
-    const claims = { id, server: this.server, payer: account, iat: now_s() };
-    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    const state = await this.cancelOpen(id);
     if (state.state === "settled") this.keep(state.settled);
     this.outbox.remove(id);
     return state;
+  }
+
+  /** Signs and sends a cancel, which ends the id unless it is settled. */
+  private async cancelOpen(id: Uuid): Promise<PaymentState> {
+    const { account, now_s } = this.options;
+    const claims = { id, server: this.server, payer: account, iat: now_s() };
+    return await this.current.cancel(await signCancel(claims, this.sessionKey));
   }
 
   /**
@@ -606,10 +611,7 @@ export class PaymentClient {
 
   /** Ends the id unpaid, unless it is settled. `why`: what to say when it is not paid. */
   private async cancel({ order }: Pending, why: SealwireError): Promise<End> {
-    const { account, now_s } = this.options;
-    const { id } = order.claims;
-    const claims = { id, server: this.server, payer: account, iat: now_s() };
-    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    const state = await this.cancelOpen(order.claims.id);
     switch (state.state) {
       case "settled":
         return { state: "settled", settled: state.settled };
