@@ -30,6 +30,7 @@ import {
   whoami,
 } from "./lib/payment/client/commands_home.ts";
 import * as keys from "./lib/payment/client/commands_keys.ts";
+import * as paying from "./lib/payment/client/commands_pay.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
 import * as refunds from "./lib/payment/client/commands_refunds.ts";
 import * as requests from "./lib/payment/client/commands_requests.ts";
@@ -183,21 +184,21 @@ async function pay(run: Run<"pay">): Promise<void> {
   if (values.classic) return await payClassic(run);
   const id = values.id === undefined ? null : parseUuidArgument("--id", values.id);
   if (values.batch !== undefined) {
-    const lines = commands.readBatch(values.batch);
-    return await commands.payBatch(contextOf(run), accountOf(values), lines, id);
+    const lines = paying.readBatch(values.batch);
+    return await paying.payBatch(contextOf(run), accountOf(values), lines, id);
   }
   if (isPaymentLink(args.payee ?? "")) {
-    if (args.amount !== undefined || commands.memoOf(run) !== null) {
+    if (args.amount !== undefined || paying.memoOf(run) !== null) {
       throw usageError("a link has its own amount and memo: pay takes nothing after it");
     }
     return await requests.payLink(contextOf(run), accountOf(values), args.payee!);
   }
-  const options = commands.parsePay({ args, values, id });
-  await commands.pay(contextOf(run), accountOf(values), options);
+  const options = paying.parsePay({ args, values, id });
+  await paying.pay(contextOf(run), accountOf(values), options);
 }
 
 async function payClassic(run: Run<"pay">): Promise<void> {
-  if (commands.memoOf(run) !== null) throw usageError("--classic has no memos");
+  if (paying.memoOf(run) !== null) throw usageError("--classic has no memos");
   const name = requireName(run.values.as ?? "");
   const { payee = "", amount = "" } = run.args;
   const payment = { payee: requireName(payee), amount: requireAmount(amount) };
