@@ -89,20 +89,7 @@ const HANDLERS: Handlers<typeof CLIENT> = {
   completions: (run) => printCompletions(run.out, run.called, run.args),
 };
 
-await runTool(CLIENT, HANDLERS, withLinkAddress);
-
-/** `pay <link>` stands for `<host> <port> pay <link>`: the link says where. */
-function withLinkAddress(args: string[]): string[] {
-  const at = args.findIndex(isPaymentLink);
-  if (args[0] !== "pay" || at < 0) return args;
-  try {
-    const { host, port } = parsePaymentLink(args[at]!);
-    return [host, String(port), ...args];
-  } catch {
-    // The command says what is wrong with the link.
-    return ["-", "1", ...args];
-  }
-}
+await runTool(CLIENT, HANDLERS);
 
 async function history(run: Run<"history">): Promise<void> {
   const account = accountOf(run.values);
@@ -191,7 +178,11 @@ async function pay(run: Run<"pay">): Promise<void> {
     if (args.amount !== undefined || paying.memoOf(run) !== null) {
       throw usageError("a link has its own amount and memo: pay takes nothing after it");
     }
-    return await requests.payLink(contextOf(run), accountOf(values), args.payee!);
+    const account = accountOf(values);
+    const link = parsePaymentLink(args.payee!);
+    // The link says where, unless the command line does.
+    const { host = link.host, port = String(link.port) } = args;
+    return await requests.payLink(contextOf({ ...run, args: { host, port } }), account, link);
   }
   const options = paying.parsePay({ args, values, id });
   await paying.pay(contextOf(run), accountOf(values), options);

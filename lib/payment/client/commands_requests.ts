@@ -15,7 +15,7 @@ import { type CommandContext, confirm, withClient } from "./commands_context.ts"
 import { printRequest, quoted } from "./commands_print.ts";
 import { readRequestMemo } from "./payee.ts";
 import type { PaymentClient, PaymentClientOptions } from "./payer.ts";
-import { formatPaymentLink, parsePaymentLink, type PaymentLink } from "./payment_link.ts";
+import { formatPaymentLink, type PaymentLink } from "./payment_link.ts";
 
 const LIFE_S_MIN = 60;
 const SECONDS_OF_UNIT: Readonly<Record<string, number>> = { m: 60, h: 3_600, d: 86_400 };
@@ -201,9 +201,8 @@ async function choose(
 export async function payLink(
   context: CommandContext,
   account: AccountName,
-  text: string,
+  link: PaymentLink,
 ): Promise<void> {
-  const link = parsePaymentLink(text);
   await withClient(context, account, async (client, options) => {
     requireServer(link, client);
     const { payee, pays, server } = link;
