@@ -5,6 +5,7 @@ import { completeWords, completionScript, SHELL_NAMES } from "../../cli/completi
 import type { Output } from "../../cli/output.ts";
 import { KnownPayees } from "../../keys/known_keys.ts";
 import { accountInUse } from "./commands_home.ts";
+import { SERVER_ACTIONS } from "./commands_servers.ts";
 import { CLIENT } from "./commands_table.ts";
 import { accountsIn, keysFolderOf } from "./home.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
@@ -46,7 +47,7 @@ function candidatesOf(name: string, taken: ReadonlyMap<string, string>): readonl
     case "shell":
       return SHELL_NAMES;
     case "action":
-      return ["forget", "accept-rollback"];
+      return SERVER_ACTIONS;
     default:
       return null;
   }

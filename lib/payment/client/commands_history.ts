@@ -9,6 +9,7 @@ import { formatPaymentId } from "../../ledger/entry.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
 import { type CommandContext, openClient, withClient } from "./commands_context.ts";
 import { quoted } from "./commands_print.ts";
+import type { ClientRun } from "./commands_table.ts";
 import { readMemo } from "./payee.ts";
 import type { PaymentClient } from "./payer.ts";
 import type { PaymentState } from "./session.ts";
@@ -35,21 +36,10 @@ export interface HistoryFilter {
   readonly wide: boolean;
 }
 
-/** What `history` was given. */
-export interface HistoryGiven {
-  readonly args: { readonly count?: string | undefined };
-  readonly values: {
-    readonly with?: string | undefined;
-    readonly since?: string | undefined;
-    readonly until?: string | undefined;
-    readonly in: boolean;
-    readonly out: boolean;
-    readonly wide: boolean;
-  };
-}
-
 /** Throws `usage`. */
-export function parseHistoryFilter({ args: { count }, values }: HistoryGiven): HistoryFilter {
+export function parseHistoryFilter(
+  { args: { count }, values }: ClientRun<"history">,
+): HistoryFilter {
   return {
     count: count === undefined ? null : parseInteger("[count]", count, 1, ROWS_MAX),
     other: values.with ?? null,

@@ -1,15 +1,66 @@
-/** Paying: one payee, or the payees of a batch file. */
+/** Paying: one payee, by a link, or the payees of a batch file. */
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
-import type { Uuid } from "../../base/parse.ts";
+import { parseUuidArgument, type Uuid } from "../../base/parse.ts";
 import { usageError } from "../../cli/arguments.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { type Amount, parseAmount } from "../../protocol/money.ts";
 import { BATCH_ITEMS_MAX } from "../../protocol/order.ts";
 import { payOrSuggest, printPayment } from "./commands.ts";
 import { type CommandContext, readInput, withClient } from "./commands_context.ts";
+import { accountOf, contextOf } from "./commands_home.ts";
+import { payLink } from "./commands_requests.ts";
+import type { ClientRun } from "./commands_table.ts";
 import type { PayOptions } from "./payer.ts";
+import { isPaymentLink, parsePaymentLink } from "./payment_link.ts";
 
-export async function pay(
+/** Pays one payee, by a link, or the payees of a batch file. */
+export async function pay(run: ClientRun<"pay">): Promise<void> {
+  const { args, values } = run;
+  const id = values.id === undefined ? null : parseUuidArgument("--id", values.id);
+  if (values.batch !== undefined) {
+    const lines = readBatch(values.batch);
+    return await payBatch(contextOf(run), accountOf(values), lines, id);
+  }
+  if (isPaymentLink(args.payee ?? "")) return await payByLink(run, args.payee!);
+  const options = parsePay(run, id);
+  await payOne(contextOf(run), accountOf(values), options);
+}
+
+/** Throws `usage`, `bad_name`, `bad_amount`. */
+function parsePay(run: ClientRun<"pay">, id: Uuid | null): PayOptions {
+  const { args, values } = run;
+  if (args.amount === undefined) {
+    throw usageError("<amount> is missing: pay takes <payee> <amount> [memo...]");
+  }
+  return {
+    memo: memoOf(run),
+    payee: parseAccountName(args.payee),
+    amount: parseAmount(args.amount),
+    way: values.direct ? "direct" : values["via-server"] ? "via-server" : "either",
+    id,
+  };
+}
+
+/** The memo of a payment: `--memo`, or the words after the amount. Throws `usage`. */
+export function memoOf({ args: { memo: words = [] }, values }: ClientRun<"pay">): string | null {
+  if (words.length === 0) return values.memo ?? null;
+  if (values.memo === undefined) return words.join(" ");
+  throw usageError(`the memo is given twice: by --memo, and by "${words.join(" ")}"`);
+}
+
+async function payByLink(run: ClientRun<"pay">, text: string): Promise<void> {
+  const { args, values } = run;
+  if (args.amount !== undefined || memoOf(run) !== null) {
+    throw usageError("a link has its own amount and memo: pay takes nothing after it");
+  }
+  const account = accountOf(values);
+  const link = parsePaymentLink(text);
+  // The link says where, unless the command line does.
+  const { host = link.host, port = String(link.port) } = args;
+  await payLink(contextOf({ ...run, args: { host, port } }), account, link);
+}
+
+async function payOne(
   context: CommandContext,
   account: AccountName,
   options: PayOptions,
@@ -21,7 +72,7 @@ export async function pay(
   );
 }
 
-export async function payBatch(
+async function payBatch(
   context: CommandContext,
   account: AccountName,
   payments: readonly BatchLine[],
@@ -45,47 +96,8 @@ function namingLine(error: unknown, payments: readonly BatchLine[]): unknown {
   return new SealwireError(error.code, message, { cause: error, details: error.details });
 }
 
-/** What `pay` was given, in one payment. */
-export interface PayGiven {
-  readonly args: {
-    readonly payee?: string;
-    readonly amount?: string;
-    readonly memo?: readonly string[];
-  };
-  readonly values: {
-    readonly memo?: string | undefined;
-    readonly direct: boolean;
-    readonly "via-server": boolean;
-  };
-}
-
-/** Throws `usage`, `bad_name`, `bad_amount`. */
-export function parsePay({ args, values, id }: PayGiven & { id: Uuid | null }): PayOptions {
-  if (args.amount === undefined) {
-    throw usageError("<amount> is missing: pay takes <payee> <amount> [memo...]");
-  }
-  return {
-    memo: memoOf({ args, values }),
-    payee: parseAccountName(args.payee),
-    amount: parseAmount(args.amount),
-    way: values.direct ? "direct" : values["via-server"] ? "via-server" : "either",
-    id,
-  };
-}
-
-/** The memo of a payment: `--memo`, or the words after the amount. Throws `usage`. */
-export function memoOf(
-  { args: { memo: words = [] }, values }: Pick<PayGiven, "args"> & {
-    readonly values: { readonly memo?: string | undefined };
-  },
-): string | null {
-  if (words.length === 0) return values.memo ?? null;
-  if (values.memo === undefined) return words.join(" ");
-  throw usageError(`the memo is given twice: by --memo, and by "${words.join(" ")}"`);
-}
-
 /** One payment of a batch file. */
-export interface BatchLine {
+interface BatchLine {
   readonly payee: AccountName;
   readonly amount: Amount;
   /** Its line in the file, from 1. */
@@ -99,7 +111,7 @@ const BATCH_HEADER = /^(name|payee|account|to|who)$/i;
  * `--batch FILE`: lines of `name,amount` or `name;amount`, with or without quotes and a header.
  * Empty lines are passed over.
  */
-export function readBatch(path: string): BatchLine[] {
+function readBatch(path: string): BatchLine[] {
   const text = readInput("batch", path).replace(/^\ufeff/, "");
   const lines = text.split(/\r?\n/).map((text, index) => ({ text, line: index + 1 }))
     .filter(({ text }) => text.trim() !== "");
