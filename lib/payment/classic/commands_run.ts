@@ -8,6 +8,7 @@ import { contextOf, type ServerRun } from "../client/commands_home.ts";
 import { memoOf } from "../client/commands_pay.ts";
 import type { ClientRun } from "../client/commands_table.ts";
 import * as commands from "./commands.ts";
+import * as listening from "./commands_listen.ts";
 import { requireAmount, requireName, runClassicPrompt } from "./prompt.ts";
 
 export async function interactive(run: ClientRun<"interactive">): Promise<void> {
@@ -29,7 +30,7 @@ export async function list(run: ClientRun<"list">): Promise<void> {
 
 export async function listen(run: ClientRun<"listen">): Promise<void> {
   const name = requireName(run.values.as ?? "");
-  await commands.listen(classicContextOf(run), name);
+  await listening.listen(classicContextOf(run), name);
 }
 
 export async function pay(run: ClientRun<"pay">): Promise<void> {
