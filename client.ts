@@ -2,45 +2,32 @@
  * The payment client: pays people, takes payments, and checks receipts. Without a command it is
  * interactive.
  */
-import { parseUuidArgument } from "./lib/base/parse.ts";
-import { parsePort, usageError } from "./lib/cli/arguments.ts";
+import { usageError } from "./lib/cli/arguments.ts";
 import type { Call } from "./lib/cli/command_line.ts";
-import { didYouMean } from "./lib/cli/suggestion.ts";
-import {
-  handlerOf,
-  type Handlers,
-  type Invocation,
-  runTool,
-  type Surroundings,
-} from "./lib/cli/tool.ts";
+import { handlerOf, type Handlers, runTool, type Surroundings } from "./lib/cli/tool.ts";
 import { parseAccountName } from "./lib/keys/rsa.ts";
-import * as classic from "./lib/payment/classic/commands.ts";
-import { requireAmount, requireName, runClassicPrompt } from "./lib/payment/classic/prompt.ts";
+import * as classic from "./lib/payment/classic/commands_run.ts";
 import * as commands from "./lib/payment/client/commands.ts";
 import * as books from "./lib/payment/client/commands_books.ts";
 import { printCompletions } from "./lib/payment/client/commands_completions.ts";
-import type { CommandContext } from "./lib/payment/client/commands_context.ts";
 import * as past from "./lib/payment/client/commands_history.ts";
 import {
   accountInUse,
   accountOf,
   contextOf,
-  type ServerRun,
   use,
   whoami,
 } from "./lib/payment/client/commands_home.ts";
 import * as keys from "./lib/payment/client/commands_keys.ts";
+import { pay } from "./lib/payment/client/commands_pay.ts";
 import * as receipts from "./lib/payment/client/commands_receipts.ts";
 import * as refunds from "./lib/payment/client/commands_refunds.ts";
 import * as requests from "./lib/payment/client/commands_requests.ts";
 import * as servers from "./lib/payment/client/commands_servers.ts";
-import { CLIENT } from "./lib/payment/client/commands_table.ts";
+import { CLIENT, type ClientRun } from "./lib/payment/client/commands_table.ts";
 import { keysFolderOf } from "./lib/payment/client/home.ts";
-import { isPaymentLink, parsePaymentLink } from "./lib/payment/client/payment_link.ts";
 import { runPrompt } from "./lib/payment/client/prompt.ts";
 import { parseAmount } from "./lib/protocol/money.ts";
-
-type Run<Name extends keyof typeof CLIENT.commands> = Invocation<typeof CLIENT, Name>;
 
 const HANDLERS: Handlers<typeof CLIENT> = {
   interactive,
@@ -52,9 +39,9 @@ const HANDLERS: Handlers<typeof CLIENT> = {
     use(out, keysFolderOf(values.keys), args["account-or-host"], args.port);
     return Promise.resolve();
   },
-  pay,
+  pay: (run) => run.values.classic ? classic.pay(run) : pay(run),
   listen,
-  request: ask,
+  request: (run) => requests.ask(contextOf(run), accountOf(run.values), requests.parseAsk(run)),
   requests: (run) => requests.listRequests(contextOf(run), accountOf(run.values)),
   accept: (run) => requests.accept(contextOf(run), accountOf(run.values), run.args.request ?? null),
   decline: (run) =>
@@ -84,133 +71,40 @@ const HANDLERS: Handlers<typeof CLIENT> = {
       serverKey: values["server-key"] ?? null,
     }),
   "verify-fork": ({ args, out }) => servers.verifyFork(out, args.evidence, args.receipt ?? null),
-  servers: manageServers,
+  servers: servers.manageServers,
   completions: (run) => printCompletions(run.out, run.called, run.args),
 };
 
-await runTool(CLIENT, HANDLERS, withLinkAddress);
+await runTool(CLIENT, HANDLERS);
 
-/** `pay <link>` stands for `<host> <port> pay <link>`: the link says where. */
-function withLinkAddress(args: string[]): string[] {
-  const at = args.findIndex(isPaymentLink);
-  if (args[0] !== "pay" || at < 0) return args;
-  try {
-    const { host, port } = parsePaymentLink(args[at]!);
-    return [host, String(port), ...args];
-  } catch {
-    // The command says what is wrong with the link.
-    return ["-", "1", ...args];
-  }
+async function interactive(run: ClientRun<"interactive">): Promise<void> {
+  if (run.values.classic) return await classic.interactive(run);
+  const runCommand = (call: Call & Surroundings) => handlerOf(HANDLERS, call)(call);
+  await runPrompt(contextOf(run), accountInUse(run.values), runCommand);
 }
 
-async function history(run: Run<"history">): Promise<void> {
+async function register(run: ClientRun<"register">): Promise<void> {
+  const { as, classic: isClassic, invite } = run.values;
+  if (as === undefined) throw usageError("--as NAME is missing: the account to make");
+  if (isClassic) return await classic.register(run, as);
+  await commands.register(contextOf(run), parseAccountName(as), invite);
+}
+
+async function list(run: ClientRun<"list">): Promise<void> {
+  if (run.values.classic) return await classic.list(run);
+  await commands.list(contextOf(run), accountOf(run.values), run.values);
+}
+
+async function listen(run: ClientRun<"listen">): Promise<void> {
+  if (run.values.classic) return await classic.listen(run);
+  await commands.listen(contextOf(run), accountOf(run.values));
+}
+
+async function history(run: ClientRun<"history">): Promise<void> {
   const account = accountOf(run.values);
   const { csv, ledger } = run.values;
   if (!csv && !ledger) {
     return await past.history(contextOf(run), account, past.parseHistoryFilter(run));
   }
   await books.exportHistory(contextOf(run), account, csv ? "csv" : "ledger");
-}
-
-async function ask(run: Run<"request">): Promise<void> {
-  const { args, values } = run;
-  await requests.ask(contextOf(run), accountOf(values), {
-    payer: args.payer === undefined ? null : parseAccountName(args.payer),
-    amount: parseAmount(args.amount),
-    memo: args.memo.length > 0 ? args.memo.join(" ") : null,
-    life_s: requests.parseLife(values.expires),
-    link: values.link,
-    qr: values.qr,
-    svg: values.svg ?? null,
-  });
-}
-
-async function manageServers(run: Run<"servers">): Promise<void> {
-  const { args: { action, host, port }, values, out } = run;
-  const keysFolder = keysFolderOf(values.keys);
-  if (action === undefined) return servers.listServers(out, keysFolder);
-  if (action !== "forget" && action !== "accept-rollback") {
-    const actions = ["forget", "accept-rollback"];
-    throw usageError(
-      `servers takes forget or accept-rollback, not "${action}"${didYouMean(action, actions)}`,
-    );
-  }
-  if (host === undefined || port === undefined) {
-    throw usageError(`servers ${action} takes <host> <port>`);
-  }
-  if (action === "forget") {
-    return servers.forgetServer(out, keysFolder, host, parsePort("<port>", port, 1));
-  }
-  if (values.as === undefined) throw usageError("servers accept-rollback takes --as NAME");
-  const context = contextOf({ ...run, args: { host, port } });
-  await servers.acceptRollback(context, parseAccountName(values.as));
-}
-
-async function interactive(run: Run<"interactive">): Promise<void> {
-  const { as, classic } = run.values;
-  if (!classic) {
-    const runCommand = (call: Call & Surroundings) => handlerOf(HANDLERS, call)(call);
-    return await runPrompt(contextOf(run), accountInUse(run.values), runCommand);
-  }
-  if (as !== undefined) requireName(as);
-  await runClassicPrompt(classicContextOf(run));
-}
-
-async function register(run: Run<"register">): Promise<void> {
-  const { as, classic: isClassic, invite } = run.values;
-  if (as === undefined) throw usageError("--as NAME is missing: the account to make");
-  if (!isClassic) return await commands.register(contextOf(run), parseAccountName(as), invite);
-  const name = requireName(as);
-  await classic.register(classicContextOf(run), name);
-}
-
-async function list(run: Run<"list">): Promise<void> {
-  if (!run.values.classic) {
-    return await commands.list(contextOf(run), accountOf(run.values), run.values);
-  }
-  const name = requireName(run.values.as ?? "");
-  await classic.list(classicContextOf(run), name);
-}
-
-async function listen(run: Run<"listen">): Promise<void> {
-  if (!run.values.classic) return await commands.listen(contextOf(run), accountOf(run.values));
-  const name = requireName(run.values.as ?? "");
-  await classic.listen(classicContextOf(run), name);
-}
-
-async function pay(run: Run<"pay">): Promise<void> {
-  const { args, values } = run;
-  if (values.classic) return await payClassic(run);
-  const id = values.id === undefined ? null : parseUuidArgument("--id", values.id);
-  if (values.batch !== undefined) {
-    const lines = commands.readBatch(values.batch);
-    return await commands.payBatch(contextOf(run), accountOf(values), lines, id);
-  }
-  if (isPaymentLink(args.payee ?? "")) {
-    if (args.amount !== undefined || commands.memoOf(run) !== null) {
-      throw usageError("a link has its own amount and memo: pay takes nothing after it");
-    }
-    return await requests.payLink(contextOf(run), accountOf(values), args.payee!);
-  }
-  const options = commands.parsePay({ args, values, id });
-  await commands.pay(contextOf(run), accountOf(values), options);
-}
-
-async function payClassic(run: Run<"pay">): Promise<void> {
-  if (commands.memoOf(run) !== null) throw usageError("--classic has no memos");
-  const name = requireName(run.values.as ?? "");
-  const { payee = "", amount = "" } = run.args;
-  const payment = { payee: requireName(payee), amount: requireAmount(amount) };
-  await classic.pay(classicContextOf(run), name, payment);
-}
-
-/** The context of a classic client, with the warning that it is one. */
-function classicContextOf(run: ServerRun): CommandContext {
-  const context = contextOf(run);
-  if (context.otherAddresses.length > 0) throw usageError("--classic takes one server");
-  run.out.warn(
-    "--classic: nothing proves who pays. Anyone who can connect to the server can log in as you and spend this " +
-      "account's money, and a payment has no receipt.",
-  );
-  return context;
 }

@@ -160,11 +160,7 @@ const NOT_AT_A_PROMPT: ReadonlySet<string> = new Set(["json", "quiet", "version"
  */
 export function readPromptLine(tool: Tool, line: CommandLine): Call {
   const [verb = "", ...words] = line.words;
-  const name = verb.toLowerCase();
-  if (!Object.hasOwn(tool.commands, name)) {
-    const suggestion = didYouMean(name, Object.keys(tool.commands)) || "; type help";
-    throw usageError(`there is no command "${verb}"${suggestion}`);
-  }
+  const name = promptCommand(tool.commands, verb);
   const unused = line.options.find((option) => NOT_AT_A_PROMPT.has(option.name));
   if (unused !== undefined) throw usageError(`--${unused.name} is not for a prompt`);
   return readCall(tool, "", { ...line, words: [name, ...words] });
@@ -192,13 +188,17 @@ export function readPromptCall<const C extends PromptCommands>(
   commands: C,
   [verb = "", ...words]: readonly string[],
 ): PromptCall<C> {
-  const name = verb.toLowerCase();
-  if (!Object.hasOwn(commands, name)) {
-    const suggestion = didYouMean(name, Object.keys(commands)) || "; type help";
-    throw usageError(`there is no command "${verb}"${suggestion}`);
-  }
+  const name = promptCommand(commands, verb);
   const args = matchArguments(name, commands[name]!.arguments, words);
   return { name, args } as PromptCall<C>;
+}
+
+/** The name of the command that a word of a prompt calls, in any case. Throws `usage`. */
+function promptCommand(commands: PromptCommands, verb: string): string {
+  const name = verb.toLowerCase();
+  if (Object.hasOwn(commands, name)) return name;
+  const suggestion = didYouMean(name, Object.keys(commands)) || "; type help";
+  throw usageError(`there is no command "${verb}"${suggestion}`);
 }
 
 /** Gives each declared argument its words. `label` is what takes them. Throws `usage`. */

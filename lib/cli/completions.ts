@@ -41,10 +41,12 @@ end
 complete -c ${called} -a '(__${name})'`,
 };
 
+export const SHELL_NAMES: readonly string[] = Object.keys(SHELLS);
+
 /** The script for a shell to load. Throws `usage` for a shell that is not known. */
 export function completionScript(shell: string, called: string): string {
   if (!Object.hasOwn(SHELLS, shell)) {
-    throw usageError(`completions takes ${Object.keys(SHELLS).join(", ")}, not "${shell}"`);
+    throw usageError(`completions takes ${SHELL_NAMES.join(", ")}, not "${shell}"`);
   }
   return SHELLS[shell]!(called, called.replaceAll(/\W/g, "_"));
 }

@@ -46,8 +46,7 @@ export class LinePrompt {
   private search: { query: string; at: number; shown: string } | null = null;
 
   constructor({ interrupted, history = [], complete }: LinePromptOptions) {
-    const isPerson = Boolean(process.stdin.isTTY && process.stderr.isTTY);
-    this.isTerminal = isPerson && process.env.TERM !== "dumb";
+    this.isTerminal = isAtTerminal() && process.env.TERM !== "dumb";
     this.reader = createInterface({
       input: process.stdin,
       output: process.stderr,
@@ -191,6 +190,11 @@ export class LinePrompt {
     this.reader.close();
     this.waiting?.(null);
   }
+}
+
+/** Whether a person is there to be asked. */
+export function isAtTerminal(): boolean {
+  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
 }
 
 /**

@@ -43,17 +43,13 @@ export type Handlers<T extends Tool> = {
   readonly [Name in keyof T["commands"]]: (invocation: Invocation<T, Name>) => Promise<void>;
 };
 
-/**
- * Runs a tool to its end and exits the process with its status. `expand`: what a short command line stands for; it throws
- * nothing.
- */
+/** Runs a tool to its end and exits the process with its status. */
 export async function runTool<const T extends Tool>(
   tool: T,
   handlers: Handlers<T>,
-  expand: (args: string[]) => string[] = (args) => args,
 ): Promise<never> {
   const called = toolName(tool);
-  const line = splitCommandLine(tool, expand(process.argv.slice(2)));
+  const line = splitCommandLine(tool, process.argv.slice(2));
   const out = new Output({
     json: hasOption(line, "json"),
     quiet: hasOption(line, "quiet"),

@@ -68,7 +68,7 @@ export const ANSWERS = {
  * Capital letters are folded. Only ASCII: what else folds to it (the Kelvin sign to k) is another
  * name to a person.
  */
-export function parseClassicName(written: string): ClassicName | null {
+function parseClassicName(written: string): ClassicName | null {
   if (!/^[\x21-\x7e]+$/.test(written)) return null;
   try {
     return { written, account: parseAccountName(written.toLowerCase()) };
@@ -119,11 +119,6 @@ export function parseRequest(text: string): ClassicRequest | null {
 }
 
 /** `<payer>#<amount>#<payee>`, or null. */
-export function parseOrderText(text: string): ({ readonly type: "order" } & ClassicOrder) | null {
-  const request = parseRequest(text);
-  return request?.type === "order" ? request : null;
-}
-
 function parseOrderFields(payer: string, amountText: string, payee: string) {
   const amount = parseWholeAmount(amountText);
   if (amount === null) return null;

@@ -13,6 +13,7 @@ import {
   publicEncrypt,
 } from "node:crypto";
 import { join } from "node:path";
+import { BoundedMap } from "../../base/bounded_map.ts";
 import { SealwireError } from "../../base/errors.ts";
 import { loadServerPublicKey, openPair } from "../../keys/key_files.ts";
 import { RSA_BITS_MIN } from "../../keys/rsa.ts";
@@ -87,14 +88,13 @@ function isBelowModulus(ciphertext: Uint8Array, privateKey: KeyObject): boolean 
 
 /** The offers that were seen. */
 export class ReplayMemory {
-  private readonly seen = new Set<string>();
+  private readonly seen = new BoundedMap<string, true>(REPLAYS_KEPT_MAX);
 
   /** Returns whether `ciphertext` is new, and remembers it. */
   isNew(ciphertext: Uint8Array): boolean {
     const hash = createHash("sha256").update(ciphertext).digest("base64url");
     if (this.seen.has(hash)) return false;
-    this.seen.add(hash);
-    if (this.seen.size > REPLAYS_KEPT_MAX) this.seen.delete(this.seen.values().next().value!);
+    this.seen.set(hash, true);
     return true;
   }
 }

@@ -8,13 +8,8 @@ import { LinePrompt } from "../../cli/line_prompt.ts";
 import { type CommandContext, serverOptions } from "../client/commands_context.ts";
 import { P2P_PORT_MIN } from "../../protocol/wire.ts";
 import { ClassicSession } from "./client.ts";
-import {
-  type ClassicListening,
-  payFrom,
-  printAccount,
-  printList,
-  startListening,
-} from "./commands.ts";
+import { payFrom, printAccount, printList } from "./commands.ts";
+import { type ClassicListening, startListening } from "./commands_listen.ts";
 import { parseWholeAmount, parseWrittenName, type WrittenName } from "./format.ts";
 
 const PROMPT = "classic> ";

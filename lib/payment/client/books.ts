@@ -3,6 +3,7 @@ import { printable } from "../../base/text.ts";
 import type { Unit } from "../../protocol/money.ts";
 import { TREASURY } from "../../protocol/party.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
+import { formatTime } from "./times.ts";
 
 /** A row of the history with its memo opened. */
 export interface BookRow extends Omit<HistoryAnswerRow, "memo"> {
@@ -31,7 +32,7 @@ export const CSV_HEADER = COLUMNS.join(",");
 /** A line of CSV (RFC 4180), without its CRLF. `change` is the amount as it changes the account's balance. */
 export function csvLine(account: string, row: BookRow): string {
   const change = row.payee === account ? row.amount : `-${row.amount}`;
-  const cells = { ...row, change, time: isoTime(row.time) };
+  const cells = { ...row, change, time: formatTime(row.time) };
   return COLUMNS.map((column) => csvCell(String(cells[column] ?? ""))).join(",");
 }
 
@@ -64,7 +65,7 @@ export function ledgerTransaction(account: string, unit: Unit, row: BookRow): st
   );
   const note = notes.length === 0 ? "" : ` | ${description(notes.join(", "))}`;
   return [
-    `${isoTime(row.time).slice(0, 10)} * (${row.payment}) ${other}${note}`,
+    `${formatTime(row.time).slice(0, 10)} * (${row.payment}) ${other}${note}`,
     `    assets:sealwire:${account}  ${change} "${unit}" = ${row.balance} "${unit}"`,
     `    ${side}`,
     "",
@@ -74,8 +75,4 @@ export function ledgerTransaction(account: string, unit: Unit, row: BookRow): st
 /** `;` would begin a comment, and `|` ends the name of who is paid. */
 function description(text: string): string {
   return printable(text).replaceAll(";", ",").replaceAll("|", "/");
-}
-
-function isoTime(time_s: number): string {
-  return new Date(time_s * 1000).toISOString().replace(".000", "");
 }

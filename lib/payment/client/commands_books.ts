@@ -5,12 +5,13 @@ import { usageError } from "../../cli/arguments.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { type BookRow, CSV_HEADER, csvLine, ledgerHeader, ledgerTransaction } from "./books.ts";
-import { type CommandContext, formatTime, withClient } from "./commands_context.ts";
+import { type CommandContext, withClient } from "./commands_context.ts";
 import { quoted } from "./commands_print.ts";
 import { readMemo } from "./payee.ts";
 import type { PaymentClient, PaymentClientOptions } from "./payer.ts";
 import { makeStatement, monthBounds, type Statement } from "./statement.ts";
 import { statementHtml } from "./statement_html.ts";
+import { formatTime } from "./times.ts";
 
 export type BookFormat = "csv" | "ledger";
 

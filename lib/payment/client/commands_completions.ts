@@ -1,14 +1,15 @@
 /**
  * Completes command lines of the client: with its commands, and with names and payments it knows.
  */
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
-import { completeWords, completionScript } from "../../cli/completions.ts";
+import { completeWords, completionScript, SHELL_NAMES } from "../../cli/completions.ts";
 import type { Output } from "../../cli/output.ts";
 import { KnownPayees } from "../../keys/known_keys.ts";
+import { accountInUse } from "./commands_home.ts";
+import { SERVER_ACTIONS } from "./commands_servers.ts";
 import { CLIENT } from "./commands_table.ts";
-import { accountsIn, Home, keysFolderOf } from "./home.ts";
+import { accountsIn, keysFolderOf } from "./home.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
+import { Outbox } from "./outbox.ts";
 
 /** The newest payments that are suggested. */
 const PAYMENTS_MAX = 100;
@@ -32,7 +33,7 @@ export function printCompletions(
 }
 
 /** No server is asked: a shell waits for the answer. */
-function candidatesOf(name: string, taken: ReadonlyMap<string, string>): string[] | null {
+function candidatesOf(name: string, taken: ReadonlyMap<string, string>): readonly string[] | null {
   const keysFolder = keysFolderOf(taken.get("keys"));
   switch (name) {
     case "payee":
@@ -44,9 +45,9 @@ function candidatesOf(name: string, taken: ReadonlyMap<string, string>): string[
     case "payment-id":
       return knownPayments(keysFolder, taken.get("as"));
     case "shell":
-      return ["bash", "zsh", "fish"];
+      return SHELL_NAMES;
     case "action":
-      return ["forget", "accept-rollback"];
+      return SERVER_ACTIONS;
     default:
       return null;
   }
@@ -64,19 +65,10 @@ export function knownNames(keysFolder: string): string[] {
 /** Ids of payments that an account has receipts of, newest last, and of those under way. */
 export function knownPayments(keysFolder: string, as: string | undefined): string[] {
   try {
-    const account = as ?? new Home(keysFolder).chosen.account;
+    const account = accountInUse({ as, keys: keysFolder });
     if (account === null) return [];
-    const kept = KeptReceipts.paymentsIn(keysFolder, account).slice(-PAYMENTS_MAX);
-    return [...kept, ...outboxIds(join(keysFolder, `${account}_outbox`))];
-  } catch {
-    return [];
-  }
-}
-
-function outboxIds(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => name.endsWith(".json"))
-      .map((name) => name.slice(0, -".json".length));
+    const kept = new KeptReceipts(keysFolder, account).payments().slice(-PAYMENTS_MAX);
+    return [...kept, ...new Outbox(keysFolder, account).ids()];
   } catch {
     return [];
   }

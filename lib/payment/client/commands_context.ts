@@ -1,13 +1,13 @@
 /** What the client's commands share: where the server is, who acts, and how a command reaches the server. */
 import type { KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
-import process from "node:process";
 import {
   internalError,
   isSealwireError,
   SealwireError,
   systemErrorCode,
 } from "../../base/errors.ts";
+import { isAtTerminal } from "../../cli/line_prompt.ts";
 import type { Output } from "../../cli/output.ts";
 import { loadAccountKeys } from "../../keys/key_files.ts";
 import { adoptNextPair, hasNextPair, loadOldKeys } from "../../keys/key_rotation.ts";
@@ -15,7 +15,7 @@ import type { AccountName, RsaKeyPair } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import type { Address } from "./commands_addresses.ts";
 import type { ConnectServerOptions, ShownFingerprint } from "./connect.ts";
-import { formatAmount } from "../../protocol/money.ts";
+import { formatAmount, parseOpeningBalance } from "../../protocol/money.ts";
 import { type FirstPayment, PaymentClient, type PaymentClientOptions } from "./payer.ts";
 
 /** New payees of a batch that are shown one by one. */
@@ -61,7 +61,7 @@ export async function withClient(
 }
 
 /** All that the account needs to log in. Throws what {@linkcode loadAccountKeys} throws. */
-export async function loginOptions(
+async function loginOptions(
   context: CommandContext,
   account: AccountName,
 ): Promise<PaymentClientOptions> {
@@ -150,34 +150,24 @@ export function clientOptions(
   };
 }
 
-/** Whether a person is there to be asked. */
-export function isAtTerminal(): boolean {
-  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
-}
-
 /** First payment to a key: shows who it is and what remains, and asks. */
 async function confirmPayees(
-  { out, ask }: CommandContext,
+  context: CommandContext,
   { payees, total, balance }: FirstPayment,
 ): Promise<boolean> {
   const names = payees.slice(0, PAYEES_SHOWN_MAX).map(({ name, key }) =>
     `  ${name}  ${key ?? "a classic account, which has no key and proves nothing"}`
   );
   const more = payees.length - names.length;
-  out.block([
+  context.out.block([
     "Not paid from here before, with this key:",
     ...names,
     ...(more > 0 ? [`  and ${more} more`] : []),
-    `Amount ${total}; balance ${balance}, and after it ${
-      formatAmount(toMinor(balance) - toMinor(total))
+    `Amount ${formatAmount(total)}; balance ${balance}, and after it ${
+      formatAmount(parseOpeningBalance(balance) - total)
     }.`,
   ]);
-  return (await ask("Pay (yes/no)? "))?.toLowerCase() === "yes";
-}
-
-/** Decimal text with two decimals in minor units. */
-function toMinor(text: string): bigint {
-  return BigInt(text.replace(".", ""));
+  return await agrees(context, "Pay");
 }
 
 /** How any command reaches the server. */
@@ -213,8 +203,7 @@ async function confirmServer(
     `  ${fingerprint}`,
     "Compare it with what the operator says.",
   ]);
-  const answer = await context.ask("Trust it (yes/no)? ");
-  if (answer?.toLowerCase() === "yes") return true;
+  if (await agrees(context, "Trust it")) return true;
   throw new SealwireError("server_untrusted", "not trusted");
 }
 
@@ -232,14 +221,13 @@ async function confirmNewKey(
 }
 
 /** Whether a person agrees. Without a terminal there is nobody to ask, and the script has decided. */
-export async function confirm({ ask }: CommandContext, question: string): Promise<boolean> {
-  if (!isAtTerminal()) return true;
-  return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
+export async function confirm(context: CommandContext, question: string): Promise<boolean> {
+  return !isAtTerminal() || await agrees(context, question);
 }
 
-/** Seconds since 1970 as `2026-01-31T12:00:00Z`. */
-export function formatTime(time_s: number): string {
-  return new Date(time_s * 1000).toISOString().replace(".000", "");
+/** Asks a person, who must write `yes` out. */
+async function agrees({ ask }: CommandContext, question: string): Promise<boolean> {
+  return (await ask(`${question} (yes/no)? `))?.toLowerCase() === "yes";
 }
 
 /** The text of a file, or of standard input for `-`. */

@@ -2,16 +2,18 @@
 import process from "node:process";
 import { SealwireError } from "../../base/errors.ts";
 import type { Uuid } from "../../base/parse.ts";
-import { printable } from "../../base/text.ts";
 import { parseInteger, usageError } from "../../cli/arguments.ts";
 import { columnsOf, truncated } from "../../cli/columns.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
-import { type CommandContext, formatTime, openClient, withClient } from "./commands_context.ts";
+import { type CommandContext, openClient, withClient } from "./commands_context.ts";
+import { quoted } from "./commands_print.ts";
+import type { ClientRun } from "./commands_table.ts";
 import { readMemo } from "./payee.ts";
 import type { PaymentClient } from "./payer.ts";
 import type { PaymentState } from "./session.ts";
+import { formatLocalTime, formatTime } from "./times.ts";
 
 const ROWS_MAX = 1_000_000;
 const SHORT_ID_CHARACTERS = 8;
@@ -34,21 +36,10 @@ export interface HistoryFilter {
   readonly wide: boolean;
 }
 
-/** What `history` was given. */
-export interface HistoryGiven {
-  readonly args: { readonly count?: string | undefined };
-  readonly values: {
-    readonly with?: string | undefined;
-    readonly since?: string | undefined;
-    readonly until?: string | undefined;
-    readonly in: boolean;
-    readonly out: boolean;
-    readonly wide: boolean;
-  };
-}
-
 /** Throws `usage`. */
-export function parseHistoryFilter({ args: { count }, values }: HistoryGiven): HistoryFilter {
+export function parseHistoryFilter(
+  { args: { count }, values }: ClientRun<"history">,
+): HistoryFilter {
   return {
     count: count === undefined ? null : parseInteger("[count]", count, 1, ROWS_MAX),
     other: values.with ?? null,
@@ -127,7 +118,7 @@ function shortLine(account: AccountName, row: HistoryAnswerRow, memo: string | n
   const isIn = row.payee === account;
   const amount = `${isIn ? "+" : "-"}${row.amount}`.padStart(10);
   const other = truncated(isIn ? row.payer : row.payee, NAME_COLUMNS).padEnd(NAME_COLUMNS);
-  const line = `${localTime(row.time)} ${amount} ${other} ${row.balance.padStart(10)} ${
+  const line = `${formatLocalTime(row.time)} ${amount} ${other} ${row.balance.padStart(10)} ${
     shortId(row.payment)
   }`;
   return truncated(line + remarkOf(row, memo), columnsOf(process.stdout));
@@ -143,20 +134,11 @@ function wideLine(account: AccountName, row: HistoryAnswerRow, memo: string | nu
 }
 
 function remarkOf({ refund_of }: HistoryAnswerRow, memo: string | null): string {
-  const quoted = memo === null ? "" : ` "${printable(memo)}"`;
-  return quoted + (refund_of === undefined ? "" : ` gives back ${refund_of}`);
-}
-
-/** Seconds since 1970 as `2026-01-31 12:00`, in local time. */
-function localTime(time_s: number): string {
-  const date = new Date(time_s * 1000);
-  const two = (value: number) => String(value).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
-    `${two(date.getHours())}:${two(date.getMinutes())}`;
+  return quoted(memo) + (refund_of === undefined ? "" : ` gives back ${refund_of}`);
 }
 
 /** The start of a payment's id, and of a batch the item. */
-export function shortId(payment: string): string {
+function shortId(payment: string): string {
   const [id, item] = payment.split("/");
   const start = id!.slice(0, SHORT_ID_CHARACTERS);
   return item === undefined ? start : `${start}/${item}`;
@@ -229,9 +211,10 @@ export async function status(
       const { payer, payee, amount } = row;
       const payment = formatPaymentId(id, item);
       const time = formatTime(row.time);
+      const when = formatLocalTime(row.time);
       context.out.result(
         { payment, state: "settled", payer, payee, amount, time },
-        `settled: ${payer} paid ${payee} ${amount} at ${localTime(row.time)} (payment ${payment})`,
+        `settled: ${payer} paid ${payee} ${amount} at ${when} (payment ${payment})`,
       );
       return;
     }

@@ -3,7 +3,7 @@ import { printable } from "../../base/text.ts";
 import type { Output } from "../../cli/output.ts";
 import type { AccountName } from "../../keys/rsa.ts";
 import type { RequestAnswer } from "../../protocol/wire.ts";
-import { formatTime } from "./commands_context.ts";
+import { formatTime } from "./times.ts";
 
 export function printRequest(
   out: Output,

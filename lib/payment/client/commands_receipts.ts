@@ -19,8 +19,9 @@ import { TLOG_PROOF_CHARACTERS_MAX } from "../../ledger/tlog_proof.ts";
 import { formatAmount } from "../../protocol/money.ts";
 import { TREASURY } from "../../protocol/party.ts";
 import type { HistoryAnswerRow } from "../../protocol/wire.ts";
-import { type CommandContext, formatTime, readInput, withClient } from "./commands_context.ts";
+import { type CommandContext, readInput, withClient } from "./commands_context.ts";
 import { findPayment, requirePaymentId } from "./commands_history.ts";
+import { formatTime } from "./times.ts";
 
 export async function receipt(
   context: CommandContext,

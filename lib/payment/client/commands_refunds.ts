@@ -56,17 +56,17 @@ async function findPaid(
   account: AccountName,
   start: string,
 ): Promise<{ row: HistoryAnswerRow; left: bigint }> {
+  const wanted = start.toLowerCase();
   const found: HistoryAnswerRow[] = [];
   const refunded = new Map<string, bigint>();
   for await (const row of client.session.history(0)) {
     const isMine = row.payee === account;
-    if (isMine && row.payment === start.toLowerCase()) found.splice(0, found.length, row);
-    else if (isMine && row.payment.startsWith(start.toLowerCase())) found.push(row);
+    if (isMine && row.payment.startsWith(wanted)) found.push(row);
     if (isMine || row.refund_of === undefined) continue;
     const key = `${row.payee} ${row.refund_of}`;
     refunded.set(key, (refunded.get(key) ?? 0n) + parseWireAmount(row.amount));
   }
-  const exact = found.find(({ payment }) => payment === start.toLowerCase());
+  const exact = found.findLast(({ payment }) => payment === wanted);
   const [row, ...others] = exact === undefined ? found : [exact];
   if (row === undefined) {
     throw new SealwireError("refund_unknown", "no payment to this account has that id");

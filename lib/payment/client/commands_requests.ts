@@ -7,23 +7,23 @@ import { usageError } from "../../cli/arguments.ts";
 import { type AccountName, parseAccountName } from "../../keys/rsa.ts";
 import { formatAddress } from "../../net/net.ts";
 import { REQUEST_LIFE_S_MAX } from "../../ledger/submission.ts";
-import { type Amount, formatAmount, parseWireAmount } from "../../protocol/money.ts";
+import { type Amount, formatAmount, parseAmount, parseWireAmount } from "../../protocol/money.ts";
 import { MEMO_BYTES_MAX, sealMemo } from "../../protocol/sealing.ts";
 import type { RequestAnswer } from "../../protocol/wire.ts";
 import { payOrSuggest, printPayment } from "./commands.ts";
 import { type CommandContext, confirm, withClient } from "./commands_context.ts";
 import { printRequest, quoted } from "./commands_print.ts";
+import type { ClientRun } from "./commands_table.ts";
 import { readRequestMemo } from "./payee.ts";
 import type { PaymentClient, PaymentClientOptions } from "./payer.ts";
-import { formatPaymentLink, parsePaymentLink, type PaymentLink } from "./payment_link.ts";
+import { formatPaymentLink, type PaymentLink } from "./payment_link.ts";
 
-export const LIFE_S_DEFAULT = 7 * 86_400;
 const LIFE_S_MIN = 60;
 const SECONDS_OF_UNIT: Readonly<Record<string, number>> = { m: 60, h: 3_600, d: 86_400 };
 /** Light squares around a QR code: ISO/IEC 18004 asks for four. */
 const QR_BORDER = 4;
 
-export interface AskOptions {
+interface AskOptions {
   /** Null: anyone may pay. */
   readonly payer: AccountName | null;
   readonly amount: Amount;
@@ -36,11 +36,24 @@ export interface AskOptions {
 }
 
 /** `30m`, `12h` or `7d`, in seconds. Throws `usage`. */
-export function parseLife(text: string): number {
+function parseLife(text: string): number {
   const [, count, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? [];
   const life_s = Number(count) * SECONDS_OF_UNIT[unit ?? "d"]!;
   if (life_s >= LIFE_S_MIN && life_s <= REQUEST_LIFE_S_MAX) return life_s;
   throw usageError(`--expires takes a time such as 30m, 12h or 7d, at most 30d, not "${text}"`);
+}
+
+/** Throws `usage`, `bad_name`, `bad_amount`. */
+export function parseAsk({ args, values }: ClientRun<"request">): AskOptions {
+  return {
+    payer: args.payer === undefined ? null : parseAccountName(args.payer),
+    amount: parseAmount(args.amount),
+    memo: args.memo.length > 0 ? args.memo.join(" ") : null,
+    life_s: parseLife(values.expires),
+    link: values.link,
+    qr: values.qr,
+    svg: values.svg ?? null,
+  };
 }
 
 export async function ask(
@@ -202,9 +215,8 @@ async function choose(
 export async function payLink(
   context: CommandContext,
   account: AccountName,
-  text: string,
+  link: PaymentLink,
 ): Promise<void> {
-  const link = parsePaymentLink(text);
   await withClient(context, account, async (client, options) => {
     requireServer(link, client);
     const { payee, pays, server } = link;

@@ -1,33 +1,62 @@
 /** Servers that this keys folder trusts, and evidence about their ledgers. */
 import { SealwireError } from "../../base/errors.ts";
 import { printable } from "../../base/text.ts";
+import { parsePort, usageError } from "../../cli/arguments.ts";
 import type { Output } from "../../cli/output.ts";
+import { didYouMean } from "../../cli/suggestion.ts";
 import { ed25519PublicKey } from "../../keys/ed25519.ts";
 import { type KnownServer, KnownServers } from "../../keys/known_keys.ts";
 import { certificateFingerprint } from "../../keys/certificate.ts";
-import { parseRsaPublicJwk } from "../../keys/rsa.ts";
+import { type AccountName, parseAccountName, parseRsaPublicJwk } from "../../keys/rsa.ts";
 import { logOrigin } from "../../ledger/checkpoint.ts";
 import type { LedgerRollback } from "../../ledger/entry.ts";
 import { formatVerifierKey } from "../../ledger/signed_note.ts";
 import { decodeBase64url, encodeBase64 } from "../../base/parse.ts";
 import { formatAddress } from "../../net/net.ts";
-import type { AccountName } from "../../keys/rsa.ts";
 import {
   clientOptions,
   type CommandContext,
   readInput,
   withCurrentKeys,
 } from "./commands_context.ts";
+import { contextOf } from "./commands_home.ts";
+import type { ClientRun } from "./commands_table.ts";
 import { judgeEvidence, judgeReceipts } from "./evidence.ts";
+import { keysFolderOf } from "./home.ts";
 import { KeptReceipts } from "./kept_receipts.ts";
 import { PaymentClient } from "./payer.ts";
 import { RememberedCheckpoint } from "./remembered.ts";
+
+export const SERVER_ACTIONS: readonly string[] = ["forget", "accept-rollback"];
+
+/** `servers`, `servers forget <host> <port>` and `servers accept-rollback <host> <port>`. */
+export async function manageServers(run: ClientRun<"servers">): Promise<void> {
+  const { args: { action, host, port }, values, out } = run;
+  const keysFolder = keysFolderOf(values.keys);
+  if (action === undefined) return listServers(out, keysFolder);
+  if (!SERVER_ACTIONS.includes(action)) {
+    throw usageError(
+      `servers takes ${SERVER_ACTIONS.join(" or ")}, not "${action}"${
+        didYouMean(action, SERVER_ACTIONS)
+      }`,
+    );
+  }
+  if (host === undefined || port === undefined) {
+    throw usageError(`servers ${action} takes <host> <port>`);
+  }
+  if (action === "forget") {
+    return forgetServer(out, keysFolder, host, parsePort("<port>", port, 1));
+  }
+  if (values.as === undefined) throw usageError("servers accept-rollback takes --as NAME");
+  const context = contextOf({ ...run, args: { host, port } });
+  await acceptRollback(context, parseAccountName(values.as));
+}
 
 /**
  * Lists the servers: address, fingerprint, the key that other tools verify checkpoints with, newest
  * checkpoint.
  */
-export function listServers(out: Output, keysFolder: string): void {
+function listServers(out: Output, keysFolder: string): void {
   const servers = [...new KnownServers(keysFolder).all()];
   if (servers.length === 0) out.note(`${keysFolder} trusts no server yet`);
   for (const [hostAndPort, server] of servers) {
@@ -68,7 +97,7 @@ function describeServer(keysFolder: string, { certificatePem, identity }: KnownS
   };
 }
 
-export function forgetServer(out: Output, keysFolder: string, host: string, port: number): void {
+function forgetServer(out: Output, keysFolder: string, host: string, port: number): void {
   const address = formatAddress(host, port);
   if (!new KnownServers(keysFolder).forget(host, port)) {
     throw new SealwireError(
@@ -86,7 +115,7 @@ export function forgetServer(out: Output, keysFolder: string, host: string, port
  * Goes on with a server whose operator has put back an older ledger, and lists the receipts of
  * payments that are lost. The operator's own entry must prove the loss.
  */
-export async function acceptRollback(context: CommandContext, account: AccountName): Promise<void> {
+async function acceptRollback(context: CommandContext, account: AccountName): Promise<void> {
   const { out, keysFolder } = context;
   let lost: LedgerRollback | null = null;
   const client = await withCurrentKeys(context, account, async (keys) =>

@@ -1,6 +1,7 @@
 /** The commands of `client.ts` and of its prompt: the one place that declares them. */
 import type { Arguments, Command, Options, OptionValues, Tool } from "../../cli/command.ts";
 import { EXIT_INTERRUPTED } from "../../cli/exit_status.ts";
+import type { Invocation } from "../../cli/tool.ts";
 
 const KEYS = {
   keys: { value: "FOLDER", summary: "where keys are: ./keys, else ~/.config/sealwire" },
@@ -320,6 +321,9 @@ export const CLIENT = {
     },
   },
 } as const satisfies Tool;
+
+/** One run of a command. */
+export type ClientRun<Name extends keyof typeof CLIENT.commands> = Invocation<typeof CLIENT, Name>;
 
 const NAME = { name: { summary: "the account" } } as const;
 const LAST_REQUEST = {

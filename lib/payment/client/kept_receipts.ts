@@ -42,10 +42,10 @@ export class KeptReceipts {
   }
 
   /**
-   * The payments that an account has receipts of, in the ledger's order: `<id>`, `<id>/<index>`.
+   * The payments that the account has receipts of, in the ledger's order: `<id>`, `<id>/<index>`.
    */
-  static paymentsIn(keysFolder: string, account: string): string[] {
-    return new KeptReceipts(keysFolder, account as AccountName).names().flatMap((name) => {
+  payments(): string[] {
+    return this.names().flatMap((name) => {
       const [, , id, item] = NAME.exec(name) ?? [];
       return id === undefined ? [] : item === undefined ? id : `${id}/${item}`;
     });

@@ -76,7 +76,8 @@ export class Outbox {
     return this.ids().flatMap((id) => this.get(id) ?? []);
   }
 
-  private ids(): Uuid[] {
+  /** Throws `outbox_unreadable`. */
+  ids(): Uuid[] {
     try {
       const names = readdirSync(this.folder).filter((name) => name.endsWith(".json"));
       return names.sort().map((name) => name.slice(0, -".json".length) as Uuid);

@@ -9,7 +9,6 @@ import {
   isRefusal,
   isSealwireError,
   isServerUntrusted,
-  isWorthRetrying,
   retryAfterMs,
   SealwireError,
 } from "../../base/errors.ts";
@@ -20,7 +19,6 @@ import { KnownPayees } from "../../keys/known_keys.ts";
 import type { AccountName, RsaPublicKey } from "../../keys/rsa.ts";
 import { formatPaymentId } from "../../ledger/entry.ts";
 import type { SettledPayment } from "../../ledger/receipt.ts";
-import { formatAddress } from "../../net/net.ts";
 import { signCancel } from "../../protocol/cancel.ts";
 import { makeSessionKey } from "../../protocol/delegation.ts";
 import { merkleRoot } from "../../protocol/merkle.ts";
@@ -49,10 +47,10 @@ import {
   type LoginOptions,
   type Payee,
   type PaymentState,
-  type SessionOptions,
   type Settled,
   type SettledBatch,
 } from "./session.ts";
+import { Sessions, type SessionsOptions } from "./sessions.ts";
 
 /** How long after its signing a direct payment may still be under way. */
 const DIRECT_LEASE_S = 5;
@@ -103,13 +101,13 @@ export interface Notices {
 /** A payment to keys that were never paid before. */
 export interface FirstPayment {
   readonly payees: readonly { readonly name: AccountName; readonly key: Sha256 | null }[];
-  /** What is to be paid, as decimal text. */
-  readonly total: string;
+  /** What is to be paid, in minor units. */
+  readonly total: bigint;
   /** What the payer has, as decimal text. */
   readonly balance: string;
 }
 
-export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey"> {
+export interface PaymentClientOptions extends Omit<SessionsOptions, "sessionKey"> {
   readonly notices: Notices;
   /** The account's keys before the current one, which open old memos. */
   readonly oldKeys: readonly KeyObject[];
@@ -117,8 +115,6 @@ export interface PaymentClientOptions extends Omit<SessionOptions, "sessionKey">
   readonly confirmKeyChange: (payee: AccountName, known: string, key: string) => Promise<boolean>;
   /** Asks a person before money goes to a new key; null where nobody is to be asked. */
   readonly confirmPayees: ((first: FirstPayment) => Promise<boolean>) | null;
-  /** Other servers on the same ledger, for when one does not answer. They share the timeout. */
-  readonly otherAddresses?: readonly { readonly host: string; readonly port: number }[];
 }
 
 /** How an order ended. */
@@ -135,23 +131,23 @@ export class PaymentClient {
   private readonly directPath = new DirectPath();
   /** Payments whose receipts came last, by payer and payment. */
   private readonly received = new BoundedMap<string, SettledPayment>(RECEIVED_MAX);
-  private current!: ClientSession;
-  private readonly addresses: readonly { readonly host: string; readonly port: number }[];
-  /** The address in use. */
-  private addressAt = 0;
-  private connecting: Promise<void> | null = null;
+  private readonly sessions: Sessions;
   /** Payments that this process is bringing to their ends. */
   private readonly underWay = new Set<Uuid>();
 
-  private constructor(
-    private readonly options: PaymentClientOptions,
-    private readonly login: LoginOptions,
-  ) {
+  private constructor(private readonly options: PaymentClientOptions, login: LoginOptions) {
     this.outbox = new Outbox(options.keysFolder, options.account);
     this.receipts = new KeptReceipts(options.keysFolder, options.account);
     this.payees = new KnownPayees(options.keysFolder);
-    const { host, port, otherAddresses = [] } = options;
-    this.addresses = [{ host, port }, ...otherAddresses];
+    const onSettled = (settled: Settled | null) => {
+      if (settled !== null) {
+        this.keep(settled);
+        this.directPath.take(settled);
+      }
+      login.onSettled?.(settled);
+    };
+    const { sessionKey } = this;
+    this.sessions = new Sessions({ ...options, sessionKey }, { ...login, onSettled });
   }
 
   /** Connects and logs in. Throws what {@linkcode ClientSession.open} throws. */
@@ -160,87 +156,21 @@ export class PaymentClient {
     login: LoginOptions = {},
   ): Promise<PaymentClient> {
     const client = new PaymentClient(options, login);
-    await client.connect(login);
+    await client.sessions.open();
     return client;
   }
 
   get session(): ClientSession {
-    return this.current;
+    return this.sessions.current;
   }
 
   async end(): Promise<void> {
-    await this.current.end();
+    await this.session.end();
   }
 
-  /**
-   * A new session in place of `lost`, unless there is one already; those who ask meanwhile get the
-   * same one. `lost` is closed first, because the server would see a second listener in the new
-   * one, and displace the first.
-   */
+  /** As {@linkcode Sessions.replace}. */
   replace(lost: ClientSession): Promise<void> {
-    if (lost !== this.current) return Promise.resolve();
-    lost.destroy();
-    if (this.connecting === null) this.useNextAddress();
-    this.connecting ??= this.connect({ ...this.login, register: false })
-      .finally(() => this.connecting = null);
-    return this.connecting;
-  }
-
-  private async connect(login: LoginOptions): Promise<void> {
-    const onSettled = (settled: Settled | null) => {
-      if (settled !== null) {
-        this.keep(settled);
-        this.directPath.take(settled);
-      }
-      this.login.onSettled?.(settled);
-    };
-    this.current = await this.openSession({ ...login, onSettled });
-  }
-
-  /** At the address in use, or at the next that answers. */
-  private async openSession(login: LoginOptions): Promise<ClientSession> {
-    const { addresses, sessionKey } = this;
-    const timeout_ms = Math.ceil(this.options.timeout_ms / addresses.length);
-    for (let tries = 1;; tries++) {
-      const options = { ...this.options, ...addresses[this.addressAt]!, timeout_ms, sessionKey };
-      try {
-        const session = await ClientSession.open(options, login);
-        this.requireSameServer(session);
-        return session;
-      } catch (error) {
-        if (tries === addresses.length || !isWorthRetrying(error)) throw error;
-        this.useNextAddress();
-      }
-    }
-  }
-
-  /** Asks what changes nothing; at the other addresses too, where there are any and the connection is lost. */
-  private async ask<T>(question: (session: ClientSession) => Promise<T>): Promise<T> {
-    for (let tries = 1;; tries++) {
-      const { current } = this;
-      try {
-        return await question(current);
-      } catch (error) {
-        if (tries === this.addresses.length || !isWorthRetrying(error)) throw error;
-        await this.replace(current);
-      }
-    }
-  }
-
-  private useNextAddress(): void {
-    this.addressAt = (this.addressAt + 1) % this.addresses.length;
-  }
-
-  /** Another server knows nothing of the orders that wait here, and could not cancel them. */
-  private requireSameServer(session: ClientSession): void {
-    const before: ClientSession | undefined = this.current;
-    if (before === undefined || before.server.thumbprint === session.server.thumbprint) return;
-    session.destroy();
-    const { host, port } = this.addresses[this.addressAt]!;
-    throw new SealwireError(
-      "server_changed",
-      `${formatAddress(host, port)} is another server than the one at the other addresses`,
-    );
+    return this.sessions.replace(lost);
   }
 
   /**
@@ -281,7 +211,7 @@ export class PaymentClient {
    */
   async prove(row: HistoryAnswerRow): Promise<void> {
     const received = this.received.get(`${row.payer} ${row.payment}`);
-    if (received === undefined || !isRowOf(row, received)) await this.current.prove(row);
+    if (received === undefined || !isRowOf(row, received)) await this.session.prove(row);
   }
 
   private async asUnderWay<T>(id: Uuid, work: () => Promise<T>): Promise<T> {
@@ -295,12 +225,12 @@ export class PaymentClient {
 
   /** Has settled what another payer's client handed over. Throws the server's refusal. */
   async settleOffer(order: Token<Order>, delegation: string): Promise<void> {
-    this.keep(await this.current.settle(order, delegation));
+    this.keep(await this.session.settle(order, delegation));
   }
 
   private async offerDirectly(pending: Pending, payee: Payee): Promise<Settled | null> {
     const { signal } = this.options;
-    return await this.directPath.offer(pending, payee, this.current.checkpoint, signal);
+    return await this.directPath.offer(pending, payee, this.session.checkpoint, signal);
   }
 
   /** Pays up to 1,000 payees under one signature, all or none. Throws as {@linkcode pay} does. */
@@ -361,7 +291,7 @@ export class PaymentClient {
   }
 
   private get server(): Sha256 {
-    return this.current.server.thumbprint;
+    return this.session.server.thumbprint;
   }
 
   /**
@@ -371,17 +301,17 @@ export class PaymentClient {
   private async common(id: Uuid) {
     const { account, now_s } = this.options;
     const iat = now_s();
-    const { current } = this;
-    if (current.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) await this.replace(current);
+    const { session } = this;
+    if (session.delegation.claims.exp < iat + ORDER_LIFE_S_DEFAULT) await this.replace(session);
     return { id, server: this.server, payer: account, iat, exp: iat + ORDER_LIFE_S_DEFAULT };
   }
 
   private async findPayee(name: Party): Promise<Payee> {
-    if (name === TREASURY) return { name, key: this.current.server, presence: null };
+    if (name === TREASURY) return { name, key: this.session.server, presence: null };
     if (name === this.options.account) {
       throw new SealwireError("payer_is_payee", "payer and payee are the same account");
     }
-    return await this.ask((session) => session.lookup(name));
+    return await this.sessions.ask((session) => session.lookup(name));
   }
 
   /**
@@ -395,9 +325,9 @@ export class PaymentClient {
     const keys = new Map(accounts.map(({ name, key }) => [name, key?.thumbprint ?? null]));
     const fresh = this.newPayees(keys);
     if (fresh.length > 0 && confirmPayees !== null) {
-      const balance = await this.current.currentBalance();
+      const balance = await this.session.currentBalance();
       const payees = fresh.map((name) => ({ name, key: keys.get(name) ?? null }));
-      if (!await confirmPayees({ payees, total: formatAmount(total as Amount), balance })) {
+      if (!await confirmPayees({ payees, total, balance })) {
         throw new SealwireError("not_confirmed", "not confirmed, so nothing was paid");
       }
       this.payees.pin(this.server, keys);
@@ -423,7 +353,7 @@ export class PaymentClient {
       const known = this.payees.get(this.server, payee.name);
       const key = payee.key?.thumbprint ?? null;
       if (known === null || key === null || known === key) continue;
-      if (!await this.current.isVouchedFor(payee, known)) continue;
+      if (!await this.session.isVouchedFor(payee, known)) continue;
       if (await this.options.confirmKeyChange(payee.name, known, key)) {
         this.payees.replace(this.server, payee.name, known, key);
       }
@@ -446,7 +376,7 @@ export class PaymentClient {
     items: readonly string[],
     direct: boolean,
   ): Pending {
-    const delegation = this.current.delegation.text;
+    const delegation = this.session.delegation.text;
     const pending = { order, delegation, items, direct };
     this.outbox.add(pending);
     return pending;
@@ -493,7 +423,7 @@ export class PaymentClient {
   private async stateBefore(
     id: Uuid,
   ): Promise<Exclude<PaymentState, { state: "unknown" | "cancelled" }> | null> {
-    const state = await this.ask((session) => session.status(id));
+    const state = await this.sessions.ask((session) => session.status(id));
     if (state.state === "unknown") return null;
     if (state.state === "cancelled") {
       throw new SealwireError("cancelled", "the payment was cancelled before: use a new id");
@@ -543,12 +473,17 @@ export class PaymentClient {
    * @throws {SealwireError} the server's refusal; `connection_lost` and the like.
    */
   async cancelId(id: Uuid): Promise<PaymentState> {
-    const { account, now_s } = this.options;
-    const claims = { id, server: this.server, payer: account, iat: now_s() };
-    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    const state = await this.cancelOpen(id);
     if (state.state === "settled") this.keep(state.settled);
     this.outbox.remove(id);
     return state;
+  }
+
+  /** Signs and sends a cancel, which ends the id unless it is settled. */
+  private async cancelOpen(id: Uuid): Promise<PaymentState> {
+    const { account, now_s } = this.options;
+    const claims = { id, server: this.server, payer: account, iat: now_s() };
+    return await this.session.cancel(await signCancel(claims, this.sessionKey));
   }
 
   /**
@@ -560,7 +495,7 @@ export class PaymentClient {
     const until_ms = Date.now() + timeout_ms;
     const { id } = pending.order.claims;
     while (true) {
-      const { current } = this;
+      const { session } = this;
       try {
         const end = pending.direct
           ? await this.cancel(pending, unreachable())
@@ -575,7 +510,7 @@ export class PaymentClient {
           throw notKnown("outcome_unknown", "the server cannot be asked", error);
         }
         await pause(RETRY_PAUSE_MS, signal).catch(() => {});
-        await this.replace(current).catch((failure) => {
+        await this.replace(session).catch((failure) => {
           if (isFinal(failure)) throw failure;
         });
       }
@@ -589,11 +524,11 @@ export class PaymentClient {
         const batch = order as Token<BatchOrder>;
         return {
           state: "batch",
-          batch: await this.current.settleBatch(batch, delegation, items),
+          batch: await this.session.settleBatch(batch, delegation, items),
         };
       }
       const single = order as Token<Order>;
-      return { state: "settled", settled: await this.current.settle(single, delegation) };
+      return { state: "settled", settled: await this.session.settle(single, delegation) };
     } catch (error) {
       if (!isRefusal(error)) throw error;
       if (error.code === "cancelled" || error.code === "order_conflict") {
@@ -606,10 +541,7 @@ export class PaymentClient {
 
   /** Ends the id unpaid, unless it is settled. `why`: what to say when it is not paid. */
   private async cancel({ order }: Pending, why: SealwireError): Promise<End> {
-    const { account, now_s } = this.options;
-    const { id } = order.claims;
-    const claims = { id, server: this.server, payer: account, iat: now_s() };
-    const state = await this.current.cancel(await signCancel(claims, this.sessionKey));
+    const state = await this.cancelOpen(order.claims.id);
     switch (state.state) {
       case "settled":
         return { state: "settled", settled: state.settled };

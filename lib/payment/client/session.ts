@@ -219,10 +219,6 @@ export class ClientSession {
     return this.link.statement.claims.server;
   }
 
-  get cert(): string {
-    return this.link.cert;
-  }
-
   /** The newest checkpoint that is linked; null where none is. */
   get checkpoint(): string | null {
     return this.logLink.known?.text ?? null;
@@ -403,11 +399,9 @@ export class ClientSession {
     return await this.paymentState(id, await this.call("payment.status", { id, payer }));
   }
 
-  /**
-   * Ends an id that is not settled yet; answers what it has come to. `delegation`: the one that the
-   * cancel rests on.
-   */
-  async cancel(cancel: Token<Cancel>, delegation = this.delegation.text): Promise<PaymentState> {
+  /** Ends an id that is not settled yet; answers what it has come to. */
+  async cancel(cancel: Token<Cancel>): Promise<PaymentState> {
+    const { text: delegation } = this.delegation;
     const answer = await this.call("payment.cancel", { cancel: cancel.text, delegation });
     return await this.paymentState(cancel.claims.id, answer);
   }
