@@ -1,9 +1,8 @@
 /** Sends messages, files and folders to `aes_server.ts` over an encrypted channel. */
-import process from "node:process";
 import { pair, send, sendClassic } from "./lib/aes/client.ts";
 import { AES_CLIENT } from "./lib/aes/commands.ts";
 import { parsePort, parseTimeoutMs, usageError } from "./lib/cli/arguments.ts";
-import { askLine } from "./lib/cli/line_prompt.ts";
+import { askLine, isAtTerminal } from "./lib/cli/line_prompt.ts";
 import { runTool } from "./lib/cli/tool.ts";
 
 await runTool(AES_CLIENT, {
@@ -15,8 +14,7 @@ await runTool(AES_CLIENT, {
     const options = { host, port, key, out, interrupted };
     if (values.classic) return await sendClassic({ ...options, words });
     if (!values.pair) {
-      const isPerson = Boolean(process.stdin.isTTY && process.stderr.isTTY);
-      const ask = isPerson ? (question: string) => askLine(question, interrupted) : null;
+      const ask = isAtTerminal() ? (question: string) => askLine(question, interrupted) : null;
       const { name = null, sha256: withHash } = values;
       return await send({ ...options, words, paths, name, withHash, stall_ms, ask });
     }

@@ -3,7 +3,7 @@
  *
  * Text from others must pass through {@linkcode printable} before it comes here.
  */
-import { internalError, isSealwireError } from "../base/errors.ts";
+import { toSealwireError } from "../base/errors.ts";
 import { printable, printableJson } from "../base/text.ts";
 import { COLUMNS_DEFAULT, columnsOf, wrapped } from "./columns.ts";
 import { Progress, type ProgressUnit } from "./progress.ts";
@@ -84,7 +84,7 @@ export class Output {
    * standard output. An interruption has no sentence, because the person who caused it knows.
    */
   failure(error: unknown): void {
-    const { code, message, details } = isSealwireError(error) ? error : internalError(error);
+    const { code, message, details } = toSealwireError(error);
     this.hideBars();
     // The error last: details, which a peer may have sent, must not take its place.
     const object = { ...details, error: { code, message } };

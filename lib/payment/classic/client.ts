@@ -3,7 +3,7 @@
  * say which question it answers.
  */
 import { Buffer } from "node:buffer";
-import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
+import { isSealwireError, SealwireError, toSealwireError } from "../../base/errors.ts";
 import type { Connection } from "../../net/net.ts";
 import { connectClassicServer, type ConnectServerOptions } from "../client/connect.ts";
 import {
@@ -135,9 +135,7 @@ export class ClassicSession {
 
   /** Reads until the connection ends, and says why it did. */
   private async listen(): Promise<SealwireError> {
-    const reason = await this.readAll().catch((error) =>
-      isSealwireError(error) ? error : internalError(error)
-    );
+    const reason = await this.readAll().catch((error) => toSealwireError(error));
     this.connection.destroy();
     this.waiting?.reject(reason);
     return reason;

@@ -1,4 +1,5 @@
 /** A classic account online: it takes offers, and prints each payment that arrives. */
+import { untilAborted } from "../../base/abort.ts";
 import type { KeyObject } from "node:crypto";
 import { isSealwireError, SealwireError } from "../../base/errors.ts";
 import { printable } from "../../base/text.ts";
@@ -40,9 +41,7 @@ export async function listen(context: CommandContext, name: WrittenName): Promis
       { event: "online", account, port },
       `${printable(account)} is online and takes payments on port ${port}`,
     );
-    const stop = new Promise<void>((resolve) =>
-      interrupted.addEventListener("abort", () => resolve(), { once: true })
-    );
+    const stop = untilAborted(interrupted);
     const ended = await Promise.race([listening.session.closed, listening.displaced, stop]);
     interrupted.throwIfAborted();
     if (ended) throw ended;

@@ -5,7 +5,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import { Buffer } from "node:buffer";
-import { internalError, isSealwireError, SealwireError } from "../../base/errors.ts";
+import { SealwireError, toSealwireError } from "../../base/errors.ts";
 import { type Connection, type Listener, listenTcp } from "../../net/net.ts";
 import { parseWrittenOrder, type WrittenName, type WrittenOrder } from "./format.ts";
 import { OFFER_BYTES, openClassicOffer, ReplayMemory } from "./offer.ts";
@@ -67,7 +67,7 @@ export class ClassicListener {
       await connection.end();
     } catch (error) {
       connection.destroy();
-      const reason = isSealwireError(error) ? error : internalError(error);
+      const reason = toSealwireError(error);
       if (reason.code !== "connection_lost") this.options.onRefused(reason);
     } finally {
       clearTimeout(deadline);

@@ -6,6 +6,7 @@
  * comes from the account's history after the last payment shown. So nothing is shown twice, and
  * nothing is lost while nobody listened.
  */
+import { untilAborted } from "../../base/abort.ts";
 import {
   internalError,
   isSealwireError,
@@ -130,9 +131,7 @@ export class Listening {
    */
   async stay(): Promise<void> {
     const { signal, notices } = this.options;
-    const interrupted = new Promise<void>((resolve) =>
-      signal.addEventListener("abort", () => resolve(), { once: true })
-    );
+    const interrupted = untilAborted(signal);
     this.show();
     void this.showRequests();
     while (true) {

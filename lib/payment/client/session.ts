@@ -4,12 +4,12 @@
  * ledger); the rest is parsed.
  */
 import {
-  internalError,
   isSealwireError,
   isServerUntrusted,
   isWorthRetrying,
   retryAfterMs,
   SealwireError,
+  toSealwireError,
 } from "../../base/errors.ts";
 import { Members, type Sha256, type Uuid } from "../../base/parse.ts";
 import type { Ed25519KeyPair } from "../../keys/ed25519.ts";
@@ -640,7 +640,7 @@ export class ClientSession {
    * asked.
    */
   private fail(error: unknown): void {
-    const reason = isSealwireError(error) ? error : internalError(error);
+    const reason = toSealwireError(error);
     if (isServerUntrusted(reason)) this.distrust ??= reason;
     this.isOver = true;
     this.stopLinking();
