@@ -47,6 +47,28 @@ export function commitRecord(
   };
 }
 
+/** A record of `head` that holds nothing but `parts`, as a copy writes a ledger down. */
+export function partialRecord(
+  head: CommitRecord["head"],
+  parts: Partial<CommitRecord>,
+): CommitRecord {
+  return {
+    head,
+    firstIndex: 0,
+    entryTexts: [],
+    tiles: [],
+    accounts: [],
+    postings: [],
+    payments: [],
+    delegations: new Map(),
+    rotations: new Map(),
+    requests: [],
+    refunds: [],
+    operatorIndexes: [],
+    ...parts,
+  };
+}
+
 /**
  * The keys of the accounts that this commit opens or gives another key; null for a classic account.
  */

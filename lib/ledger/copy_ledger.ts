@@ -8,6 +8,7 @@ import { SealwireError } from "../base/errors.ts";
 import { encodeBase64url } from "../base/parse.ts";
 import { hashLeaf } from "../protocol/merkle.ts";
 import type { Party } from "../protocol/party.ts";
+import { partialRecord } from "./commit_record.ts";
 import { isOperatorFact, parseEntry } from "./entry.ts";
 import { storeDamaged } from "./seal.ts";
 import type { Posting } from "./settle.ts";
@@ -74,7 +75,6 @@ export async function copyToNewFile(
 }
 
 class Copy {
-  private readonly empty: CommitRecord;
   private done = 0;
 
   constructor(
@@ -83,22 +83,7 @@ class Copy {
     private readonly head: Sealed<Head>,
     private readonly total: number,
     private readonly onProgress: CopyProgress,
-  ) {
-    this.empty = {
-      head,
-      firstIndex: 0,
-      entryTexts: [],
-      tiles: [],
-      accounts: [],
-      postings: [],
-      payments: [],
-      delegations: new Map(),
-      rotations: new Map(),
-      requests: [],
-      refunds: [],
-      operatorIndexes: [],
-    };
-  }
+  ) {}
 
   async run(): Promise<void> {
     await this.entries();
@@ -112,7 +97,7 @@ class Copy {
   }
 
   private async append(rows: number, record: Partial<CommitRecord>): Promise<void> {
-    await this.to.append({ ...this.empty, ...record });
+    await this.to.append(partialRecord(this.head, record));
     this.done += rows;
     this.onProgress(this.done, this.total);
   }

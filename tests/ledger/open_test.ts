@@ -4,6 +4,7 @@ import { rmSync } from "node:fs";
 import { before, test } from "node:test";
 import { encodeBase64url, type Sha256 } from "../../lib/base/parse.ts";
 import { deriveSealKey } from "../../lib/keys/log_key.ts";
+import { partialRecord } from "../../lib/ledger/commit_record.ts";
 import { Seals } from "../../lib/ledger/seal.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
 import { emptyTree } from "../../lib/ledger/tiles.ts";
@@ -11,7 +12,6 @@ import { hashLeaf, verifyConsistency, verifyInclusion } from "../../lib/protocol
 import { countingStore, type Reads } from "../support/failing_store.ts";
 import {
   anchorPath,
-  commitRecord,
   copyLedger,
   databasePath,
   logKeyOf,
@@ -46,7 +46,7 @@ before(async () => {
   const store = openSqlite(databasePath(folder), { create: false });
   await store.transaction((transaction) =>
     transaction.append(
-      commitRecord(seals.head({ ...head, size: ENTRIES, root }), {
+      partialRecord(seals.head({ ...head, size: ENTRIES, root }), {
         firstIndex: head.size,
         entryTexts: texts,
         tiles: fullTiles,

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { partialRecord } from "../../lib/ledger/commit_record.ts";
 import { copyLedger } from "../../lib/ledger/copy_ledger.ts";
 import { openPostgres } from "../../lib/ledger/postgres.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
@@ -10,15 +11,7 @@ import type { CommitRecord, LedgerReader, LedgerStore } from "../../lib/ledger/s
 import { TREASURY } from "../../lib/protocol/party.ts";
 import type { Sha256 } from "../../lib/base/parse.ts";
 import { auditedLedger, SIZE } from "../support/audited_ledger.ts";
-import {
-  CERT,
-  commitRecord,
-  databasePath,
-  NOW_S,
-  person,
-  serverPair,
-  uuid,
-} from "../support/fixtures.ts";
+import { CERT, databasePath, NOW_S, person, serverPair, uuid } from "../support/fixtures.ts";
 import { tryPostgres } from "../support/postgres.ts";
 import { grant } from "../support/settle_world.ts";
 import {
@@ -184,7 +177,7 @@ function record(changed: Partial<CommitRecord> = {}): CommitRecord {
     settings: { openingBalance: 2n ** 53n - 1n, registration: "closed" },
     seal: "a seal",
   };
-  return commitRecord(head, changed);
+  return partialRecord(head, changed);
 }
 
 testBoth("the largest numbers come back exactly", async (newPlace) => {

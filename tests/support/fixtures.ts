@@ -23,7 +23,7 @@ import {
   type OpenLedgerOptions,
 } from "../../lib/ledger/open_ledger.ts";
 import { openSqlite } from "../../lib/ledger/sqlite.ts";
-import type { CommitRecord, LedgerStore } from "../../lib/ledger/store.ts";
+import type { LedgerStore } from "../../lib/ledger/store.ts";
 import type { Submission } from "../../lib/ledger/submission.ts";
 import { type Cancel, signCancel, type SignedCancel } from "../../lib/protocol/cancel.ts";
 import {
@@ -255,28 +255,6 @@ export class TestClock implements Clock {
   step(seconds: number): void {
     this.wall_ms += seconds * 1000;
   }
-}
-
-/** A commit of `head` that holds nothing but what is `changed`. */
-export function commitRecord(
-  head: CommitRecord["head"],
-  changed: Partial<CommitRecord>,
-): CommitRecord {
-  return {
-    head,
-    firstIndex: 0,
-    entryTexts: [],
-    tiles: [],
-    accounts: [],
-    postings: [],
-    payments: [],
-    delegations: new Map(),
-    rotations: new Map(),
-    requests: [],
-    refunds: [],
-    operatorIndexes: [],
-    ...changed,
-  };
 }
 
 /** A ledger on a real database file, with the clock in the test's hand. */
