@@ -236,7 +236,8 @@ async function loginWithoutOffers(
   session: ClassicSession,
   name: WrittenName,
 ): Promise<{ list: ClassicList; close: () => Promise<void> }> {
-  const door = await listenTcp({ host: OFFER_HOST, port }, (connection) => connection.destroy());
+  const place = { host: OFFER_HOST, port, connections_max: 1 };
+  const door = await listenTcp(place, (connection) => connection.destroy());
   try {
     const list = await session.login(name, door.port);
     return { list, close: () => door.close() };
